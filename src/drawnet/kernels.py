@@ -1,0 +1,252 @@
+"""The fused CPU kernels of kernels.c: compiled once with the system's C compiler, called from autograd.
+
+A second's compilation, kept in the user's cache folder and keyed by source, compiler and processor.
+Where they cannot be had (no compiler, another device, another number type) the callers' PyTorch
+formulas serve instead, with one warning; DRAWNET_KERNELS=0 asks for that.
+"""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+SOURCE = Path(__file__).with_name("kernels.c")
+FLAGS = (
+    "-O3 -march=native -std=gnu11 -fPIC -shared -fvisibility=hidden -fno-math-errno "
+    "-fno-trapping-math -fno-signed-zeros -fassociative-math -freciprocal-math"
+).split()
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept: $XDG_CACHE_HOME/drawnet or ~/.cache/drawnet."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "drawnet"
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return platform.machine() + "".join(
+        sorted({line for line in lines if line.startswith(("model name", "flags"))})
+    )
+
+
+def build(folder: Path | None = None) -> Path:
+    """Compile kernels.c into `folder` unless it lies there; the library's path.  OSError if it fails."""
+    compiler = shutil.which(os.environ.get("CC") or "cc") or shutil.which("gcc")
+    if compiler is None:
+        raise OSError("no C compiler (cc or gcc) was found")
+    # PyTorch's own OpenMP library, where it brings one: two of them would fight for the cores.
+    openmp = sorted((Path(torch.__file__).parent / "lib").glob("libgomp*"))
+    command = [compiler, *FLAGS, "-fopenmp", str(SOURCE), *map(str, openmp[:1])]
+    key = "\n".join([SOURCE.read_text(), *command, torch.__version__, _processor()])
+    folder = folder or cache_folder()
+    library = folder / f"kernels-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
+    if not library.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            built = Path(scratch) / library.name
+            done = subprocess.run([*command, "-o", str(built)], capture_output=True, text=True)
+            if done.returncode:
+                raise OSError(f"{compiler}: {(done.stderr.splitlines() or ['failed'])[0]}")
+            built.replace(library)
+    return library
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 matrices natively (AVX-512 BF16 or AMX; or a GPU)."""
+    return torch.cuda.is_available() or any(k in _processor() for k in ("avx512_bf16", "amx_bf16"))
+
+
+def precision(asked: str) -> Literal["float32", "bfloat16"]:
+    """'auto' resolved for this machine."""
+    return "bfloat16" if asked == "bfloat16" or (asked == "auto" and has_bfloat16()) else "float32"
+
+
+def operands(name: str) -> torch.dtype:
+    """The operand type of the matrix products: of 'float32', 'bfloat16' or 'auto'."""
+    return torch.bfloat16 if precision(name) == "bfloat16" else torch.float32
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The compiled kernels, or None (with a warning, once) where they are not to be had."""
+    if os.environ.get("DRAWNET_KERNELS") == "0":
+        return None
+    try:
+        return ctypes.CDLL(str(build()))
+    except (OSError, RuntimeError) as why:  # RuntimeError: Path.home() of a user without a home
+        warnings.warn(
+            f"fused CPU kernels are off, plain PyTorch serves instead, slower: {why}", stacklevel=2
+        )
+        return None
+
+
+def usable(*tensors: Tensor, gates: bool = True) -> bool:
+    """Whether the kernels serve: all operands float32 on the CPU; the first, if gates, or bf16."""
+    first, *others = tensors
+    return (
+        (first.dtype == torch.float32 or (gates and first.dtype == torch.bfloat16))
+        and all(t.dtype == torch.float32 for t in others)
+        and all(t.device.type == "cpu" for t in tensors)
+        and library() is not None
+    )
+
+
+def _check(tensor: Tensor, *shape: int) -> None:
+    """A kernel trusts its sizes: a wrong one would read beyond the tensor's end."""
+    if tensor.shape != shape:
+        raise ValueError(f"expected a tensor of shape {shape}, not {tuple(tensor.shape)}")
+
+
+def _call(name: str, *arguments: Tensor | int | None) -> None:
+    """Call a kernel: tensors as addresses (None: NULL), integers as C long."""
+    getattr(library(), name)(
+        *(
+            ctypes.c_long(a)
+            if isinstance(a, int)
+            else ctypes.c_void_p(a if a is None else a.data_ptr())
+            for a in arguments
+        )
+    )
+
+
+class LSTMCell(torch.autograd.Function):
+    """(gates, bias, c) -> (h', c').  The gates are overwritten with their activations."""
+
+    @staticmethod
+    def forward(ctx: Any, gates: Tensor, bias: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        c = c.contiguous()
+        h_next, c_next = torch.empty_like(c), torch.empty_like(c)
+        kind = "bf16" if gates.dtype == torch.bfloat16 else "f32"
+        _call(f"lstm_forward_{kind}", *c.shape, gates, bias, c, c_next, h_next)
+        ctx.save_for_backward(gates, c, c_next)
+        ctx.kind = kind
+        return h_next, c_next
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, dh: Tensor, dc: Tensor) -> tuple[Tensor, None, Tensor]:
+        gates, c, c_next = ctx.saved_tensors
+        dgates, dc_prev = torch.empty_like(gates), torch.empty_like(c)
+        dh, dc = dh.contiguous(), dc.contiguous()
+        _call(f"lstm_backward_{ctx.kind}", *c.shape, gates, c, c_next, dh, dc, dgates, dc_prev)
+        return dgates, None, dc_prev
+
+
+class SampleAndKL(torch.autograd.Function):
+    """(mu, log_sigma, eps), each (B, Z) -> z (B, Z), kl (B,) against N(0, I)."""
+
+    @staticmethod
+    def forward(ctx: Any, mu: Tensor, log_sigma: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
+        z, kl = torch.empty_like(eps), eps.new_empty(len(eps))
+        _call("gaussian_forward", *eps.shape, mu.stride(0), mu, log_sigma, eps, z, kl)
+        ctx.save_for_backward(mu, log_sigma, eps)
+        return z, kl
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, dz: Tensor, dkl: Tensor) -> tuple[Tensor, Tensor, None]:
+        mu, s, eps = ctx.saved_tensors
+        dmu, ds = torch.empty_like(eps), torch.empty_like(eps)
+        dz, dkl = dz.contiguous(), dkl.contiguous()
+        _call("gaussian_backward", *eps.shape, mu.stride(0), mu, s, eps, dz, dkl, dmu, ds)
+        return dmu, ds, None
+
+
+class Read(torch.autograd.Function):
+    """(parameters, n, *images) -> glimpses (B, sum of channels, n, n); see attention.read."""
+
+    @staticmethod
+    def forward(ctx: Any, parameters: Tensor, n: int, *images: Tensor) -> Tensor:
+        parameters, images = parameters.contiguous(), tuple(x.contiguous() for x in images)
+        batch, channels, height, width = images[0].shape
+        count = len(images) * channels
+        glimpse = parameters.new_empty(batch, count, n, n)
+        filters = parameters.new_empty(batch, n * (height + width))
+        for k, x in enumerate(images):
+            sizes = (batch, channels, height, width, n)
+            place = (count * n * n, k * channels * n * n)
+            _call("read_forward", *sizes, x, parameters, filters, int(k == 0), glimpse, *place)
+        ctx.save_for_backward(parameters, filters, *images)
+        ctx.n = n
+        return glimpse
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, dglimpse: Tensor) -> tuple[Tensor | None, ...]:
+        parameters, filters, *images = ctx.saved_tensors
+        dglimpse, n = dglimpse.contiguous(), ctx.n
+        count, channels = dglimpse.shape[1], images[0].shape[1]
+        dimages: list[Tensor | None] = []
+        total = torch.zeros_like(parameters)
+        for k, x in enumerate(images):
+            dimage = torch.empty_like(x) if ctx.needs_input_grad[2 + k] else None
+            part = torch.empty_like(parameters)
+            place = (count * n * n, k * channels * n * n)
+            sizes = (*x.shape, n)
+            _call(
+                "read_backward", *sizes, x, parameters, filters, dglimpse, *place, dimage, part
+            )
+            dimages.append(dimage)
+            total += part
+        return total, None, *dimages
+
+
+class Write(torch.autograd.Function):
+    """(canvas, patch, parameters) -> canvas + write(patch); see attention.write."""
+
+    @staticmethod
+    def forward(ctx: Any, canvas: Tensor, patch: Tensor, parameters: Tensor) -> Tensor:
+        patch, parameters, canvas = (t.contiguous() for t in (patch, parameters, canvas))
+        out = torch.empty_like(canvas)
+        batch, _, height, width = canvas.shape
+        n = patch.shape[-1]
+        filters = parameters.new_empty(batch, n * (height + width))
+        _call("write_forward", *canvas.shape, n, patch, parameters, canvas, filters, out)
+        ctx.save_for_backward(patch, parameters, filters)
+        return out
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, dcanvas: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        patch, parameters, filters = ctx.saved_tensors
+        dcanvas = dcanvas.contiguous()
+        dpatch, dparameters = torch.empty_like(patch), torch.empty_like(parameters)
+        sizes = (*dcanvas.shape, patch.shape[-1])
+        _call("write_backward", *sizes, patch, parameters, filters, dcanvas, dpatch, dparameters)
+        return dcanvas, dpatch, dparameters
+
+
+def read(images: Sequence[Tensor], parameters: Tensor, n: int) -> Tensor:
+    """`attention.read`, fused."""
+    _check(parameters, len(images[0]), 5)
+    for x in images:
+        _check(x, *images[0].shape)
+    return Read.apply(parameters, n, *images)  # type: ignore[no-any-return]
+
+
+def write(canvas: Tensor, patch: Tensor, parameters: Tensor) -> Tensor:
+    """`attention.write`, fused."""
+    _check(parameters, len(canvas), 5)
+    _check(patch, *canvas.shape[:2], patch.shape[-1], patch.shape[-1])
+    return Write.apply(canvas, patch, parameters)  # type: ignore[no-any-return]
+
+
+def sample_and_kl(mu: Tensor, log_sigma: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
+    """`probability.sample_and_kl` against N(0, I), fused."""
+    _check(mu, *eps.shape)
+    _check(log_sigma, *eps.shape)
+    z, kl = SampleAndKL.apply(mu, log_sigma, eps)
+    return z, kl
