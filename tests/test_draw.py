@@ -1,0 +1,219 @@
+"""DRAW against the paper's equations written out (oracle.py) and against a textbook's PyTorch."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import oracle
+from drawnet import attention, kernels
+from drawnet.models.draw import Draw, DrawConfig
+from drawnet.step import bound, generate
+
+WINDOWS = {"both": (2, 3), "read only": (3, 0), "write only": (0, 2), "none": (0, 0)}
+SHAPES = [(1, 5, 5), (1, 4, 6), (2, 6, 4)]
+
+
+def build(windows, shape, likelihood="bernoulli", seed=0):
+    read, write = WINDOWS[windows]
+    sizes = {"steps": 3, "units": 4, "latents": 2, "read": read, "write": write}
+    torch.manual_seed(seed)
+    model = Draw(DrawConfig(likelihood=likelihood, **sizes), shape).double()
+    for p in model.parameters():
+        nn.init.normal_(p, std=0.4)
+    with torch.no_grad():  # windows near the image: far off it the package clamps, not the paper
+        for head, n in ((model.read_head, read), (model.write_head, write)):
+            if n:
+                head.weight[-5:] *= 0.5
+                head.bias[-5:] *= 0.5
+    x = torch.rand(2, *shape, dtype=torch.float64)
+    x = (x * 255).round() / 255 if likelihood == "logistic" else (x < 0.5).double()
+    return model, x, torch.randn(3, 2, 2, dtype=torch.float64)
+
+
+def slow_loss(model, x, eps, weights=None):
+    """The oracle's distortion (B,) and rates (T, B)."""
+    if weights is None:
+        weights = {name: p.detach().numpy() for name, p in model.state_dict().items()}
+    k = model.config
+    draw = oracle.Draw(
+        weights, read=k.read, write=k.write, latents=k.latents, likelihood=k.likelihood
+    )
+    pairs = [draw.loss(x[b].numpy(), eps[:, b].numpy()) for b in range(len(x))]
+    return np.array([d for d, _ in pairs]), np.array([r for _, r in pairs]).T
+
+
+# ---- equations (1)-(12) -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("windows", WINDOWS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_the_loss_is_equations_1_to_12(windows, shape, dtype):
+    model, x, eps = build(windows, shape)
+    distortion, rate = slow_loss(model, x, eps)
+    ours = bound(model.to(dtype), x.to(dtype), eps.to(dtype))
+    limit = 1e-10 if dtype == torch.float64 else 1e-4
+    assert ours.rate.shape == (3, 2)
+    assert ours.distortion.detach().numpy() == pytest.approx(distortion, rel=limit)
+    assert ours.rate.detach().numpy() == pytest.approx(rate, rel=limit)
+
+
+@pytest.mark.parametrize("windows", ["both", "none"])
+def test_colour_and_grey_levels_follow_the_same_equations(windows):
+    model, x, eps = build(windows, (3, 4, 5), "logistic")
+    distortion, rate = slow_loss(model, x, eps)
+    ours = bound(model, x, eps)
+    assert ours.distortion.detach().numpy() == pytest.approx(distortion, rel=1e-9)
+    assert ours.rate.detach().numpy() == pytest.approx(rate, rel=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 5), (2, 4, 3)])
+@pytest.mark.parametrize("windows", WINDOWS)
+def test_gradients_are_finite_differences_of_the_oracle(windows, shape):
+    model, x, eps = build(windows, shape)
+    bound(model, x, eps).total.sum().backward()
+    state = {name: p.detach().numpy() for name, p in model.named_parameters()}
+    rng = np.random.default_rng(0)
+    groups = {name.split(".")[0] for name in state}
+    for group in sorted(groups):
+        direction = {
+            name: rng.normal(size=p.shape) * (name.split(".")[0] == group)
+            for name, p in state.items()
+        }
+        h, ends = 1e-5, []
+        for sign in (1, -1):
+            moved = {name: p + sign * h * direction[name] for name, p in state.items()}
+            distortion, rate = slow_loss(model, x, eps, moved)
+            ends.append(distortion.sum() + rate.sum())
+        expected = (ends[0] - ends[1]) / (2 * h)
+        ours = sum((p.grad.numpy() * direction[name]).sum() for name, p in model.named_parameters())
+        assert ours == pytest.approx(expected, rel=1e-5, abs=1e-6), group
+
+
+def test_read_and_write_have_windows_of_their_own_from_the_state_before_and_after():
+    """r_t looks through h_dec_(t-1), w_t through h_dec_t, each by its own five numbers."""
+    model, x, eps = build("both", (1, 4, 6))
+    state = model.start(2)
+    q, seen = model.infer(x, state)
+    windows = model.windows(seen)
+    raw = state.h_dec @ model.read_head.weight.T + model.read_head.bias
+    assert torch.allclose(windows["read"], raw)
+    after = model.advance(q.sample(eps[0]), seen)
+    raw = after.h_dec @ model.write_head.weight[-5:].T + model.write_head.bias[-5:]
+    assert torch.allclose(model.windows(after)["write"], raw)
+    assert torch.equal(model.windows(after)["read"], windows["read"])
+    assert not torch.allclose(model.windows(after)["write"], windows["read"])
+
+
+def test_windows_are_named_where_there_are_any():
+    for name, (read, write) in WINDOWS.items():
+        model, x, _ = build(name, (1, 4, 4))
+        _, state = model.infer(x, model.start(2))
+        expected = {"read"} if read else set()
+        assert set(model.windows(state)) == expected | ({"write"} if write else set())
+
+
+def test_the_starting_canvas_and_states_are_learned_and_shared_by_the_images():
+    model, _, _ = build("both", (2, 4, 6))
+    state = model.start(3)
+    for name in ("c", "h_enc", "s_enc", "h_dec", "s_dec"):
+        for b in range(3):
+            assert torch.equal(getattr(state, name)[b], getattr(model, name))
+
+
+# ---- the textbook -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def textbook():
+    path = Path(__file__).parents[1] / "benchmarks" / "textbook.py"
+    spec = importlib.util.spec_from_file_location("textbook", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def middling(windows, shape=(1, 14, 12), batch=16):
+    """A float32 model whose windows lie inside the image, where the textbook is to be trusted."""
+    read, write = WINDOWS[windows]
+    torch.manual_seed(1)
+    model = Draw(DrawConfig(steps=6, units=24, latents=7, read=read, write=write), shape)
+    with torch.no_grad():
+        for p in (model.c, model.h_enc, model.s_enc, model.h_dec, model.s_dec):
+            p.normal_(std=0.3)
+        shrink = torch.tensor([0.1, 0.1, 0.3, 0.3, 0.3])[:, None]
+        for head, n in ((model.read_head, read), (model.write_head, write)):
+            if n:
+                head.weight[-5:] *= shrink
+                head.bias[-5:] = torch.tensor([0.05, -0.05, 0.2, -0.4, 0.1])
+    x = (torch.rand(batch, *shape) < 0.3).float()
+    return model, x, torch.randn(6, batch, 7)
+
+
+def book_gradients(model, book):
+    """The textbook's gradients in the order and layout of the model's parameters."""
+    g = {name: p.grad for name, p in book.named_parameters()}
+    out = {"c": g["c0"].view(model.canvas_shape)}
+    for k, name in enumerate(("h_enc", "s_enc", "h_dec", "s_dec")):
+        out[name] = g[f"states.{k}"][0]
+    for name in ("encoder", "decoder"):
+        out[f"{name}.weight"] = torch.cat((g[f"{name}.weight_ih"], g[f"{name}.weight_hh"]), 1)
+        out[f"{name}.bias"] = g[f"{name}.bias_ih"]
+    heads = {"q": ["mu", "log_sigma"], "read_head": ["read_window"]}
+    heads["write_head"] = ["patch", "write_window"]
+    for name, parts in heads.items():
+        for kind in ("weight", "bias"):
+            found = [g[f"{part}.{kind}"] for part in parts if f"{part}.{kind}" in g]
+            if found:
+                out[f"{name}.{kind}"] = torch.cat(found)
+    return out
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("windows", WINDOWS)
+def test_loss_and_gradients_are_the_textbooks(windows, fused, textbook, monkeypatch):
+    if not fused:
+        monkeypatch.setattr(kernels, "library", lambda: None)
+    model, x, eps = middling(windows)
+    book = textbook.from_drawnet(model)
+    ours = bound(model, x, eps)
+    for name, raw in model.windows(ours.state).items():
+        # Every filter's centre stays within the image: the comparison is a fair one.
+        n = model.config.read if name == "read" else model.config.write
+        w = attention.window(raw, n, 14, 12)
+        for g, size in ((w.g_y, 14), (w.g_x, 12)):
+            mu = attention.centres(g, w.delta, n, size)
+            assert mu.min() > 0.5
+            assert mu.max() < size + 0.5
+    distortion, rate = book(x.flatten(1), eps)
+    torch.testing.assert_close(ours.distortion, distortion, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(ours.rate, rate, rtol=1e-4, atol=1e-4)
+    ours.total.mean().backward()
+    (distortion + rate.sum(0)).mean().backward()
+    expected = book_gradients(model, book)
+    assert set(expected) == {name for name, _ in model.named_parameters()}
+    for name, p in model.named_parameters():
+        assert (p.grad - expected[name]).norm() < 1e-4 * expected[name].norm(), name
+
+
+@pytest.mark.parametrize("windows", WINDOWS)
+def test_bfloat16_products_move_the_loss_by_less_than_a_percent(windows, textbook):
+    model, x, eps = middling(windows)
+    with torch.no_grad():
+        distortion, rate = textbook.from_drawnet(model)(x.flatten(1), eps)
+    ours = bound(model, x, eps, precision=torch.bfloat16)
+    exact = (distortion + rate.sum(0)).mean().item()
+    assert ours.total.dtype == torch.float32
+    assert ours.total.mean().item() == pytest.approx(exact, rel=0.01)
+    assert ours.total.mean().item() != exact
+
+
+def test_textbook_and_model_sample_the_same_images(textbook):
+    model, _, eps = middling("both")
+    *_, state = generate(model, eps)
+    means = textbook.from_drawnet(model).sample(eps)
+    torch.testing.assert_close(model.likelihood(state).mean.flatten(1), means, rtol=1e-4, atol=1e-5)

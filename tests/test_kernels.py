@@ -1,0 +1,320 @@
+"""Every fused kernel against its PyTorch twin, and what happens where there are no kernels."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from drawnet import attention, kernels, probability, recurrence
+from drawnet.probability import Gaussian
+
+needs_kernels = pytest.mark.skipif(kernels.library() is None, reason="no kernels on this machine")
+
+
+def compare(fused, plain, leaves, limit=2e-5):
+    """Values and gradients of two functions of the same float32 leaves, in float64 for `plain`."""
+    single = [leaf.clone().requires_grad_() for leaf in leaves]
+    double = [leaf.double().requires_grad_() for leaf in leaves]
+    outs = []
+    for function, operands in ((fused, single), (plain, double)):
+        torch.manual_seed(5)
+        out = function(*operands)
+        total = sum((o * torch.randn(o.shape).to(o.dtype)).sum() for o in out)
+        outs.append([*out, *torch.autograd.grad(total, operands)])
+    for ours, theirs in zip(*outs, strict=True):
+        assert ours.dtype == torch.float32
+        assert ours.shape == theirs.shape
+        scale = max(1.0, theirs.abs().max().item())
+        assert (ours.double() - theirs).abs().max() <= limit * scale
+
+
+def raw_windows(batch, size, n):
+    """Windows of all kinds that a network may emit, most of them within the image."""
+    raw = torch.randn(batch, 5) * torch.tensor([0.4, 0.4, 1.0, 0.5, 0.7])
+    if batch > 3:
+        raw[1, :2] = torch.tensor([3.0, -40.0])  # off the image
+        raw[2, 2] = 30.0  # clamped
+        raw[3, 3] = -1.5
+    return raw
+
+
+# ---- twins --------------------------------------------------------------------------------------
+
+
+@needs_kernels
+@pytest.mark.parametrize("n", [2, 5, 12])
+@pytest.mark.parametrize(
+    ("batch", "channels", "size"),
+    [(1, 1, (28, 28)), (130, 1, (9, 14)), (4, 3, (14, 9)), (5, 2, (64, 64)), (1, 3, (7, 6))],
+)
+def test_read_and_write(batch, channels, size, n):
+    torch.manual_seed(n)
+    x, x_hat = torch.randn(2, batch, channels, *size)
+    patch = torch.randn(batch, channels, n, n)
+    raw = raw_windows(batch, size, n)
+
+    def read(x, x_hat, raw):
+        return (attention.read((x, x_hat), raw, n),)
+
+    def write(canvas, patch, raw):
+        return (attention.write(canvas, patch, raw),)
+
+    # A centre's gradient sums over the whole image: float32 has some 1e-4 of it.
+    compare(read, read, (x, x_hat, raw), 2e-4)
+    compare(write, write, (x, patch, raw), 2e-4)
+
+
+@needs_kernels
+@pytest.mark.parametrize(("batch", "units"), [(1, 1), (130, 3), (4, 70)])
+def test_lstm(batch, units):
+    torch.manual_seed(0)
+    gates = 2 * torch.randn(batch, 4 * units)
+    bias, c = torch.randn(4 * units), torch.randn(batch, units)
+
+    def fused(gates, c):
+        return kernels.LSTMCell.apply(gates.clone(), bias, c)
+
+    compare(fused, lambda gates, c: recurrence.cell(gates + bias, c), (gates, c), 1e-6)
+
+
+@needs_kernels
+@pytest.mark.parametrize(("batch", "units"), [(1, 1), (130, 3), (4, 70)])
+def test_lstm_with_bfloat16_gates(batch, units):
+    torch.manual_seed(0)
+    gates = (2 * torch.randn(batch, 4 * units)).bfloat16().float()
+    bias, c = torch.randn(4 * units), torch.randn(batch, units)
+
+    def fused(gates, c):
+        return kernels.LSTMCell.apply(gates.bfloat16(), bias, c)
+
+    # Activations are kept, and gradients handed on, with 8 bits.
+    compare(fused, lambda gates, c: recurrence.cell(gates + bias, c), (gates, c), 0.015)
+
+
+@needs_kernels
+@pytest.mark.parametrize(("batch", "latents"), [(1, 1), (130, 3), (4, 100)])
+def test_gaussian(batch, latents):
+    torch.manual_seed(0)
+    both, eps = torch.randn(batch, 2 * latents), torch.randn(batch, latents)
+
+    def fused(both):
+        return probability.sample_and_kl(Gaussian(*both.chunk(2, 1)), None, eps)
+
+    def plain(both):
+        q = Gaussian(*both.chunk(2, 1))
+        return q.sample(eps), q.kl()
+
+    assert fused(both)[0].grad_fn is None
+    grad_fn = fused(both.clone().requires_grad_())[0].grad_fn
+    assert "SampleAndKL" in type(grad_fn).__name__  # it is the kernel that is tested
+    compare(fused, plain, (both,), 2e-6)
+
+
+@needs_kernels
+def test_operands_need_not_be_contiguous():
+    torch.manual_seed(0)
+    x = torch.randn(6, 9, 3, 4).permute(3, 2, 0, 1)  # (4, 3, 6, 9)
+    wide = torch.randn(4, 3 * 25 + 5)
+    patch, raw = wide[:, :75].view(4, 3, 5, 5), 0.4 * wide[:, 75:]
+    dense = [t.clone(memory_format=torch.contiguous_format) for t in (x, patch, raw)]
+    compare(lambda x, r: (attention.read((x,), r, 5),), _read5, (x, raw), 2e-4)
+    assert torch.equal(attention.write(x, patch, raw), attention.write(*dense))
+    flipped = x.mT
+    ours = attention.write(flipped.expand(4, 3, 9, 6), patch, raw)
+    assert torch.equal(ours, attention.write(flipped.contiguous(), patch, raw))
+    one = torch.randn(1, 3, 6, 9)
+    ours = attention.write(one.expand(4, -1, -1, -1), patch, raw)
+    assert torch.equal(ours, attention.write(one.repeat(4, 1, 1, 1), patch, raw))
+    # Gradients that are not contiguous either: .sum() hands on an expanded scalar.
+    leaf = x.clone().requires_grad_()
+    attention.write(leaf, patch, raw).sum().backward()
+    assert torch.equal(leaf.grad, torch.ones_like(x))
+    mu, eps = torch.randn(1, 5).expand(4, 5), torch.randn(5, 4).T
+    for log_sigma in (0.1 * mu, (0.1 * mu).contiguous(), torch.randn(5, 4).T):
+        q = Gaussian(mu, log_sigma)
+        z, kl = probability.sample_and_kl(q, None, eps)
+        torch.testing.assert_close(z, q.sample(eps))
+        torch.testing.assert_close(kl, q.kl())
+    c = torch.randn(7, 4).T
+    h, s = kernels.LSTMCell.apply(torch.zeros(4, 28), torch.zeros(28), c)
+    torch.testing.assert_close((h, s), recurrence.cell(torch.zeros(4, 28), c))
+
+
+def _read5(x, raw):
+    return (attention.read((x,), raw, 5),)
+
+
+@needs_kernels
+def test_unequal_shapes_are_refused_before_memory_is_read():
+    x, raw, patch = torch.zeros(2, 1, 6, 6), torch.zeros(2, 5), torch.zeros(2, 1, 3, 3)
+    for images, window in (((x, x[:1]), raw), ((x, x[:, :, :5]), raw), ((x,), raw[:1])):
+        with pytest.raises(ValueError, match="expected a tensor of shape"):
+            attention.read(images, window, 3)
+    for operands in ((x, patch[:1], raw), (x, patch, raw[:, :4]), (x, patch[..., :2, :], raw)):
+        with pytest.raises(ValueError, match="expected a tensor of shape"):
+            attention.write(*operands)
+    with pytest.raises(ValueError, match="expected a tensor of shape"):
+        probability.sample_and_kl(Gaussian(raw, raw), None, torch.zeros(3, 5))
+
+
+@needs_kernels
+def test_only_float32_and_bfloat16_gates_reach_the_kernels():
+    single, half = torch.zeros(2, 4), torch.zeros(2, 4, dtype=torch.bfloat16)
+    assert kernels.usable(single, single)
+    assert kernels.usable(half, single)
+    assert not kernels.usable(single, half)
+    assert not kernels.usable(half, single, gates=False)
+    assert not kernels.usable(single.double())
+    assert not kernels.usable(single.half())
+    assert not kernels.usable(single.to("meta"))
+
+
+# ---- extremes -----------------------------------------------------------------------------------
+
+
+@needs_kernels
+def test_sigmoid_and_tanh_at_extremes():
+    v = torch.cat((torch.linspace(-100, 100, 4001), torch.tensor([0.0, 1e-3, -1e-3, 1e30, -1e30])))
+    gates = torch.zeros(len(v), 4)
+    expected = v.double()
+    for k in range(4):
+        operand = gates.clone()
+        operand[:, k] = v
+        leaf = operand.double().requires_grad_()
+        c = torch.full((len(v), 1), 0.7)
+        mine = operand.clone().requires_grad_()
+        ours = kernels.LSTMCell.apply(mine.clone(), torch.zeros(4), c)
+        theirs = recurrence.cell(leaf, c.double())
+        for a, b in zip(ours, theirs, strict=True):
+            assert (a.double() - b).abs().max() < 3e-7
+        a, b = (
+            torch.autograd.grad(h.sum() + s.sum(), x)
+            for (h, s), x in ((ours, mine), (theirs, leaf))
+        )
+        assert (a[0].double() - b[0]).abs().max() < 5e-7
+    # Relative accuracy of e^x itself, by σ(x) far below zero and by a Gaussian's deviation.
+    gates[:, 1], gates[:, 3] = 100.0, v
+    h, _ = kernels.LSTMCell.apply(gates, torch.zeros(4), torch.full((len(v), 1), 50.0))
+    between = (v > -86) & (v < 86)
+    assert (h[:, 0].double() / expected.sigmoid() - 1)[between].abs().max() < 1e-6
+    s = torch.linspace(-86, 86, 4001)[None]
+    z, _ = kernels.sample_and_kl(torch.zeros_like(s), s, torch.ones_like(s))
+    assert (z.double() / s.double().exp() - 1).abs().max() < 1e-6
+
+
+@needs_kernels
+@pytest.mark.parametrize("where", range(5))
+def test_nan_in_a_window_comes_out_as_nan(where):
+    raw = torch.zeros(3, 5)
+    raw[1, where] = float("nan")
+    x, patch = torch.ones(3, 1, 6, 8), torch.ones(3, 1, 4, 4)
+    glimpse, canvas = attention.read((x,), raw, 4), attention.write(x, patch, raw)
+    for out in (glimpse, canvas):
+        assert out[1].isnan().any()
+        assert out[[0, 2]].isfinite().all()
+    if where in (0, 1, 4):
+        assert glimpse[1].isnan().all()
+
+
+@needs_kernels
+def test_nan_elsewhere_comes_out_as_nan():
+    nan, raw = float("nan"), torch.zeros(2, 5)
+    x, patch = torch.zeros(2, 1, 6, 6), torch.zeros(2, 1, 3, 3)
+    x[0, 0, 2, 2] = patch[0, 0, 1, 1] = nan
+    assert attention.read((x,), raw, 3)[0].isnan().any()
+    assert attention.write(x[1:], patch[:1], raw[:1]).isnan().any()
+    assert attention.write(x, patch, raw)[1].isfinite().all()
+    for k in range(3):
+        mu, s, eps = torch.zeros(3, 2, 4)
+        (mu, s, eps)[k][0, 1] = nan
+        z, kl = kernels.sample_and_kl(mu, s, eps)
+        assert z[0, 1].isnan()
+        assert kl[0].isnan() or k == 2
+        assert z[1].isfinite().all()
+        assert kl[1].isfinite()
+    for k in range(4):
+        for dtype in (torch.float32, torch.bfloat16):
+            gates = torch.zeros(2, 4, dtype=dtype)
+            gates[0, k] = nan
+            h, c = kernels.LSTMCell.apply(gates, torch.zeros(4), torch.ones(2, 1))
+            assert h[0].isnan()
+            assert c[0].isnan() or k == 3
+            assert torch.stack((h[1], c[1])).isfinite().all()
+
+
+# ---- with and without a compiler ----------------------------------------------------------------
+
+LOSS = """
+import sys, warnings, torch
+from drawnet import kernels
+from drawnet.models.draw import Draw, DrawConfig
+from drawnet.step import bound
+torch.manual_seed(0)
+torch.set_num_threads(1)
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    model = Draw(DrawConfig(steps=4, units=16, latents=5, read=2, write=3), (1, 8, 7))
+    x, eps = (torch.rand(6, 1, 8, 7) < 0.5).float(), torch.randn(4, 6, 5)
+    loss = bound(model, x, eps).total.mean()
+    loss.backward()
+    bound(model, x, eps)
+size = sum(p.grad.norm() for p in model.parameters())
+ours = [str(w.message).replace(chr(10), " ") for w in caught if "fused" in str(w.message)]
+print(loss.item(), size.item(), kernels.library() is not None, len(ours), *ours)
+"""
+
+
+def start(script, **environment):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    return subprocess.Popen(
+        [sys.executable, "-c", script],
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def words(process):
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return out.strip().split(" ", 4)
+
+
+def test_the_loss_is_the_same_with_kernels_without_and_without_a_compiler(tmp_path):
+    """Two processes compile into one empty folder at once, one wants none, one cannot have any."""
+    broken = tmp_path / "broken-cc"
+    broken.write_text("#!/bin/sh\necho no such thing >&2\nexit 1\n")
+    broken.chmod(0o755)
+    new, empty = str(tmp_path / "new"), str(tmp_path / "empty")
+    runs = [
+        start(LOSS, XDG_CACHE_HOME=new, DRAWNET_KERNELS="1"),
+        start(LOSS, XDG_CACHE_HOME=new, DRAWNET_KERNELS="1"),
+        start(LOSS, DRAWNET_KERNELS="0"),
+        start(LOSS, XDG_CACHE_HOME=empty, CC=str(broken), DRAWNET_KERNELS="1"),
+    ]
+    one, two, off, failed = (words(run) for run in runs)
+    if kernels.library() is not None:
+        assert one[2:] == two[2:] == ["True", "0"]
+        assert one == two
+        assert [p.suffix for p in (tmp_path / "new" / "drawnet").iterdir()] == [".so"]
+    assert off[2:] == ["False", "0"]
+    assert failed[2:4] == ["False", "1"]
+    assert "broken-cc: no such thing" in failed[4]
+    assert off[:2] == failed[:2]
+    for a, b in zip(one[:2], off[:2], strict=True):
+        assert float(a) == pytest.approx(float(b), rel=1e-4)
+
+
+@pytest.mark.parametrize("why", [OSError("read-only"), RuntimeError("no home")])
+def test_a_cache_that_cannot_be_written_costs_a_warning(why, monkeypatch):
+    def fail(*_):
+        raise why
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("DRAWNET_KERNELS", raising=False)
+    monkeypatch.setattr(kernels, "cache_folder", fail)
+    with pytest.warns(UserWarning, match=f"fused CPU kernels are off.*{why}"):
+        assert kernels.library.__wrapped__() is None
