@@ -17,11 +17,20 @@ WINDOWS = {"both": (2, 3), "read only": (3, 0), "write only": (0, 2), "none": (0
 SHAPES = [(1, 5, 5), (1, 4, 6), (2, 6, 4)]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Tiny tensors: a second thread would only wait, and long where others use the processor."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def build(windows, shape, likelihood="bernoulli", seed=0):
     read, write = WINDOWS[windows]
     sizes = {"steps": 3, "units": 4, "latents": 2, "read": read, "write": write}
-    torch.manual_seed(seed)
     model = Draw(DrawConfig(likelihood=likelihood, **sizes), shape).double()
+    torch.manual_seed(seed)  # after the model has drawn its own first weights, however many
     for p in model.parameters():
         nn.init.normal_(p, std=0.4)
     with torch.no_grad():  # windows near the image: far off it the package clamps, not the paper
@@ -125,6 +134,21 @@ def test_the_starting_canvas_and_states_are_learned_and_shared_by_the_images():
             assert torch.equal(getattr(state, name)[b], getattr(model, name))
 
 
+@pytest.mark.parametrize("shape", [(1, 8, 12), (3, 9, 6)])
+@pytest.mark.parametrize("windows", WINDOWS)
+def test_a_new_model_can_learn_with_all_its_parameters(windows, shape):
+    read, write = WINDOWS[windows]
+    torch.manual_seed(0)
+    model = Draw(DrawConfig(steps=4, units=16, latents=5, read=read, write=write), shape)
+    x = (torch.rand(8, *shape) < 0.5).float()
+    result = bound(model, x, torch.randn(4, 8, 5))
+    result.total.mean().backward()
+    assert result.total.isfinite().all()
+    for name, p in model.named_parameters():
+        assert p.grad.isfinite().all(), name
+        assert p.grad.abs().max() > 1e-7, name
+
+
 # ---- the textbook -------------------------------------------------------------------------------
 
 
@@ -140,9 +164,11 @@ def textbook():
 def middling(windows, shape=(1, 14, 12), batch=16):
     """A float32 model whose windows lie inside the image, where the textbook is to be trusted."""
     read, write = WINDOWS[windows]
-    torch.manual_seed(1)
     model = Draw(DrawConfig(steps=6, units=24, latents=7, read=read, write=write), shape)
+    torch.manual_seed(1)
     with torch.no_grad():
+        for p in model.parameters():
+            p.normal_(std=p.shape[-1] ** -0.5)
         for p in (model.c, model.h_enc, model.s_enc, model.h_dec, model.s_dec):
             p.normal_(std=0.3)
         shrink = torch.tensor([0.1, 0.1, 0.3, 0.3, 0.3])[:, None]

@@ -19,6 +19,15 @@ rounded = pytest.mark.xfail(
 UNROLLED_TYPES = [pytest.param(torch.float64, marks=rounded), torch.float32]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Tiny tensors: a second thread would only wait, and long where others use the processor."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 class Net(nn.Module):
     """Two LSTMs and a linear layer in a loop, the second LSTM fed by two inputs side by side."""
 
