@@ -1,0 +1,171 @@
+"""Data sets: one file each, read into uint8 arrays (N, C, H, W); found by listing this folder.
+
+To add one, put a file here with `INFO = Info(...)` and `load(data_dir, **options) -> Dataset`.
+
+Legend: N images, C channels, H rows, W columns; pixels are ink or light, rows run downwards.
+"""
+
+import hashlib
+import importlib
+import inspect
+import os
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drawnet.listing import choose
+
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Images and, where the set has them, their classes.
+
+    pixels  uint8 (N, C, H, W)
+    labels  int64 (N,) or None
+    """
+
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        if self.pixels.dtype != np.uint8 or self.pixels.ndim != 4:
+            raise ValueError(f"pixels are {self.pixels.dtype} {self.pixels.shape}, not uint8 NCHW")
+        if self.labels is not None and self.labels.shape != (len(self.pixels),):
+            raise ValueError(f"{len(self.pixels)} images, but labels {self.labels.shape}")
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A whole data set in memory.
+
+    levels  2: pixels are 0 or 1;  256: pixels are 0..255
+    splits  'train', 'valid' and 'test', all of one shape (C, H, W), none empty
+    """
+
+    name: str
+    description: str
+    levels: int
+    licence: str
+    source: str
+    splits: dict[str, Images] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if set(self.splits) != set(SPLITS):
+            raise ValueError(f"splits are {sorted(self.splits)}, not {SPLITS}")
+        if self.levels not in (2, 256):
+            raise ValueError(f"levels is {self.levels}, neither 2 nor 256")
+        for split, images in self.splits.items():
+            if not len(images) or images.pixels.shape[1:] != self.shape:
+                raise ValueError(f"{split} is {images.pixels.shape}, the set is {self.shape}")
+            if self.levels == 2 and images.pixels.max() > 1:
+                raise ValueError(f"{split} has pixels other than 0 and 1")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        return cast(tuple[int, int, int], self.splits["train"].pixels.shape[1:])
+
+    @cached_property
+    def checksum(self) -> str:
+        """sha256, in hex, over each split's name, shape and pixels: the identity of the images."""
+        digest = hashlib.sha256()
+        for split in SPLITS:
+            pixels = np.ascontiguousarray(self.splits[split].pixels)
+            digest.update(f"{split} {pixels.shape}\n".encode())
+            digest.update(pixels.data)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class File:
+    """An official file, for `drawnet fetch`.
+
+    name       what it is called on disk
+    addresses  where to get it, tried in order
+    sha256     hex; size in bytes, where known
+    """
+
+    name: str
+    addresses: tuple[str, ...]
+    sha256: str
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class Info:
+    """What is known of a data set without reading it.
+
+    source  who to cite, and where the data come from
+    files   what `drawnet fetch` downloads; empty where there is nothing to download
+    """
+
+    name: str
+    description: str
+    licence: str
+    source: str
+    files: tuple[File, ...] = ()
+
+    def dataset(self, levels: int, splits: dict[str, Images], **changed: str) -> Dataset:
+        """The data set of this description; `changed` replaces parts of it (name, source, ...)."""
+        told = {key: getattr(self, key) for key in ("name", "description", "licence", "source")}
+        return Dataset(levels=levels, splits=splits, **(told | changed))
+
+
+def names() -> list[str]:
+    """The data sets there are: every file of this folder whose name does not start with _."""
+    return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+
+
+def about(name: str) -> Info:
+    """What is known of the data set `name`, without reading any of it."""
+    return cast(Info, _module(name).INFO)
+
+
+def load(name: str, data_dir: Path | None = None, **options: Any) -> Dataset:
+    """The data set `name`, or the pictures in the file or folder of that path, read into memory.
+
+    data_dir  where its files lie; None: see `default_dir`
+    options   the data set's own, the keywords of the `load` in its file
+    """
+    module, options = _resolve(name, options)
+    _refuse_unknown(options, module.load, name)
+    return cast(Dataset, module.load(data_dir or default_dir(), **options))
+
+
+def default_dir() -> Path:
+    """Where data files lie: $DRAWNET_DATA, else drawnet/data in the user's cache folder."""
+    if chosen := os.environ.get("DRAWNET_DATA"):
+        return Path(chosen).expanduser()
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return cache / "drawnet" / "data"
+
+
+def _module(name: str) -> ModuleType:
+    choose("data set, file or folder", name, names())
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def _resolve(name: str, options: dict[str, Any]) -> tuple[ModuleType, dict[str, Any]]:
+    """A data set's name wins over a path; write ./mnist for a folder called mnist."""
+    path = Path(name).expanduser()
+    if name and name not in names() and path.exists():
+        return _module("images"), {"path": path} | options
+    return _module(name), options
+
+
+def _refuse_unknown(options: dict[str, Any], function: Callable[..., Dataset], name: str) -> None:
+    known = list(inspect.signature(function).parameters)[1:]
+    for option in options:
+        choose(f"option of data set {name!r}", option, known or ["(none)"])

@@ -1,0 +1,99 @@
+"""Finding and reading the containers that image data come in; every fault is one UserError."""
+
+import gzip
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drawnet.errors import UserError
+
+
+def look(data_dir: Path, name: str, *files: str) -> Path | None:
+    """The first of `files` that lies in data_dir or in data_dir/name; None if none does."""
+    places = (folder / file for file in files for folder in (data_dir, data_dir / name))
+    return next((place for place in places if place.is_file()), None)
+
+
+def find(data_dir: Path, name: str, *files: str) -> Path:
+    """As `look`, but a missing file is the user's to mend."""
+    if place := look(data_dir, name, *files):
+        return place
+    raise UserError(
+        f"{name}: no {' or '.join(files)} in {data_dir} or {data_dir / name}: run `drawnet fetch "
+        f"{name}`, or point --data-dir or DRAWNET_DATA at the folder that has it"
+    )
+
+
+@contextmanager
+def reading(path: Path, kind: str) -> Iterator[None]:
+    """Turns whatever a decoder throws at a damaged file into one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # zip, gzip, numpy, scipy, arrow: each has its own, and leaks others
+        if isinstance(error, OSError) and error.errno:
+            raise UserError(f"cannot read {path}: {error.strerror}") from error
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path} is no whole {kind} ({why}): get it anew") from error
+
+
+def read_npz(path: Path) -> dict[str, NDArray[Any]]:
+    """Every array of an .npz file; a pickled object in it is refused."""
+    with reading(path, ".npz file"), path.open("rb") as file:
+        archive = np.load(file, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise ValueError("a single array")
+        with archive:
+            return {key: archive[key] for key in archive.files}
+
+
+def array(arrays: dict[str, NDArray[Any]], key: str, shape: tuple[int, ...], path: Path) -> Any:
+    """The array `key`, which must be uint8 of `shape`, where -1 stands for any length."""
+    if key not in arrays:
+        raise UserError(f"{path} has no array {key!r}, only {', '.join(arrays)}: get it anew")
+    found = arrays[key]
+    fits = found.ndim == len(shape) and all(
+        s in (-1, n) for s, n in zip(shape, found.shape, strict=True)
+    )
+    if not fits or found.dtype != np.uint8:
+        raise UserError(
+            f"{path}: {key!r} is {found.dtype} {found.shape}, not uint8 {shape}: get it anew"
+        )
+    return found
+
+
+def read_idx(path: Path) -> NDArray[np.uint8]:
+    """The array of an IDX file (LeCun's format, MNIST page), gzipped or not.
+
+    Two zero bytes, the type (8: uint8, the only one read), the number of axes; each axis as a
+    big-endian uint32; then the bytes.
+    """
+    with reading(path, "IDX file"):
+        raw = path.read_bytes()
+        raw = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
+    if raw[:3] != b"\0\0\x08" or len(raw) < 4:
+        raise UserError(f"{path} is no IDX file of bytes: it starts with {raw[:4].hex(' ')!r}")
+    start = 4 + 4 * raw[3]
+    shape = [int.from_bytes(raw[k : k + 4], "big") for k in range(4, start, 4)]
+    told = start + int(np.prod(shape, dtype=object))
+    if len(raw) != told:
+        raise UserError(f"{path} has {len(raw)} bytes, but its head tells of {told}: get it anew")
+    return np.frombuffer(bytearray(raw), np.uint8, offset=start).reshape(shape)  # writable
+
+
+def counted(found: int, official: int, what: str, path: Path) -> None:
+    """Refuses a file that does not hold the official number of images."""
+    if found != official:
+        raise UserError(f"{path} has {found} {what}, not the official {official}: get it anew")
+
+
+def sha256(path: Path) -> str:
+    """The sha256 of a file, in hex."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

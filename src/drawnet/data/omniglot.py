@@ -1,0 +1,191 @@
+"""Omniglot (Lake et al. 2015): 1,623 handwritten characters, twenty drawings of each.
+
+Two versions, whose likelihoods are not comparable with each other:
+  lake   the original 105x105 line drawings, brought to size x size by area averaging and made 0/1
+  burda  the grey 28x28 images of Burda et al. 2016 (IWAE), the ones that papers report nats on
+"""
+
+import io
+import zipfile
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drawnet.data import Dataset, File, Images, Info
+from drawnet.data._files import array, counted, find, look, read_npz, reading
+from drawnet.errors import UserError
+
+SIDE = 105
+_CHARACTERS = {"background": 964, "evaluation": 659}
+_VALID = 2  # of every background character's 20 drawings, the last two
+_BURDA = {"data": 24_345, "testdata": 8_070}
+_BURDA_ADDRESS = "https://github.com/yburda/iwae/raw/master/datasets/OMNIGLOT/chardata.mat"
+_BASE = "https://github.com/brendenlake/omniglot/raw/master/python/"
+
+INFO = Info(
+    name="omniglot",
+    description="handwritten characters, 0/1, reduced from 105x105 (not Burda's 28x28 version: its "
+    "likelihoods are not comparable); valid is drawings 19 and 20 of each background character",
+    licence="MIT",
+    source="Lake, Salakhutdinov, Tenenbaum 2015, Human-level concept learning through "
+    "probabilistic program induction; https://github.com/brendenlake/omniglot",
+    files=(
+        File(
+            "images_background.zip",
+            (f"{_BASE}images_background.zip",),
+            "ad41ab679c8b5d90b271ef46be6987cc81211774a695c29dcc5367b2b26ee640",
+            9_464_212,
+        ),
+        File(
+            "images_evaluation.zip",
+            (f"{_BASE}images_evaluation.zip",),
+            "1f61a8f3366785b057fc117d9228e78a16e3d976c8953b2a10fcc74cf0609cee",
+            6_462_886,
+        ),
+    ),
+)
+
+
+def load(data_dir: Path, size: int = 28, version: Literal["lake", "burda"] = "lake") -> Dataset:
+    """Omniglot, (1, size, size); labels number the characters, alphabet by alphabet.
+
+    lake   17,352 / 1,928 / 13,180 images, 2 levels, 1 is ink; train and valid are Lake's
+           background set, test his evaluation set. From omniglot.npz or the official zip files.
+    burda  22,993 / 1,352 / 8,070 images, 256 levels, 28x28; valid is every 18th of the images for
+           training; no labels. From chardata.mat.
+    """
+    if version == "burda":
+        return _burda(data_dir, size)
+    if version != "lake":
+        raise UserError(f"omniglot has no version {version!r}: choose 'lake' or 'burda'")
+    if not 1 <= size <= SIDE:
+        raise UserError(f"omniglot can be made of size 1 to {SIDE}, not {size}")
+    return _lake(data_dir, size)
+
+
+# ---- Lake's drawings: packed (K, 20, 105, 14), K characters in order of alphabet and number -----
+
+
+def _lake(data_dir: Path, size: int) -> Dataset:
+    packed = look(data_dir, "omniglot", "omniglot.npz")
+    parts = _read_packed(packed) if packed else _read_zips(data_dir)
+    background, evaluation = (reduce(parts[part], size) for part in _CHARACTERS)
+    known, new = np.split(np.arange(1623, dtype=np.int64), [964])
+    splits = {
+        "train": _images(background[:, :-_VALID], known),
+        "valid": _images(background[:, -_VALID:], known),
+        "test": _images(evaluation, new),
+    }
+    return INFO.dataset(2, splits)
+
+
+def reduce(packed: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Line drawings packed (K, 20, 105, 14) to 0/1 images (K, 20, size, size).
+
+    A pixel is ink where ink covers at least 2/5 of its area (exact area averaging, no other
+    filter): at 28 that keeps thin strokes whole. The sums are integers below 2²⁴, so float32 has
+    them exactly on every machine.
+    """
+    weights = overlap(size)
+    reduced = np.empty((*packed.shape[:2], size, size), np.uint8)
+    for character, drawings in zip(reduced, packed, strict=True):
+        ink = np.unpackbits(drawings, axis=-1, count=SIDE).astype(np.float32)
+        character[:] = 5 * (weights @ ink @ weights.T) >= 2 * SIDE * SIDE
+    return reduced
+
+
+def overlap(size: int) -> NDArray[np.float32]:
+    """(size, 105): the length that new pixel j shares with old pixel i, in 1/size of an old one."""
+    new, old = np.arange(size)[:, None] * SIDE, np.arange(SIDE)[None, :] * size
+    shared = np.minimum(new + SIDE, old + size) - np.maximum(new, old)
+    return shared.clip(min=0).astype(np.float32)
+
+
+def _images(drawings: NDArray[np.uint8], labels: NDArray[np.int64]) -> Images:
+    size = drawings.shape[-1]
+    return Images(drawings.reshape(-1, 1, size, size), labels.repeat(drawings.shape[1]))
+
+
+def _read_packed(path: Path) -> dict[str, NDArray[np.uint8]]:
+    """omniglot.npz: `background`, `evaluation`, and `alphabet`, `character` of all 1,623."""
+    arrays = read_npz(path)
+    parts = {part: array(arrays, part, (-1, 20, SIDE, 14), path) for part in _CHARACTERS}
+    for part, count in _CHARACTERS.items():
+        counted(len(parts[part]), count, f"{part} characters", path)
+    alphabet, character = (arrays.get(key, np.empty(0)) for key in ("alphabet", "character"))
+    counted(min(len(alphabet), len(character)), 1623, "character names", path)
+    names = {"background": slice(0, 964), "evaluation": slice(964, 1623)}
+    return {p: parts[p][np.lexsort((character[s], alphabet[s]))] for p, s in names.items()}
+
+
+def _read_zips(data_dir: Path) -> dict[str, NDArray[np.uint8]]:
+    return {
+        part: _read_zip(find(data_dir, "omniglot", f"images_{part}.zip"), count)
+        for part, count in _CHARACTERS.items()
+    }
+
+
+def _read_zip(path: Path, count: int) -> NDArray[np.uint8]:
+    """The official layout: images_*/ALPHABET/characterNN/NNNN_MM.png, black ink on white."""
+    with reading(path, "zip file"), zipfile.ZipFile(path) as files:
+        names = sorted(name for name in files.namelist() if name.endswith(".png"))
+        counted(len(names), 20 * count, "drawings", path)
+        packed = np.stack([_ink(files.read(name)) for name in names])
+    return packed.reshape(count, 20, SIDE, 14)
+
+
+def _ink(png: bytes) -> NDArray[np.uint8]:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(png), formats=["PNG"]) as drawing:
+        light = np.asarray(drawing.convert("1"))
+    if light.shape != (SIDE, SIDE):
+        raise ValueError(f"a drawing of {light.shape}")
+    return np.packbits(~light, axis=-1)
+
+
+# ---- Burda's grey images ------------------------------------------------------------------------
+
+
+def _burda(data_dir: Path, size: int) -> Dataset:
+    if size != 28:
+        raise UserError(f"Burda's omniglot is 28x28, not {size}x{size}: leave the size out")
+    path = look(data_dir, "omniglot", "chardata.mat")
+    if path is None:
+        raise UserError(
+            f"omniglot: no chardata.mat in {data_dir} or {data_dir / 'omniglot'}: "
+            f"download it from {_BURDA_ADDRESS}"
+        )
+    arrays = _read_mat(path)
+    learn, test = (_grey(arrays, key, path) for key in _BURDA)
+    held = np.arange(len(learn)) % 18 == 17
+    splits = {"train": Images(learn[~held]), "valid": Images(learn[held]), "test": Images(test)}
+    return INFO.dataset(
+        256,
+        splits,
+        description="handwritten characters, grey 28x28, the version of Burda et al. 2016; valid "
+        "is every 18th of the 24,345 for training",
+        source=f"Burda, Grosse, Salakhutdinov 2016, after Lake et al. 2015; {_BURDA_ADDRESS}",
+    )
+
+
+def _read_mat(path: Path) -> dict[str, Any]:
+    try:
+        from scipy.io import loadmat
+    except ImportError:
+        raise UserError(f"{path} is a MATLAB file: `pip install scipy` to read it") from None
+    with reading(path, "MATLAB file"):
+        return dict(loadmat(path))
+
+
+def _grey(arrays: dict[str, Any], key: str, path: Path) -> NDArray[np.uint8]:
+    """Columns are images in MATLAB's order, column by column, of intensities 0..1."""
+    columns = arrays.get(key)
+    if columns is None or columns.shape != (784, _BURDA[key]):
+        raise UserError(f"{path} has no {key!r} of shape (784, {_BURDA[key]}): get it anew")
+    if columns.min() < 0 or columns.max() > 1:
+        raise UserError(f"{path}: {key!r} has intensities outside 0..1: get it anew")
+    upright = columns.T.reshape(-1, 1, 28, 28).swapaxes(2, 3)
+    return np.ascontiguousarray(np.rint(255 * upright).astype(np.uint8))
