@@ -1,0 +1,3 @@
+from drawnet.cli import main
+
+main()

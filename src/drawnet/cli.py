@@ -1,0 +1,347 @@
+"""The command line.  Each command is a frozen dataclass, whose fields are its flags, and a function.
+
+Heavy imports wait until a command runs.  What the user can mend is a `UserError`: one line, exit 2.
+"""
+
+import contextlib
+import io
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
+
+import tyro
+
+from drawnet import __version__, listing
+from drawnet.errors import UserError
+from drawnet.run import Run
+
+if TYPE_CHECKING:
+    from drawnet.checkpoint import Model
+    from drawnet.data import Dataset
+
+C = TypeVar("C")
+T = TypeVar("T")
+
+HELP = """\
+usage: drawnet COMMAND [OPTIONS]
+
+  train RECIPE           train a model (Ctrl-C keeps a checkpoint, --resume goes on)
+  evaluate RUN           the bound on held-out images, rate and distortion apart
+  sample RUN             draw images: a sheet, a film, the stages, the raw numbers
+  reconstruct RUN IMAGE… read pictures and draw them again
+  fetch DATASET          download a data set from its official address
+  list                   models, data sets and recipes
+
+RUN is a folder that `train` wrote or a single .safetensors file.
+`drawnet COMMAND --help` shows a command's options.
+"""
+
+DATA_DIR = "where data sets lie (default: $DRAWNET_DATA, else the user's cache folder)"
+DataDir = Annotated[Path | None, tyro.conf.arg(help=DATA_DIR)]
+Count = Annotated[int, tyro.conf.arg(aliases=["-n"])]
+
+
+@dataclass(frozen=True)
+class Train(Generic[C]):
+    """Train a model.  Ctrl-C or SIGTERM keep a checkpoint; --resume goes on exactly."""
+
+    run: Annotated[Run[C], tyro.conf.arg(name="")]
+    out: Path | None = None
+    """The run folder (default: runs/RECIPE)."""
+    resume: bool = False
+    """Go on with the run in the folder, or begin it."""
+    data_dir: DataDir = None
+    tensorboard: bool = False
+    """Also write TensorBoard logs (extra: tensorboard)."""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """The variational bound over a split, every image counted once."""
+
+    run: tyro.conf.Positional[Path]
+    """A run folder or a .safetensors file."""
+    split: Literal["train", "valid", "test"] = "test"
+    importance_samples: int | None = None
+    """K of the K-sample (importance-weighted) bound; left out unless given."""
+    images: int | None = None
+    """Only the first so many images of the split."""
+    seed: int = 0
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    json: bool = False
+    """Print JSON instead of lines."""
+    out: Path | None = None
+    """Also write the JSON to this file."""
+    data_dir: DataDir = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Draw images from the prior.  The same seed gives the same images."""
+
+    run: tyro.conf.Positional[Path]
+    """A run folder or a .safetensors file."""
+    n: Count = 64
+    """How many images."""
+    seed: int = 0
+    temperature: float = 1.0
+    """Scale of the latents' standard deviation: below 1 more typical, above 1 more varied."""
+    out: Path = Path("samples.png")
+    """A sheet (.png), the film of the drawing (.gif, .webp) or raw numbers (.npz), by suffix."""
+    film: Path | None = None
+    """Also the film, with the windows (.gif, .webp)."""
+    stages: Path | None = None
+    """Also the stages sheet: a row an image, successive steps (.png)."""
+    neighbours: Path | None = None
+    """Also each sample beside the nearest training image (.png)."""
+    batch: int = 64
+    """Images drawn at a time; changes nothing but memory and speed."""
+    data_dir: DataDir = None
+
+
+@dataclass(frozen=True)
+class Reconstruct:
+    """Read pictures through the model and draw them again."""
+
+    run: tyro.conf.Positional[Path]
+    """A run folder or a .safetensors file."""
+    image: tyro.conf.Positional[tuple[Path, ...]]
+    """Pictures; they are brought to the model's size and colours."""
+    out: Path = Path("reconstruction.png")
+    """A still (.png) or the film (.gif, .webp) of input, read window, canvas and write window."""
+    seed: int = 0
+    invert: bool = False
+    """Take dark strokes on white paper for light strokes on black, as the digits are."""
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """Download a data set from its official address, checked, resumable."""
+
+    dataset: tyro.conf.Positional[str]
+    data_dir: DataDir = None
+
+
+# ---- commands -----------------------------------------------------------------------------------
+
+
+def train(arguments: Sequence[str]) -> None:
+    if not arguments or arguments[0].startswith("-"):
+        if arguments and arguments[0] not in ("-h", "--help"):
+            raise UserError("drawnet train: name the recipe first (`drawnet list` shows them)")
+        print("usage: drawnet train RECIPE [OPTIONS]\n\nrecipes:")
+        print_table({name: title for name, (_, title) in listing.recipes().items()})
+        print("\n`drawnet train RECIPE --help` shows the options and their values.")
+        return
+    from drawnet import recipes
+
+    name, *rest = arguments
+    run = recipes.get(name)
+    kind: Any = Train[type(run.model)]  # type: ignore[misc]
+    command: Train[Any] = parse(kind, f"train {name}", rest, default=Train(run))
+    from drawnet import parallel
+    from drawnet.train import train as go
+
+    run, data = command.run, dataset(command.run, command.data_dir)
+    folder = command.out or Path("runs") / name
+    with parallel.group():
+        progress = go(run, data, folder, resume=command.resume, tensorboard=command.tensorboard)
+        if parallel.rank() == 0:
+            best = (
+                f"{progress.best:.2f} nats on validation images"
+                if progress.best < 1e9
+                else "none yet"
+            )
+            print(
+                f"{folder}: {progress.seen} examples, {progress.seconds / 60:.1f} min, best {best}"
+            )
+    if progress.seen < run.examples:
+        sys.exit(130)
+
+
+def evaluate(arguments: Sequence[str]) -> None:
+    command = parse(Evaluate, "evaluate", arguments)
+    positive(command.importance_samples, "--importance-samples")
+    positive(command.images, "--images")
+    import torch
+
+    from drawnet import kernels
+    from drawnet.evaluate import evaluate as measure
+
+    model = trained(command.run)
+    data = dataset(model.run, command.data_dir)
+    fits(model, data)
+    pixels = torch.from_numpy(data.splits[command.split].pixels[: command.images])
+    result = measure(
+        model.network,
+        pixels,
+        data.levels,
+        model.run.data,
+        command.split,
+        importance_samples=command.importance_samples,
+        seed=command.seed,
+        precision=kernels.operands(command.precision),
+        progress=sys.stderr.isatty(),
+        name=data.name,
+    )
+    text = json.dumps(asdict(result), indent=1)
+    if command.out:
+        from drawnet import checkpoint
+
+        checkpoint.write_text(command.out, text + "\n")
+    print(text if command.json else result)
+
+
+def sample(arguments: Sequence[str]) -> None:
+    command = parse(Sample, "sample", arguments)
+    positive(command.n, "-n")
+    positive(command.batch, "--batch")
+    from drawnet import drawing, figures
+
+    model = trained(command.run)
+    film = drawing.sample_film(
+        model.network,
+        command.n,
+        seed=command.seed,
+        temperature=command.temperature,
+        batch=command.batch,
+    )
+    drawing.save(film, command.out)
+    if command.film:
+        drawing.save(film, command.film)
+    if command.stages:
+        figures.save_image(figures.stages(film), command.stages)
+    if command.neighbours:
+        data = dataset(model.run, command.data_dir)
+        fits(model, data)
+        near = figures.neighbours(film.images, data.splits["train"].pixels * (255 // (data.levels - 1)))
+        figures.save_image(figures.beside(film.images, near.images), command.neighbours)
+    written = [command.out, command.film, command.stages, command.neighbours]
+    print("\n".join(str(path) for path in written if path))
+
+
+def reconstruct(arguments: Sequence[str]) -> None:
+    command = parse(Reconstruct, "reconstruct", arguments)
+    from drawnet import drawing
+
+    model = trained(command.run)
+    binary = getattr(model.run.model, "likelihood", "bernoulli") == "bernoulli"
+    x = drawing.read_pictures(
+        command.image, model.network, binary=binary, invert=command.invert
+    )
+    film = drawing.redraw_film(model.network, x, seed=command.seed)
+    drawing.save_comparison(x, film, command.out)
+    print(command.out)
+
+
+def fetch(arguments: Sequence[str]) -> None:
+    command = parse(Fetch, "fetch", arguments)
+    from drawnet.fetch import fetch as download
+
+    for path in download(command.dataset, command.data_dir):
+        print(path)
+
+
+def show(arguments: Sequence[str]) -> None:
+    if arguments:
+        raise UserError("drawnet list takes no options")
+    print("models")
+    print_table(listing.models())
+    print("\ndata sets (or the path of a folder or file of images)")
+    print_table({name: listing.title(tree) for name, tree in listing.files("data").items()})
+    print("\nrecipes")
+    print_table({name: title for name, (_, title) in listing.recipes().items()})
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
+    "train": train,
+    "evaluate": evaluate,
+    "sample": sample,
+    "reconstruct": reconstruct,
+    "fetch": fetch,
+    "list": show,
+}
+
+
+# ---- what the commands share --------------------------------------------------------------------
+
+
+def parse(kind: type[T], name: str, arguments: Sequence[str], default: Any = None) -> T:
+    """A command's dataclass from its arguments; UserError in one line if they are wrong."""
+    prog, options = f"drawnet {name}", (tyro.conf.FlagCreatePairsOff,)
+    given = {} if default is None else {"default": default}
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(kind, prog=prog, args=list(arguments), config=options, **given)  # type: ignore[no-any-return]
+    except SystemExit as end:
+        if not end.code:
+            raise
+        raise UserError(f"{prog}: {condensed(said.getvalue())}") from None
+
+
+def condensed(box: str) -> str:
+    """One line of what tyro says in a box: the message, and the flag it takes you to have meant."""
+    lines = [re.sub(r"[─-]{5,}|[│╭╮╰╯]", "", line).strip() for line in box.splitlines()]
+    text = " ".join(line for line in lines[1:] if line)
+    message = re.split(r"Perhaps you meant|Argument helptext|For full helptext", text)[0].strip(
+        " :"
+    )
+    meant = re.search(r"Perhaps you meant:\s+(\S+)", text)
+    return message + (f"; did you mean {meant[1]}?" if meant else "")
+
+
+def positive(value: int | None, flag: str) -> None:
+    if value is not None and value < 1:
+        raise UserError(f"{flag} must be at least 1, not {value}")
+
+
+def trained(path: Path) -> "Model":
+    from drawnet import checkpoint
+
+    return checkpoint.load_model(path)
+
+
+def dataset(run: Run[Any], data_dir: Path | None) -> "Dataset":
+    """The run's data set, with the options that it takes."""
+    from drawnet import data
+
+    options = {k: v for k, v in (("size", run.data.size), ("grey", run.data.grey)) if v}
+    return data.load(run.data.name, data_dir, **options)
+
+
+def fits(model: "Model", data: "Dataset") -> None:
+    if tuple(data.shape) != model.network.shape:
+        raise UserError(
+            f"{data.name} has images of {data.shape}, the model draws {model.network.shape}"
+        )
+
+
+def print_table(rows: dict[str, str]) -> None:
+    width = max(map(len, rows), default=0)
+    for name, title in rows.items():
+        print(f"  {name:<{width}}  {title}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The entry point: exit status 0, 2 for what the user can mend, 130 for a run stopped early."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if not words or words[0] in ("-h", "--help", "help"):
+            print(HELP, end="")
+        elif words[0] == "--version":
+            print(f"drawnet {__version__}")
+        else:
+            COMMANDS[listing.choose("command", words[0], COMMANDS)](words[1:])
+    except UserError as what:
+        print(f"drawnet: {what}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("drawnet: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()

@@ -1,0 +1,147 @@
+"""Evaluation: the bound and the K-sample bound over every image of a split, each counted once.
+
+Noise is keyed by image, so that the figures do not depend on how images are batched.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from drawnet import step
+from drawnet.randomness import normal_each, uniform_each
+from drawnet.run import Data
+from drawnet.step import StepModel
+
+ROWS = 500
+"""Images (or image copies) in memory at a time."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Means over the images of a split, in nats an image unless named otherwise."""
+
+    dataset: str
+    split: str
+    images: int
+    elbo_nats: float | None
+    """The bound on -log p(x); None where the pixel model is no likelihood."""
+    elbo_stderr: float | None
+    """Standard error of that mean over the images."""
+    rate_nats: float
+    distortion_nats: float
+    importance_samples: int | None
+    iw_nats: float | None
+    """The bound from K importance samples."""
+    bits_per_dim: float | None
+    """elbo_nats / (C·H·W·ln 2)."""
+    kl_per_step: list[float]
+    cross_entropy_cost_nats: float | None = None
+    """Only for the paper's cost on intensities, which is no code length: rate + cross-entropy."""
+
+
+def prepare(pixels: Tensor, levels: int, data: Data, noise: Tensor | None) -> Tensor:
+    """uint8 (B, C, H, W) -> values in [0, 1]; binarised where uniform noise < intensity."""
+    x = pixels.float() / (levels - 1)
+    return x if noise is None else (noise < x).float()
+
+
+def fixed_noise(data: Data, seed: int, split: str, images: range, shape: Any) -> Tensor | None:
+    """The uniform noise that binarises these images for good, or None."""
+    if data.binarise == "no":
+        return None
+    return uniform_each(seed, f"binarise {split}", images, *shape)
+
+
+def batches(
+    pixels: Tensor, levels: int, data: Data, split: str, rows: int = ROWS
+) -> Iterator[tuple[range, Tensor]]:
+    """(image numbers, values) over a whole split, the last partial batch included."""
+    for first in range(0, len(pixels), rows):
+        numbers = range(first, min(first + rows, len(pixels)))
+        part = pixels[first : first + rows]
+        noise = fixed_noise(data, 0, split, numbers, part.shape[1:])
+        yield numbers, prepare(part, levels, data, noise)
+
+
+@torch.no_grad()
+def evaluate(
+    model: StepModel,
+    pixels: Tensor,
+    levels: int,
+    data: Data,
+    split: str,
+    *,
+    importance_samples: int | None = None,
+    seed: int = 0,
+    precision: torch.dtype | None = None,
+    rows: int = ROWS,
+    progress: bool = False,
+    name: str | None = None,
+) -> Evaluation:
+    """Evaluate on pixels (n, C, H, W) uint8 of so many levels, one noise draw an image.
+
+    importance_samples: K of the K-sample bound, computed `rows` copies of images at a time.
+    """
+    model.eval()
+    size = (model.steps, *model.latents)
+    distortion, rate, iw = [], [], []
+    bar = tqdm(total=len(pixels), disable=not progress, unit="image", desc=split)
+    for numbers, x in batches(pixels, levels, data, split, rows):
+        eps = normal_each(seed, "evaluate", numbers, *size).transpose(0, 1)
+        b = step.bound(model, x, eps, precision=precision)
+        distortion.append(b.distortion.double())
+        rate.append(b.rate.double())
+        if importance_samples:
+            k = importance_samples
+            iw.append(importance_bound(model, x, numbers, k, seed, precision, rows))
+        bar.update(len(numbers))
+    bar.close()
+    d, r = torch.cat(distortion), torch.cat(rate, 1)
+    total = d + r.sum(0)
+    likelihood = getattr(model.config, "likelihood", "") != "cross_entropy"
+    mean = total.mean().item()
+    dims = math.prod(model.shape) * math.log(2)
+    return Evaluation(
+        dataset=name or data.name,
+        split=split,
+        images=len(total),
+        elbo_nats=mean if likelihood else None,
+        elbo_stderr=(total.std() / math.sqrt(len(total))).item() if len(total) > 1 else None,
+        rate_nats=r.sum(0).mean().item(),
+        distortion_nats=d.mean().item(),
+        importance_samples=importance_samples,
+        iw_nats=torch.cat(iw).mean().item() if iw and likelihood else None,
+        bits_per_dim=mean / dims if likelihood else None,
+        kl_per_step=r.mean(1).tolist(),
+        cross_entropy_cost_nats=None if likelihood else mean,
+    )
+
+
+def importance_bound(
+    model: StepModel,
+    x: Tensor,
+    numbers: range,
+    k: int,
+    seed: int,
+    precision: torch.dtype | None,
+    rows: int = ROWS,
+) -> Tensor:
+    """-log 1/K Σ_k p(x, z_k)/q(z_k | x) of each image, (B,) float64, `rows` copies at a time."""
+    size, group = (model.steps, *model.latents), max(1, rows // k)
+    sums = torch.full((len(x),), -math.inf, dtype=torch.float64)
+    for start in range(0, len(x), group):
+        images = slice(start, min(start + group, len(x)))
+        for first in range(0, k, rows):
+            draws = range(first, min(first + rows, k))
+            eps = torch.cat(
+                [normal_each(seed, f"importance {n}", draws, *size) for n in numbers[images]]
+            ).transpose(0, 1)
+            copies = x[images].repeat_interleave(len(draws), 0)
+            w = step.log_weights(model, copies, eps, precision=precision).double()
+            sums[images] = torch.logaddexp(sums[images], w.view(-1, len(draws)).logsumexp(1))
+    return math.log(k) - sums

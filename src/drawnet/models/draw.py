@@ -1,0 +1,173 @@
+"""DRAW: A Recurrent Neural Network For Image Generation (Gregor et al. 2015, arXiv 1502.04623).
+
+Numbers in brackets are the paper's equations; its letters are kept:
+
+    x      image (B, C, H, W), values in [0, 1]      x_hat  what the canvas lacks of it
+    c      canvas: logits of the pixels              r      what the encoder reads
+    h_enc, h_dec   outputs of the two LSTMs          z      latents (B, Z)
+    w      patch that the decoder writes             B T Z N   images, steps, latents, window side
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from drawnet import attention, probability
+from drawnet.errors import UserError
+from drawnet.probability import Gaussian, Pixels
+from drawnet.recurrence import LSTM, Linear
+from drawnet.step import StepModel
+
+
+@dataclass(frozen=True)
+class DrawConfig:
+    """Sizes of a DRAW network; the defaults are the paper's for MNIST with attention."""
+
+    steps: int = 64
+    """T, glimpses and writes an image."""
+    units: int = 256
+    """Units of each LSTM."""
+    latents: int = 100
+    """Z, latents a step."""
+    read: int = 2
+    """N, side of the read window; 0 reads the whole image instead (17)."""
+    write: int = 5
+    """N, side of the write window; 0 writes the whole canvas instead (18)."""
+    likelihood: Literal["bernoulli", "logistic", "cross_entropy"] = "bernoulli"
+    """Binary pixels; 256 grey levels (a true code length); or the paper's cost on intensities."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "units", "latents"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--model.{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("read", "write"):
+            if (n := getattr(self, name)) < 0 or n == 1:
+                raise UserError(
+                    f"--model.{name} must be at least 2, or 0 for no attention, not {n}: "
+                    "a window of side 1 has no stride (24)"
+                )
+
+
+class State(NamedTuple):
+    """What DRAW carries from step to step; windows are the raw parameters of the last step."""
+
+    c: Tensor
+    h_enc: Tensor
+    s_enc: Tensor
+    h_dec: Tensor
+    s_dec: Tensor
+    read: Tensor
+    write: Tensor
+
+
+class Draw(StepModel):
+    """DRAW with each of its two attention windows on or off."""
+
+    def __init__(self, config: DrawConfig, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.config, self.shape = config, shape
+        self.steps, self.latents = config.steps, (config.latents,)
+        channels, height, width = shape
+        deep = probability.canvas_channels(config.likelihood, channels)
+        self.canvas_shape = (deep, height, width)
+        glimpse = 2 * channels * (config.read**2 or height * width)
+        patch = deep * (config.write**2 or height * width)
+        units = config.units
+
+        self.encoder = LSTM((glimpse, units), units)
+        self.q = Linear(units, 2 * config.latents)
+        self.decoder = LSTM((config.latents,), units)
+        self.read_head = Linear(units, 5) if config.read else None
+        self.write_head = Linear(units, patch + (5 if config.write else 0))
+
+        self.c = nn.Parameter(torch.zeros(self.canvas_shape))
+        self.h_enc, self.s_enc, self.h_dec, self.s_dec = (
+            nn.Parameter(torch.zeros(units)) for _ in range(4)
+        )
+        self.initialise()
+
+    @torch.no_grad()
+    def initialise(self) -> None:
+        """Start with windows that already do something; the paper is silent on initial values.
+
+        From ordinary values attention hardly learns for an epoch: both windows stand still and a
+        glimpse of 2 × 2 says little.  Here (measured: docs/log.md) the decoder starts with lively
+        dynamics of its own, which carry the windows about the image; the read window goes where
+        the write window goes and covers the same square, so that at every place the same thing is
+        to be learned: see what is missing here, put it here.
+        """
+        n_read, n_write, units = self.config.read, self.config.write, self.config.units
+        self.q.weight.mul_(0.3)
+        if not (n_read and n_write):
+            return
+        assert self.read_head is not None
+        for state in (self.h_dec, self.s_dec):
+            state.normal_()
+        self.decoder.weight[:, :-units] *= 0.2  # z: little noise at first
+        self.decoder.weight[:, -units:] *= 2.0  # h_dec: keep moving
+
+        side = max(self.shape[1], self.shape[2])
+        span = 0.6 * (side - 1)  # of the write window's filter centres
+        stride = span / (n_write - 1)
+        cell = n_write * stride / n_read  # the read window's stride, over the same square
+        write, read = self.write_head.weight[-5:], self.read_head.weight
+        write[:2] *= 1.5
+        write[2:] *= 0.3
+        read[:2] = write[:2]
+        read[2:] *= 0.3
+        for head, n, delta, log_gamma in (
+            (self.write_head, n_write, stride, -2.0),
+            (self.read_head, n_read, cell, 1.0),
+        ):
+            sigma2, delta_ = math.log((0.45 * delta) ** 2), math.log(delta * (n - 1) / (side - 1))
+            head.bias[-3:] = torch.tensor([sigma2, delta_, log_gamma])
+
+    @torch.no_grad()
+    def prepare(self, mean: Tensor) -> None:
+        """Start the canvas at the mean training image (C, H, W) instead of at grey."""
+        self.c[: len(mean)] = torch.logit(mean, eps=0.01)
+
+    def start(self, batch: int) -> State:
+        """Learned c_0, h_enc_0 and h_dec_0."""
+        learned = (self.c, self.h_enc, self.s_enc, self.h_dec, self.s_dec)
+        nowhere = self.c.new_zeros(batch, 5)
+        return State._make([*(p.expand(batch, *p.shape) for p in learned), nowhere, nowhere])
+
+    def infer(self, x: Tensor, state: State) -> tuple[Gaussian, State]:
+        x_hat = x - self.likelihood(state).mean  # (3)
+        window = state.read
+        if self.read_head is None:
+            r = torch.cat((x.flatten(1), x_hat.flatten(1)), 1)  # (17)
+        else:
+            window = self.read_head(state.h_dec)  # (21)
+            r = attention.read((x, x_hat), window, self.config.read).flatten(1)  # (4), (27)
+        h_enc, s_enc = self.encoder((r, state.h_dec), state.h_enc, state.s_enc)  # (5)
+        mu, log_sigma = self.q(h_enc).chunk(2, 1)  # (1), (2)
+        return Gaussian(mu, log_sigma), state._replace(h_enc=h_enc, s_enc=s_enc, read=window)
+
+    def prior(self, state: State) -> None:
+        """N(0, I) at every step."""
+
+    def advance(self, z: Tensor, state: State) -> State:
+        h_dec, s_dec = self.decoder((z,), state.h_dec, state.s_dec)  # (7)
+        n, deep = self.config.write, self.canvas_shape[0]
+        w = self.write_head(h_dec)
+        if n:
+            w, window = w.split((deep * n * n, 5), 1)  # (21)
+            c = attention.write(state.c, w.view(-1, deep, n, n), window)  # (8), (28)-(29)
+        else:
+            c, window = state.c + w.view(-1, *self.canvas_shape), state.write  # (8), (18)
+        return state._replace(c=c, h_dec=h_dec, s_dec=s_dec, write=window)
+
+    def likelihood(self, state: State) -> Pixels:
+        return probability.pixels(self.config.likelihood, state.c)  # (9)
+
+    def windows(self, state: State) -> dict[str, Tensor]:
+        shown = {"read": (self.config.read, state.read), "write": (self.config.write, state.write)}
+        return {name: raw for name, (n, raw) in shown.items() if n}
+
+
+Config, Model = DrawConfig, Draw

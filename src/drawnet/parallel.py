@@ -1,0 +1,58 @@
+"""Rank, world and means over torch.distributed; one process is the case world = 1."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@contextmanager
+def group() -> Iterator[None]:
+    """Join the processes that `torchrun` started, if it did; leave them at the end."""
+    started = "WORLD_SIZE" in os.environ and int(os.environ["WORLD_SIZE"]) > 1
+    if started:
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield
+    finally:
+        if started:
+            dist.destroy_process_group()
+
+
+def world() -> int:
+    """How many processes work together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """This process's number, 0 .. world-1; number 0 writes the files."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def mean(tensors: list[Tensor]) -> None:
+    """Replace every tensor, in place, by its mean over the processes: one message for all."""
+    if world() == 1:
+        return
+    flat = torch.cat([t.reshape(-1) for t in tensors])
+    dist.all_reduce(flat)
+    flat /= world()
+    for t, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+        t.copy_(part.view_as(t))
+
+
+def any_true(flag: bool) -> bool:
+    """Whether the flag is up in any process."""
+    if world() == 1:
+        return flag
+    tensor = torch.tensor(float(flag))
+    dist.all_reduce(tensor)
+    return bool(tensor > 0)
+
+
+def barrier() -> None:
+    """Wait until every process is here."""
+    if world() > 1:
+        dist.barrier()

@@ -1,0 +1,71 @@
+"""All randomness, keyed: the same key gives the same numbers, whatever was drawn before.
+
+A run's noise is a function of (seed, purpose, step) and is drawn for the global batch, of which
+each process takes its rows: resuming and splitting a batch over processes change nothing.
+Noise that belongs to one image is keyed by that image: how images are batched changes nothing.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Key = str | int
+
+
+def generator(*key: Key) -> torch.Generator:
+    """A CPU generator seeded by the SHA-256 of its key."""
+    digest = hashlib.sha256(repr(key).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+def permutation(seed: int, epoch: int, n: int) -> Tensor:
+    """The order in which an epoch visits its n examples, (n,) int64."""
+    return torch.randperm(n, generator=generator("permutation", seed, epoch))
+
+
+def stream(seed: int, start: int, count: int, n: int) -> Tensor:
+    """Examples number start .. start+count-1 of the endless row of permuted epochs, (count,)."""
+    places = torch.arange(start, start + count)
+    parts = [
+        permutation(seed, int(epoch), n)[places[places // n == epoch] % n]
+        for epoch in (places // n).unique()
+    ]
+    return torch.cat(parts)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The noise of one training step: this process's rows `rank` of `world` equal parts."""
+
+    seed: int
+    step: int
+    rank: int = 0
+    world: int = 1
+
+    def _rows(self, noise: Tensor, batch: int, axis: int) -> Tensor:
+        return noise.narrow(axis, self.rank * batch, batch)
+
+    def normal(self, purpose: str, *shape: int, axis: int = 0) -> Tensor:
+        """N(0, 1) of this shape, whose `axis` is this process's part of the batch."""
+        whole = [size * (self.world if k == axis else 1) for k, size in enumerate(shape)]
+        drawn = torch.randn(whole, generator=generator(self.seed, purpose, self.step))
+        return self._rows(drawn, shape[axis], axis)
+
+    def uniform(self, purpose: str, *shape: int, axis: int = 0) -> Tensor:
+        """U(0, 1), likewise."""
+        whole = [size * (self.world if k == axis else 1) for k, size in enumerate(shape)]
+        drawn = torch.rand(whole, generator=generator(self.seed, purpose, self.step))
+        return self._rows(drawn, shape[axis], axis)
+
+
+def normal_each(seed: int, purpose: str, images: Iterable[int], *shape: int) -> Tensor:
+    """N(0, 1) for each image by its number: (len(images), *shape)."""
+    return torch.stack([torch.randn(shape, generator=generator(seed, purpose, k)) for k in images])
+
+
+def uniform_each(seed: int, purpose: str, images: Iterable[int], *shape: int) -> Tensor:
+    """U(0, 1) for each image by its number: (len(images), *shape)."""
+    return torch.stack([torch.rand(shape, generator=generator(seed, purpose, k)) for k in images])

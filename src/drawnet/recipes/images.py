@@ -1,0 +1,15 @@
+"""One's own pictures."""
+
+from drawnet.models.draw import DrawConfig
+from drawnet.run import Data, Run
+
+
+def images() -> Run[DrawConfig]:
+    """DRAW with attention on a folder of pictures (--data.name FOLDER), 256 levels a channel."""
+    return Run(
+        "images",
+        DrawConfig(steps=16, units=256, latents=100, read=8, write=8, likelihood="logistic"),
+        Data("FOLDER", size=32),
+        examples=500_000,
+        batch=64,
+    )

@@ -1,0 +1,168 @@
+"""The step contract, and everything that is written once over it.
+
+A sequential latent-variable model is five functions of its state: `start`, `infer`, `prior`,
+`advance` and `likelihood`.  From these follow the variational bound, the importance-weighted
+bound, ancestral sampling, reconstruction and the film of both.
+
+    B images   T steps   Z latents a step   K importance samples   (all log-probabilities in nats)
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from drawnet import probability
+from drawnet.probability import Gaussian, Pixels
+from drawnet.recurrence import Unrolled
+
+
+class StepModel(nn.Module):
+    """A model that draws an image in `steps` steps.  Its state is a NamedTuple of tensors (B, …)."""
+
+    steps: int
+    """T, the number of steps."""
+    shape: tuple[int, int, int]
+    """(C, H, W) of an image."""
+    latents: tuple[int, ...]
+    """Shape of one step's z without the batch: (Z,)."""
+
+    @abstractmethod
+    def start(self, batch: int) -> Any:
+        """The state before the first step."""
+
+    @abstractmethod
+    def infer(self, x: Tensor, state: Any) -> tuple[Gaussian, Any]:
+        """q(z_t | x, state), and the state with the encoder moved on; x is (B, C, H, W) in [0, 1]."""
+
+    @abstractmethod
+    def prior(self, state: Any) -> Gaussian | None:
+        """p(z_t | state); None stands for N(0, I)."""
+
+    @abstractmethod
+    def advance(self, z: Tensor, state: Any) -> Any:
+        """The state after the decoder has taken z_t and written on the canvas."""
+
+    @abstractmethod
+    def likelihood(self, state: Any) -> Pixels:
+        """The distribution over images that the state's canvas stands for."""
+
+    def prepare(self, mean: Tensor) -> None:
+        """Before training, see the mean training image (C, H, W) in [0, 1]; the default ignores it."""
+
+    def windows(self, state: Any) -> dict[str, Tensor]:
+        """Attention windows of the last step by name ('read', 'write'), raw parameters (B, 5)."""
+        return {}
+
+
+class Bound(NamedTuple):
+    """A one-sample estimate of the variational bound, in nats: -log p(x) <= E[distortion + rate]."""
+
+    distortion: Tensor
+    """-log p(x | z_1..T), (B,).   DRAW (9)"""
+    rate: Tensor
+    """KL(q_t ‖ p_t) of every step, (T, B).   (10)-(11)"""
+    state: Any
+    """The state after the last step."""
+
+    @property
+    def total(self) -> Tensor:
+        """distortion + Σ_t rate, (B,): an upper bound on -log p(x) in expectation.   (12)"""
+        return self.distortion + self.rate.sum(0)
+
+
+def bound(
+    model: StepModel,
+    x: Tensor,
+    eps: Tensor,
+    *,
+    precision: torch.dtype | None = None,
+    recompute: int = 0,
+) -> Bound:
+    """Unroll the model over x (B, C, H, W) with noise eps (T, B, *latents).
+
+    precision: operand type of the matrix products, None for the model's own.
+    recompute: keep only every so-manieth state for the backward pass and compute the others again;
+    memory falls from T to about T/recompute + recompute steps, for one more forward pass.
+    """
+    with Unrolled(model, precision) as session:
+        state = model.start(len(x))
+        rates: list[Tensor] = []
+        for first in range(0, model.steps, recompute or model.steps):
+            noise = eps[first : first + (recompute or model.steps)]
+            if recompute and torch.is_grad_enabled():
+                kind = type(state)
+                rate, *parts = checkpoint(
+                    _segment, model, session, x, noise, kind, *state, use_reentrant=False
+                )
+                state = kind(*parts)
+            else:
+                rate, *parts = _segment(model, session, x, noise, type(state), *state)
+                state = type(state)(*parts)
+            rates.append(rate)
+        likelihood = model.likelihood(state)
+    return Bound(-likelihood.log_prob(x), torch.cat(rates), state)
+
+
+def _segment(
+    model: StepModel, session: Unrolled, x: Tensor, eps: Tensor, kind: type, *parts: Tensor
+) -> tuple[Tensor, ...]:
+    """Some steps in a row: (rate (t, B), *state)."""
+    state, rates = kind(*parts), []
+    with session:
+        for noise in eps:
+            q, state = model.infer(x, state)
+            z, kl = probability.sample_and_kl(q, model.prior(state), noise)
+            state = model.advance(z, state)
+            rates.append(kl)
+    return torch.stack(rates), *state
+
+
+@torch.no_grad()
+def generate(
+    model: StepModel, eps: Tensor, *, precision: torch.dtype | None = None
+) -> Iterator[Any]:
+    """Ancestral sampling with noise eps (T, B, *latents): the state after every step.   (13)-(16)"""
+    with Unrolled(model, precision) as session:
+        state = model.start(eps.shape[1])
+    for noise in eps:
+        with session:
+            p = model.prior(state)
+            state = model.advance(noise if p is None else p.sample(noise), state)
+        yield state
+
+
+@torch.no_grad()
+def reconstruct(
+    model: StepModel, x: Tensor, eps: Tensor, *, precision: torch.dtype | None = None
+) -> Iterator[Any]:
+    """Read x and redraw it with noise eps (T, B, *latents): the state after every step."""
+    with Unrolled(model, precision) as session:
+        state = model.start(len(x))
+    for noise in eps:
+        with session:
+            q, state = model.infer(x, state)
+            state = model.advance(q.sample(noise), state)
+        yield state
+
+
+@torch.no_grad()
+def log_weights(
+    model: StepModel, x: Tensor, eps: Tensor, *, precision: torch.dtype | None = None
+) -> Tensor:
+    """log p(x, z) - log q(z | x) for z ~ q, (B,): their log-mean-exp over draws bounds log p(x).
+
+    (Burda et al. 2015, arXiv 1509.00519.)  x: (B, C, H, W); eps: (T, B, *latents).
+    """
+    with Unrolled(model, precision):
+        state, total = model.start(len(x)), torch.zeros(len(x), device=x.device)
+        for noise in eps:
+            q, state = model.infer(x, state)
+            z, p = q.sample(noise), model.prior(state)
+            total = total + (probability.standard_log_prob(z) if p is None else p.log_prob(z))
+            total = total - q.log_prob(z)
+            state = model.advance(z, state)
+        return total + model.likelihood(state).log_prob(x)

@@ -1,0 +1,424 @@
+"""The training loop: one position, counted in examples, from which everything else follows.
+
+    images -> stream -> binarise -> step.bound -> mean over the world -> Adam -> metrics.jsonl
+
+A run folder holds model.safetensors (the best weights on the validation images so far, averaged
+over steps), training.safetensors (all that is needed to go on), metrics.jsonl and samples/.
+"""
+
+import fcntl
+import json
+import math
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from drawnet import checkpoint, evaluate, kernels, models, parallel, randomness, step
+from drawnet.data import Dataset
+from drawnet.errors import UserError
+from drawnet.randomness import Noise
+from drawnet.run import Run, check, to_json
+from drawnet.step import StepModel
+
+SAMPLES = 64
+"""Images on a sample sheet."""
+
+
+@dataclass
+class Progress:
+    """Where a run stands; saved with every checkpoint."""
+
+    seen: int = 0
+    """Examples seen: the position of the run."""
+    best: float = math.inf
+    """Lowest validation bound so far, nats."""
+    skipped: int = 0
+    """Steps skipped because something was not finite."""
+    row: int = 0
+    """… of which the last so many in a row."""
+    seconds: float = 0.0
+    """Time spent in training, over all sessions."""
+
+
+@dataclass
+class Session:
+    """Everything that moves in a run."""
+
+    run: Run[Any]
+    model: StepModel
+    average: StepModel
+    optimizer: torch.optim.Adam
+    progress: Progress = field(default_factory=Progress)
+
+    @classmethod
+    def fresh(cls, run: Run[Any], pixels: Tensor, levels: int) -> "Session":
+        """A model initialised from the run's seed and the mean image of the training data."""
+        torch.manual_seed(randomness.generator(run.seed, "initialise").initial_seed())
+        shape = tuple(pixels.shape[1:])
+        model, average = (models.build(run.model, shape) for _ in range(2))  # type: ignore[arg-type]
+        model.prepare(pixels.float().mean(0) / (levels - 1))
+        average.load_state_dict(model.state_dict())
+        return cls(run, model, average.eval(), torch.optim.Adam(model.parameters(), fused=True))
+
+    def state(self) -> dict[str, Tensor]:
+        """All tensors of the session by name."""
+        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
+        for name, p in self.model.named_parameters():
+            for key, value in self.optimizer.state[p].items():
+                tensors[f"adam.{key}.{name}"] = value
+        return tensors
+
+    def save(self, path: Path) -> None:
+        header = {"run": to_json(self.run), "progress": vars(self.progress)}
+        checkpoint.save_tensors(path, self.state(), header)
+
+    def load(self, path: Path) -> None:
+        """Go on where a checkpoint stands; UserError if it is another run's."""
+        tensors, header = checkpoint.load_tensors(path)
+        here, there = json.loads(json.dumps(to_json(self.run))), header.get("run")
+        if here != there:
+            raise UserError(f"{path.parent} holds another run: {difference(there or {}, here)}")
+        self.progress = Progress(**header["progress"])
+        for part, network in (("model.", self.model), ("average.", self.average)):
+            weights = {k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)}
+            checkpoint.put(network, weights, path)
+        for name, p in self.model.named_parameters():
+            for key in ("step", "exp_avg", "exp_avg_sq"):
+                if (value := tensors.get(f"adam.{key}.{name}")) is not None:
+                    self.optimizer.state[p][key] = value
+
+
+def difference(there: dict[str, Any], here: dict[str, Any]) -> str:
+    """The first setting in which two runs differ, in words."""
+    for name in sorted(there.keys() | here.keys()):
+        a, b = there.get(name), here.get(name)
+        if isinstance(a, dict) and isinstance(b, dict) and a != b:
+            return f"{name}.{difference(a, b)}"
+        if a != b:
+            return f"{name} is {a!r} there and {b!r} here"
+    return "no difference"
+
+
+# ---- one step -----------------------------------------------------------------------------------
+
+
+def learning_rate(run: Run[Any], seen: int) -> float:
+    """Linear warm-up, then constant or a cosine down to lr/50 at the last example."""
+    rise = min(1.0, (seen + run.batch) / run.warmup) if run.warmup else 1.0
+    if run.decay == "none":
+        return run.lr * rise
+    done = min(1.0, max(0, seen - run.warmup) / max(1, run.examples - run.warmup))
+    return run.lr * rise * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def kl_weight(run: Run[Any], seen: int) -> float:
+    """Weight of the rate in the objective, from 0 to 1 over the first `kl_warmup` examples."""
+    return min(1.0, (seen + run.batch) / run.kl_warmup) if run.kl_warmup else 1.0
+
+
+def not_finite(model: nn.Module, loss: Tensor) -> str | None:
+    """The name of the first thing that is not finite: the loss or a parameter's gradient."""
+    if not loss.isfinite():
+        return "the loss"
+    named = ((n, p.grad) for n, p in model.named_parameters() if p.grad is not None)
+    return next((f"the gradient of {n}" for n, g in named if not g.isfinite().all()), None)
+
+
+def train_step(
+    session: Session, pixels: Tensor, levels: int, precision: torch.dtype
+) -> dict[str, float]:
+    """Advance by one batch: the metrics of the step, in nats (`kl` and `distortion` unweighted)."""
+    run, model, progress = session.run, session.model, session.progress
+    local = run.batch // parallel.world()
+    noise = Noise(run.seed, progress.seen, parallel.rank(), parallel.world())
+    order = randomness.stream(run.seed, progress.seen, run.batch, len(pixels))
+    mine = pixels[order[parallel.rank() * local :][:local]]
+    uniform = noise.uniform("binarise", *mine.shape) if run.data.binarise != "no" else None
+    x = evaluate.prepare(mine, levels, run.data, uniform)
+    eps = noise.normal("latents", model.steps, local, *model.latents, axis=1)
+
+    b = step.bound(model, x, eps, precision=precision, recompute=run.recompute)
+    rate = b.rate.sum(0)
+    loss = (b.distortion + kl_weight(run, progress.seen) * rate).mean()
+    session.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+
+    terms = torch.stack([loss.detach(), b.distortion.detach().mean(), rate.detach().mean()])
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    parallel.mean([terms, *gradients])
+    norm = nn.utils.clip_grad_norm_(model.parameters(), run.clip)
+    metrics = {"distortion": terms[1].item(), "rate": terms[2].item(), "norm": norm.item()}
+    culprit = None if (norm + terms[0]).isfinite() else not_finite(model, terms[0])
+    update(session, culprit)
+    return metrics
+
+
+def update(session: Session, culprit: str | None) -> None:
+    """Apply the gradient; if something is not finite, skip, count, and stop at the limit."""
+    run, progress = session.run, session.progress
+    if culprit is None:
+        for group in session.optimizer.param_groups:
+            group["lr"] = learning_rate(run, progress.seen)
+        session.optimizer.step()
+        steps = progress.seen // run.batch
+        decay = min(run.ema, (1 + steps) / (10 + steps)) if run.ema else 0.0
+        with torch.no_grad():
+            pairs = zip(session.average.parameters(), session.model.parameters(), strict=True)
+            for average, p in pairs:
+                average.lerp_(p, 1 - decay)
+        progress.row = 0
+    else:
+        progress.skipped, progress.row = progress.skipped + 1, progress.row + 1
+        say(f"step at {progress.seen} examples skipped: {culprit} is not finite")
+        if progress.row >= run.skip_limit:
+            raise UserError(
+                f"{culprit} was not finite {progress.row} steps in a row, at {progress.seen} "
+                "examples; the last checkpoint is sound: try a smaller --lr or --clip"
+            )
+    progress.seen += run.batch
+
+
+# ---- the run ------------------------------------------------------------------------------------
+
+
+def train(
+    run: Run[Any], data: Dataset, folder: Path, *, resume: bool = False, tensorboard: bool = False
+) -> Progress:
+    """Train until `run.examples`, or until Ctrl-C or SIGTERM, which keep a checkpoint.
+
+    data: its 'train' and 'valid' splits serve; folder: made, or gone on with if `resume`.
+    Returns where the run stands.  UserError: see the module's and the command line's.
+    """
+    check(run)
+    if run.batch % parallel.world():
+        raise UserError(f"--batch {run.batch} does not divide over {parallel.world()} processes")
+    check_pixels(run, data.levels)
+    run = replace(run, precision=kernels.precision(run.precision))
+    pixels = torch.from_numpy(data.splits["train"].pixels)
+    with claimed(folder), interruptible() as stopped:
+        session = Session.fresh(run, pixels, data.levels)
+        saved = folder / "training.safetensors"
+        if saved.exists():
+            if not resume:
+                raise UserError(f"{folder} holds a run already: --resume goes on with it")
+            session.load(saved)
+        loop = Loop(session, data, folder, tensorboard)
+        parallel.barrier()
+        try:
+            loop.go(pixels, stopped)
+        finally:
+            loop.close()
+    return session.progress
+
+
+def check_pixels(run: Run[Any], levels: int) -> None:
+    """UserError if the model's pixels and the data's levels do not go together."""
+    kind, binary = getattr(run.model, "likelihood", "bernoulli"), levels == 2
+    grey = not binary and run.data.binarise == "no"
+    if kind == "bernoulli" and grey:
+        raise UserError(
+            f"{run.data.name} has grey levels, for which Bernoulli pixels are no likelihood: "
+            "--data.binarise dynamic, or --model.likelihood logistic"
+        )
+    if kind != "bernoulli" and not grey:
+        raise UserError(
+            f"--model.likelihood {kind} is for grey levels, and these images are binary"
+        )
+
+
+class Loop:
+    """The run from one position to the next: bar, metrics, evaluations, checkpoints."""
+
+    def __init__(self, session: Session, data: Dataset, folder: Path, tensorboard: bool) -> None:
+        self.session, self.data, self.folder = session, data, folder
+        self.chief = parallel.rank() == 0
+        self.precision = kernels.operands(session.run.precision)
+        self.sums: dict[str, list[float]] = {}
+        self.log = (
+            open_metrics(folder / "metrics.jsonl", session.progress.seen) if self.chief else None
+        )
+        self.board = open_board(folder) if tensorboard and self.chief else None
+
+    def go(self, pixels: Tensor, stopped: list[str]) -> None:
+        run, progress = self.session.run, self.session.progress
+        with tqdm(
+            total=run.examples,
+            initial=min(progress.seen, run.examples),
+            unit="image",
+            disable=not self.chief,
+            desc=run.recipe,
+            dynamic_ncols=True,
+        ) as bar:
+            while progress.seen < run.examples:
+                if parallel.any_true(bool(stopped)):
+                    self.save()
+                    self.farewell(stopped)
+                    return
+                before, started = progress.seen, time.perf_counter()
+                metrics = train_step(self.session, pixels, self.data.levels, self.precision)
+                progress.seconds += time.perf_counter() - started
+                bar.update(min(progress.seen, run.examples) - before)
+                self.record(metrics, bar)
+                self.at_intervals(before)
+            self.save()
+
+    def record(self, metrics: dict[str, float], bar: "tqdm[Any]") -> None:
+        """Means over the steps since the last line of metrics.jsonl."""
+        for name, value in metrics.items():
+            self.sums.setdefault(name, []).append(value)
+        if len(self.sums["norm"]) >= 50 or self.session.progress.seen >= self.session.run.examples:
+            means = {k: sum(v) / len(v) for k, v in self.sums.items()}
+            self.sums.clear()
+            bar.set_postfix(
+                nats=f"{means['distortion'] + means['rate']:.1f}", kl=f"{means['rate']:.1f}"
+            )
+            self.write({"train_nats": means["distortion"] + means["rate"], **means})
+
+    def at_intervals(self, before: int) -> None:
+        run, seen = self.session.run, self.session.progress.seen
+        last = seen >= run.examples
+        crossed = {n: seen // n > before // n for n in (run.evaluate_every, run.save_every)}
+        if crossed[run.evaluate_every] or last:
+            self.evaluate()
+        if crossed[run.save_every] or crossed[run.evaluate_every]:
+            self.save()
+
+    def evaluate(self) -> None:
+        """Bound of the averaged weights on validation images; keep them if they are the best."""
+        if not self.chief:
+            return
+        s, valid = self.session, self.data.splits["valid"].pixels
+        part = torch.from_numpy(valid[: s.run.validation_images])
+        e = evaluate.evaluate(
+            s.average, part, self.data.levels, s.run.data, "valid", precision=self.precision
+        )
+        nats = e.rate_nats + e.distortion_nats
+        self.write(
+            {"valid_nats": nats, "valid_rate": e.rate_nats, "valid_distortion": e.distortion_nats}
+        )
+        if nats < s.progress.best:
+            s.progress.best = nats
+            self.save_model(nats)
+        self.sheet()
+
+    def save_model(self, nats: float) -> None:
+        p = self.session.progress
+        data = {"checksum": self.data.checksum, "levels": self.data.levels}
+        header = {"examples": p.seen, "valid_nats": nats, "seconds": p.seconds, "data": data}
+        path = self.folder / "model.safetensors"
+        checkpoint.save_model(path, self.session.average, self.session.run, header)
+
+    def sheet(self) -> None:
+        """A sheet of samples from the averaged weights, from the same noise each time."""
+        from drawnet import figures
+
+        model = self.session.average
+        size = (model.steps, *model.latents)
+        eps = randomness.normal_each(0, "sample", range(SAMPLES), *size).transpose(0, 1)
+        *_, state = step.generate(model, eps, precision=self.precision)
+        path = self.folder / "samples" / f"{self.session.progress.seen:010d}.png"
+        figures.save_image(figures.grid(model.likelihood(state).mean), path)
+
+    def save(self) -> None:
+        if self.chief:
+            self.session.save(self.folder / "training.safetensors")
+
+    def write(self, values: dict[str, float]) -> None:
+        """One line of metrics.jsonl, and the same to TensorBoard."""
+        p = self.session.progress
+        values = {"examples": p.seen, "seconds": round(p.seconds, 2)} | {
+            k: round(v, 4) for k, v in values.items()
+        }
+        if self.log:
+            self.log.write(json.dumps(values) + "\n")
+            self.log.flush()
+        if self.board:
+            for name, value in values.items():
+                self.board.add_scalar(name, value, p.seen)
+
+    def farewell(self, stopped: list[str]) -> None:
+        if self.chief:
+            seen, total = self.session.progress.seen, self.session.run.examples
+            why = stopped[0] if stopped else "another process"
+            say(f"stopped by {why} at {seen} of {total} examples; --resume goes on from here")
+
+    def close(self) -> None:
+        for file in (self.log, self.board):
+            if file:
+                file.close()
+
+
+def say(line: str) -> None:
+    tqdm.write(line, file=sys.stderr)
+
+
+def open_metrics(path: Path, seen: int) -> IO[str]:
+    """metrics.jsonl without the lines that lie after the position of the checkpoint."""
+    kept = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            if json.loads(line)["examples"] <= seen:
+                kept.append(line + "\n")
+        except (ValueError, KeyError):  # cut off in the middle by a kill
+            continue
+    checkpoint.write_text(path, "".join(kept))
+    return path.open("a")
+
+
+def open_board(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as why:
+        raise UserError("--tensorboard needs an extra: pip install 'drawnet[tensorboard]'") from why
+    return SummaryWriter(str(folder / "tensorboard"))
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock while training there; UserError if another process does."""
+    if parallel.rank():
+        yield
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as why:
+        raise UserError(f"{folder} cannot be a run folder: {why.strerror}") from why
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as why:
+            raise UserError(f"{folder} is in use by another process; choose another --out") from why
+        yield
+
+
+@contextmanager
+def interruptible() -> Iterator[list[str]]:
+    """A list that takes the name of the signal when Ctrl-C or SIGTERM comes; a second one kills."""
+    came: list[str] = []
+
+    def note(number: int, _frame: object) -> None:
+        if came:
+            raise KeyboardInterrupt
+        came.append(signal.Signals(number).name)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield came  # signals go to the main thread alone
+        return
+    before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,247 @@
+"""Every command does its job; everything wrong gets one line and exit status 2."""
+
+import json
+import math
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from drawnet import checkpoint, cli, listing, train
+
+
+def drawnet(capsys, *words):
+    """(exit status, stdout, stderr) of a command."""
+    capsys.readouterr()
+    status = 0
+    try:
+        cli.main([str(word) for word in words])
+    except SystemExit as end:
+        status = end.code or 0
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def refused(capsys, *words):
+    """The one line that a wrong command gets."""
+    status, _, err = drawnet(capsys, *words)
+    assert status == 2, err
+    line = err.strip().splitlines()
+    assert len(line) == 1 and line[0].startswith("drawnet: "), err
+    assert "Traceback" not in err
+    return line[0]
+
+
+QUICK = ["--model.steps", 3, "--model.units", 16, "--model.latents", 4, "--model.read", 2]
+QUICK += ["--model.write", 3, "--examples", 320, "--batch", 16, "--validation-images", 20]
+QUICK += ["--evaluate-every", 160, "--precision", "float32"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run folder that the command line made from the embedded digits."""
+    folder = tmp_path_factory.mktemp("runs") / "quick"
+    cli.main([str(w) for w in ["train", "digits_quick", *QUICK, "--out", folder]])
+    return folder
+
+
+def test_help_is_what_it_was(capsys):
+    for words in ([], ["--help"], ["help"]):
+        status, out, _ = drawnet(capsys, *words)
+        assert (status, out) == (0, cli.HELP)
+    assert set(re.findall(r"^  (\w+)", cli.HELP, re.M)) == set(cli.COMMANDS)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "sample", "reconstruct", "fetch"])
+def test_every_command_has_help(capsys, command):
+    status, out, err = drawnet(capsys, command, "--help")
+    assert (status, err) == (0, "")
+    assert f"drawnet {command}" in out
+
+
+def test_train_help_shows_recipes_and_their_settings(capsys):
+    status, out, _ = drawnet(capsys, "train")
+    assert status == 0 and all(name in out for name in listing.recipes())
+    status, out, _ = drawnet(capsys, "train", "mnist", "--help")
+    assert status == 0 and "--model.units" in out and "(default: 64)" in out
+
+
+def test_the_command_line_starts_without_torch():
+    code = "import sys; from drawnet import cli; cli.main(['--help']); cli.main(['list']);"
+    code += "sys.exit(1 if 'torch' in sys.modules or 'numpy' in sys.modules else 0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True)
+    assert done.returncode == 0
+
+
+def test_list_shows_all_there_is(capsys):
+    status, out, _ = drawnet(capsys, "list")
+    assert status == 0
+    for name in ("draw", "digits", "binarized_mnist", "mnist_no_attention"):
+        assert re.search(rf"^  {name} +\S", out, re.M)
+
+
+def test_train_leaves_a_run(run):
+    names = {p.name for p in run.iterdir()}
+    assert names >= {"model.safetensors", "training.safetensors", "metrics.jsonl", "samples"}
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["examples"] == 320
+    assert len([row for row in rows if "valid_nats" in row]) == 2
+    sheets = sorted((run / "samples").iterdir())
+    assert [p.name for p in sheets] == ["0000000160.png", "0000000320.png"]
+
+
+def test_evaluate_writes_the_promised_keys(capsys, run, tmp_path):
+    path = tmp_path / "deep" / "evaluation.json"
+    words = ["evaluate", run, "--split", "test", "--importance-samples", 3, "--json", "--out", path]
+    status, out, _ = drawnet(capsys, *words)
+    assert status == 0
+    result = json.loads(out)
+    assert json.loads(path.read_text()) == result
+    keys = "dataset split images elbo_nats elbo_stderr rate_nats distortion_nats"
+    keys += " importance_samples iw_nats bits_per_dim kl_per_step"
+    assert set(keys.split()) <= set(result)
+    assert (result["dataset"], result["split"], result["images"]) == ("digits", "test", 500)
+    assert len(result["kl_per_step"]) == 3
+    assert result["iw_nats"] < result["elbo_nats"]
+
+
+def test_sample_draws_the_same_from_the_same_seed(capsys, run, tmp_path):
+    for name, batch in (("a", 64), ("b", 5)):
+        out = [tmp_path / f"{name}.npz", "--film", tmp_path / f"{name}.gif"]
+        out += ["--stages", tmp_path / f"{name}.png", "--batch", batch]
+        status, said, _ = drawnet(capsys, "sample", run, "-n", 12, "--seed", 3, "--out", *out)
+        assert status == 0 and said.count("\n") == 3
+    a, b = (np.load(tmp_path / f"{name}.npz")["images"] for name in "ab")
+    assert a.shape == (12, 1, 28, 28)
+    np.testing.assert_allclose(a, b, atol=1e-5)
+    drawnet(capsys, "sample", run, "-n", 12, "--seed", 4, "--out", tmp_path / "c.npz")
+    assert np.abs(np.load(tmp_path / "c.npz")["images"] - a).max() > 1e-3
+    with Image.open(tmp_path / "a.gif") as film:
+        assert film.n_frames == 3 + 2
+
+
+def test_samples_beside_their_neighbours(capsys, run, tmp_path):
+    out = ["--out", tmp_path / "s.png", "--neighbours", tmp_path / "n.png"]
+    assert drawnet(capsys, "sample", run, "-n", 4, *out)[0] == 0
+    with Image.open(tmp_path / "n.png") as picture:
+        assert min(picture.size) > 28
+
+
+def test_a_single_file_is_a_run(capsys, run, tmp_path):
+    alone = tmp_path / "model.safetensors"
+    alone.write_bytes((run / "model.safetensors").read_bytes())
+    assert drawnet(capsys, "sample", alone, "-n", 2, "--out", tmp_path / "x.png")[0] == 0
+
+
+def test_reconstruct_reads_pictures_of_any_size(capsys, run, tmp_path):
+    paths = []
+    for k, size in enumerate([(28, 28), (60, 90)]):
+        paths.append(tmp_path / f"{k}.png")
+        Image.effect_noise(size, 90).convert("RGB").save(paths[-1])
+    for name in ("still.png", "film.gif"):
+        status, _, err = drawnet(capsys, "reconstruct", run, *paths, "--out", tmp_path / name)
+        assert status == 0, err
+        with Image.open(tmp_path / name) as picture:
+            assert picture.size[0] > 56
+
+
+def test_a_stopped_run_says_130_and_resumes(capsys, tmp_path, monkeypatch):
+    import os
+    import signal
+
+    real = train.train_step
+
+    def once(*arguments):
+        monkeypatch.setattr(train, "train_step", real)
+        os.kill(os.getpid(), signal.SIGINT)
+        return real(*arguments)
+
+    monkeypatch.setattr(train, "train_step", once)
+    words = ["train", "digits_quick", *QUICK, "--out", tmp_path]
+    assert drawnet(capsys, *words)[0] == 130
+    assert drawnet(capsys, *words, "--resume")[0] == 0
+
+
+def test_a_folder_of_mixed_pictures_goes_through_the_same_commands(capsys, tmp_path):
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for k in range(200):
+        size = tuple(int(side) for side in rng.integers(9, 60, 2))
+        picture = Image.new("RGB", size, tuple(int(v) for v in rng.integers(0, 256, 3)))
+        picture.convert("P" if k % 5 == 0 else "RGB").save(folder / f"{k}.png")
+    out = tmp_path / "run"
+    small = ["--model.steps", 3, "--model.units", 16, "--model.latents", 4, "--batch", 16]
+    small += ["--examples", 160, "--data.size", 16, "--model.read", 4, "--model.write", 4]
+    assert drawnet(capsys, "train", "images", "--data.name", folder, *small, "--out", out)[0] == 0
+    status, text, _ = drawnet(capsys, "evaluate", out, "--json")
+    result = json.loads(text)
+    assert status == 0 and result["bits_per_dim"] > 0 and result["images"] > 0
+    assert drawnet(capsys, "sample", out, "-n", 4, "--out", out / "s.gif")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["smaple"], "did you mean 'sample'"),
+        (["train", "mnits"], "did you mean 'mnist'"),
+        (["train", "--out", "x"], "name the recipe first"),
+        (["train", "mnist", "--model.unit", "3"], "did you mean --model.units"),
+        (["train", "mnist", "--batch", "many"], "--batch"),
+        (["train", "mnist", "--decay", "fast"], "'cosine'"),
+        (["train", "digits_quick", "--model.steps", "0"], "steps must be at least 1"),
+        (["train", "digits_quick", "--model.read", "1"], "no stride"),
+        (["train", "digits_quick", "--data.name", "digts"], "did you mean 'digits'"),
+        (["train", "digits_quick", "--data.binarise", "no"], "--data.binarise dynamic"),
+        (["train", "images"], "FOLDER"),
+        (["evaluate"], "drawnet evaluate"),
+        (["evaluate", "nowhere"], "nowhere"),
+        (["sample", "nowhere", "-n", "0"], "-n must be at least 1"),
+        (["evaluate", "nowhere", "--importance-samples", "0"], "must be at least 1"),
+        (["evaluate", "nowhere", "--split", "tset"], "invalid choice"),
+        (["fetch", "minst"], "did you mean 'mnist'"),
+        (["fetch", "digits"], "digits"),
+        (["list", "more"], "no options"),
+    ],
+)
+def test_mistakes_get_one_line(capsys, tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    assert message in refused(capsys, *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_files_get_one_line(capsys, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")
+    assert "torn.png" in refused(capsys, "reconstruct", run, tmp_path / "torn.png")
+    assert "gone.png" in refused(capsys, "reconstruct", run, tmp_path / "gone.png")
+    assert "x.bmpp" in refused(capsys, "sample", run, "-n", 1, "--out", "x.bmpp")
+    (tmp_path / "data").mkdir()
+    words = ["train", "mnist", "--data-dir", tmp_path / "data"]
+    assert "drawnet fetch binarized_mnist" in refused(capsys, *words)
+    tensors, header = checkpoint.load_tensors(run / "model.safetensors")
+    tensors["c"].view(-1)[0] = math.nan
+    checkpoint.save_tensors(tmp_path / "nan.safetensors", tensors, header)
+    assert "not finite" in refused(capsys, "sample", "nan.safetensors")
+    assert not (tmp_path / "samples.png").exists()
+
+
+def test_another_data_set_than_the_models_is_refused(capsys, run, tmp_path):
+    tensors, header = checkpoint.load_tensors(run / "model.safetensors")
+    header["run"]["data"]["name"] = str(tmp_path / "p.npz")
+    np.savez(tmp_path / "p.npz", images=np.zeros((30, 12, 12), np.uint8))
+    checkpoint.save_tensors(tmp_path / "m.safetensors", tensors, header)
+    assert "12" in refused(capsys, "evaluate", tmp_path / "m.safetensors")
+
+
+def test_the_python_example_of_the_readme(run):
+    from drawnet import load, sample
+
+    model = load(run)
+    images = sample(model, n=3, seed=0)
+    assert images.shape == (3, 1, 28, 28)
+    assert torch.equal(images, sample(model, n=3, seed=0))

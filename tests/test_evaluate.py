@@ -1,0 +1,82 @@
+"""Exact sums over a whole split, whatever the batch; bounds in their order."""
+
+import math
+
+import pytest
+import torch
+
+from drawnet import models, step
+from drawnet.evaluate import batches, evaluate, importance_bound
+from drawnet.randomness import normal_each
+from drawnet.run import Data
+
+
+@pytest.fixture
+def model(tiny_run):
+    torch.manual_seed(0)
+    return models.build(tiny_run.model, (1, 8, 8)).eval()
+
+
+@pytest.fixture
+def pixels(tiny_data):
+    return torch.from_numpy(tiny_data.splits["test"].pixels)
+
+
+def test_every_image_counts_once_whatever_the_batch(model, pixels):
+    whole = evaluate(model, pixels, 2, Data("blobs"), "test", importance_samples=7)
+    for rows in (1, 4, 10):
+        part = evaluate(model, pixels, 2, Data("blobs"), "test", importance_samples=7, rows=rows)
+        assert part.images == 11
+        assert part.elbo_nats == pytest.approx(whole.elbo_nats, rel=1e-5)
+        assert part.iw_nats == pytest.approx(whole.iw_nats, rel=1e-5)
+        assert part.kl_per_step == pytest.approx(whole.kl_per_step, rel=1e-4)
+
+
+def test_figures_are_what_their_names_say(model, pixels):
+    e = evaluate(model, pixels, 2, Data("blobs"), "test")
+    eps = normal_each(0, "evaluate", range(11), 3, 4).transpose(0, 1)
+    b = step.bound(model, pixels.float(), eps)
+    total = b.total.double()
+    assert e.elbo_nats == pytest.approx(total.mean().item(), rel=1e-6)
+    assert e.elbo_stderr == pytest.approx((total.std() / math.sqrt(11)).item(), rel=1e-4)
+    assert e.rate_nats + e.distortion_nats == pytest.approx(e.elbo_nats)
+    assert sum(e.kl_per_step) == pytest.approx(e.rate_nats)
+    assert e.bits_per_dim == pytest.approx(e.elbo_nats / math.log(2) / 64)
+    assert e.importance_samples is None and e.iw_nats is None
+
+
+def test_the_importance_bound_uses_its_k_and_tightens_with_it(model, pixels):
+    x = pixels.float()
+    numbers = range(11)
+    one, ten, many = (
+        importance_bound(model, x, numbers, k, 0, None).mean().item() for k in (1, 10, 1000)
+    )
+    assert many < ten < one
+    eps = normal_each(0, "importance 3", range(5), 3, 4).transpose(0, 1)
+    w = step.log_weights(model, x[3].expand(5, 1, 8, 8), eps).double()
+    expected = math.log(5) - w.logsumexp(0).item()
+    assert importance_bound(model, x[3:4], range(3, 4), 5, 0, None).item() == pytest.approx(
+        expected
+    )
+
+
+def test_dynamic_binarisation_is_fixed_in_evaluation():
+    pixels = torch.full((9, 1, 8, 8), 100, dtype=torch.uint8)
+    data = Data("grey", "dynamic")
+    whole = torch.cat([x for _, x in batches(pixels, 256, data, "test")])
+    parts = torch.cat([x for _, x in batches(pixels, 256, data, "test", rows=4)])
+    assert torch.equal(whole, parts)
+    assert set(whole.unique().tolist()) == {0, 1}
+    assert not torch.equal(whole[0], whole[1])
+    assert abs(whole.mean().item() - 100 / 255) < 0.08
+
+
+def test_a_cost_on_intensities_is_never_called_a_bound(tiny_run):
+    from dataclasses import replace
+
+    config = replace(tiny_run.model, likelihood="cross_entropy")
+    model = models.build(config, (1, 8, 8)).eval()
+    pixels = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8)
+    e = evaluate(model, pixels, 256, Data("grey"), "test", importance_samples=2)
+    assert e.elbo_nats is None and e.bits_per_dim is None and e.iw_nats is None
+    assert e.cross_entropy_cost_nats == pytest.approx(e.rate_nats + e.distortion_nats)

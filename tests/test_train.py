@@ -1,0 +1,333 @@
+"""The loop: exact resume, stops and kills, guards, and what a folder holds."""
+
+import json
+import math
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from drawnet import checkpoint, train
+from drawnet.errors import UserError
+from drawnet.train import Session, kl_weight, learning_rate
+
+
+def tensors(folder):
+    return checkpoint.load_tensors(folder / "training.safetensors")
+
+
+def same(a, b):
+    (x, hx), (y, hy) = tensors(a), tensors(b)
+    hx["progress"].pop("seconds"), hy["progress"].pop("seconds")
+    assert hx == hy
+    assert x.keys() == y.keys()
+    for name in x:
+        assert torch.equal(x[name], y[name]), name
+
+
+def lines(folder):
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+
+
+def stop_after(monkeypatch, steps, how):
+    """Do `how()` during the given training step."""
+    real, count = train.train_step, iter(range(1, 10**9))
+
+    def counted(*arguments):
+        result = real(*arguments)
+        if next(count) == steps:
+            how()
+        return result
+
+    monkeypatch.setattr(train, "train_step", counted)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_k_plus_k_steps_equal_2k(tiny_run, tiny_data, tmp_path, monkeypatch, capsys, number):
+    train.train(tiny_run, tiny_data, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 10, lambda: os.kill(os.getpid(), number))
+        progress = train.train(tiny_run, tiny_data, tmp_path / "parts")
+    assert progress.seen == 80
+    assert "--resume" in capsys.readouterr().err
+    train.train(tiny_run, tiny_data, tmp_path / "parts", resume=True)
+    same(tmp_path / "whole", tmp_path / "parts")
+    a, b = ((tmp_path / p / "model.safetensors") for p in ("whole", "parts"))
+    for name, tensor in checkpoint.load_tensors(a)[0].items():
+        assert torch.equal(tensor, checkpoint.load_tensors(b)[0][name])
+    valid = [[r for r in lines(tmp_path / p) if "valid_nats" in r] for p in ("whole", "parts")]
+    assert valid[0] == valid[1]
+
+
+def test_a_finished_run_resumes_to_itself(tiny_run, tiny_data, tmp_path):
+    train.train(tiny_run, tiny_data, tmp_path / "run")
+    before = tensors(tmp_path / "run")[0]
+    train.train(tiny_run, tiny_data, tmp_path / "run", resume=True)
+    for name, tensor in tensors(tmp_path / "run")[0].items():
+        assert torch.equal(tensor, before[name])
+
+
+def test_the_loss_falls(tiny_run, tiny_data, tmp_path):
+    run = replace(tiny_run, examples=6400, lr=1e-2, evaluate_every=1600)
+    train.train(run, tiny_data, tmp_path)
+    valid = [row["valid_nats"] for row in lines(tmp_path) if "valid_nats" in row]
+    assert valid[-1] < 0.7 * valid[0]
+    assert math.isclose(
+        checkpoint.load_model(tmp_path).header["valid_nats"], min(valid), abs_tol=1e-3
+    )
+
+
+TORCHRUN = """
+import sys, pathlib, torch
+torch.set_num_threads(1)
+sys.path.insert(0, {tests!r})
+import conftest
+from drawnet import parallel, train
+data, run = conftest.make_data(), conftest.make_run()
+with parallel.group():
+    train.train(run, data, pathlib.Path({out!r}))
+"""
+
+
+def test_two_processes_equal_one(tiny_run, tiny_data, tmp_path):
+    train.train(tiny_run, tiny_data, tmp_path / "one")
+    script = tmp_path / "two.py"
+    tests = str(Path(__file__).parent)
+    script.write_text(TORCHRUN.format(tests=tests, out=str(tmp_path / "two")))
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*command, str(script)], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    one, two = (tensors(tmp_path / name)[0] for name in ("one", "two"))
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=2e-5, msg=name)
+
+
+def run_forever(run, data, folder):
+    """What the killed process does (in a process of its own)."""
+    torch.set_num_threads(1)
+    train.train(run, data, folder, resume=True)
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_it_always_resumes(tiny_run, tiny_data, tmp_path):
+    run = replace(tiny_run, examples=2**40, decay="none", save_every=16, evaluate_every=32)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["drawnet.train"])
+    chance, reached = random.Random(0), -1
+    for _ in range(30):
+        process = context.Process(target=run_forever, args=(run, tiny_data, tmp_path))
+        process.start()
+        saved = tmp_path / "training.safetensors"
+        before = saved.stat().st_mtime_ns if saved.exists() else 0
+        deadline = time.monotonic() + 60
+        while not (saved.exists() and saved.stat().st_mtime_ns > before):
+            assert process.is_alive() and time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0, 0.3))
+        process.kill()
+        process.join()
+        seen = tensors(tmp_path)[1]["progress"]["seen"]
+        assert seen > reached
+        reached = seen
+        checkpoint.load_model(tmp_path)
+    finite = replace(run, examples=reached + 80)
+    with pytest.raises(UserError, match="examples is"):
+        train.train(finite, tiny_data, tmp_path, resume=True)
+
+
+def test_a_folder_with_a_run_is_not_overwritten(tiny_run, tiny_data, tmp_path):
+    train.train(tiny_run, tiny_data, tmp_path)
+    before = (tmp_path / "training.safetensors").read_bytes()
+    with pytest.raises(UserError, match="--resume"):
+        train.train(tiny_run, tiny_data, tmp_path)
+    other = replace(tiny_run, model=replace(tiny_run.model, latents=5))
+    with pytest.raises(UserError, match=r"model\.latents is 4 there and 5 here"):
+        train.train(other, tiny_data, tmp_path, resume=True)
+    assert (tmp_path / "training.safetensors").read_bytes() == before
+
+
+def test_a_folder_in_use_is_refused(tiny_run, tiny_data, tmp_path, monkeypatch):
+    refused = []
+
+    def second():
+        with pytest.raises(UserError, match="in use"), train.claimed(tmp_path):
+            pass
+        refused.append(True)
+
+    stop_after(monkeypatch, 3, second)
+    train.train(tiny_run, tiny_data, tmp_path)
+    assert refused == [True]
+
+
+def test_a_full_disk_loses_nothing(tiny_run, tiny_data, tmp_path, monkeypatch):
+    short = replace(tiny_run, examples=10**6)
+    stop_after(monkeypatch, 10, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    train.train(short, tiny_data, tmp_path)
+    before = (tmp_path / "training.safetensors").read_bytes()
+    monkeypatch.undo()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    with pytest.raises(UserError, match="No space left"):
+        train.train(short, tiny_data, tmp_path, resume=True)
+    assert (tmp_path / "training.safetensors").read_bytes() == before
+    assert not [p for p in tmp_path.iterdir() if p.name.endswith(".part")]
+
+
+def test_not_finite_is_skipped_named_and_stops(tiny_run, tiny_data, tmp_path, monkeypatch, capsys):
+    run = replace(tiny_run, skip_limit=3)
+
+    def poison():
+        Session.model_under_test.encoder.weight.data.fill_(math.nan)
+
+    real = Session.fresh.__func__
+
+    def fresh(cls, *arguments):
+        session = real(cls, *arguments)
+        Session.model_under_test = session.model
+        return session
+
+    monkeypatch.setattr(Session, "model_under_test", None, raising=False)
+    monkeypatch.setattr(Session, "fresh", classmethod(fresh))
+    stop_after(monkeypatch, 8, poison)
+    with pytest.raises(UserError, match="the loss was not finite 3 steps in a row, at"):
+        train.train(run, tiny_data, tmp_path)
+    assert capsys.readouterr().err.count("skipped") == 3
+    checkpoint.load_model(tmp_path)
+    assert tensors(tmp_path)[1]["progress"]["seen"] == 48  # the last sound checkpoint
+
+
+def test_one_bad_gradient_changes_nothing(tiny_run, tiny_data, tmp_path, capsys):
+    pixels = torch.from_numpy(tiny_data.splits["train"].pixels)
+    session = Session.fresh(tiny_run, pixels, 2)
+    before = {k: v.clone() for k, v in session.state().items()}
+    hook = session.model.q.weight.register_hook(lambda g: g * math.nan)
+    train.train_step(session, pixels, 2, torch.float32)
+    assert "the gradient of q.weight is not finite" in capsys.readouterr().err
+    assert all(torch.equal(v, before[k]) for k, v in session.state().items())
+    assert (session.progress.skipped, session.progress.seen) == (1, 8)
+    hook.remove()
+    train.train_step(session, pixels, 2, torch.float32)
+    assert session.progress.row == 0
+    assert not torch.equal(session.model.q.weight, before["model.q.weight"])
+
+
+def test_metrics_after_the_checkpoint_are_dropped_on_resume(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"examples": 8}\n{"examples": 16}\n{"examples": 24}\n{"exam')
+    train.open_metrics(path, 16).close()
+    assert path.read_text() == '{"examples": 8}\n{"examples": 16}\n'
+
+
+def test_schedules(tiny_run):
+    run = replace(tiny_run, lr=1.0, batch=10, warmup=100, examples=1100, kl_warmup=200)
+    assert [learning_rate(run, s) for s in (0, 40)] == pytest.approx([0.1, 0.5])
+    assert learning_rate(run, 600) == pytest.approx(0.02 + 0.98 * 0.5)
+    assert learning_rate(run, 1100) == pytest.approx(0.02)
+    assert learning_rate(replace(run, decay="none"), 1100) == 1.0
+    assert [kl_weight(run, s) for s in (0, 90, 190, 500)] == pytest.approx([0.05, 0.5, 1, 1])
+    assert kl_weight(replace(run, kl_warmup=0), 0) == 1
+
+
+def test_the_average_follows_its_formula(tiny_run, tiny_data):
+    pixels = torch.from_numpy(tiny_data.splits["train"].pixels)
+    session = Session.fresh(replace(tiny_run, ema=0.5), pixels, 2)
+    expected = session.model.c.detach().clone()
+    for steps in range(12):
+        train.train_step(session, pixels, 2, torch.float32)
+        decay = min(0.5, (1 + steps) / (10 + steps))
+        expected = decay * expected + (1 - decay) * session.model.c.detach()
+    torch.testing.assert_close(session.average.c.detach(), expected)
+
+
+def test_the_batch_is_what_the_key_says(tiny_run, tiny_data, monkeypatch):
+    """Dynamic binarisation draws anew each time; two runs of one seed see the same."""
+    from drawnet import step
+
+    seen = []
+    real = step.bound
+    monkeypatch.setattr(
+        step, "bound", lambda m, x, e, **k: seen.append((x, e)) or real(m, x, e, **k)
+    )
+    run = replace(tiny_run, data=replace(tiny_run.data, binarise="dynamic"))
+    pixels = torch.full((8, 1, 8, 8), 128, dtype=torch.uint8)
+    for _ in range(2):
+        session = Session.fresh(run, pixels, 256)
+        for _ in range(2):
+            train.train_step(session, pixels, 256, torch.float32)
+    (x0, e0), (x1, e1), (y0, f0), (y1, f1) = seen
+    assert (
+        torch.equal(x0, y0) and torch.equal(e0, f0) and torch.equal(x1, y1) and torch.equal(e1, f1)
+    )
+    assert not torch.equal(x0, x1) and not torch.equal(e0, e1)
+    assert set(x0.unique().tolist()) == {0, 1}
+    assert abs(x0.mean().item() - 128 / 255) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch": 0}, "--batch"),
+        ({"examples": 0}, "--examples"),
+        ({"lr": 0.0}, "--lr"),
+        ({"lr": -1.0}, "--lr"),
+        ({"ema": 1.0}, "--ema"),
+        ({"clip": 0.0}, "--clip"),
+    ],
+)
+def test_senseless_settings(tiny_run, tiny_data, tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
+        train.train(replace(tiny_run, **changes), tiny_data, tmp_path / "never")
+    assert not (tmp_path / "never").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 0}, "steps"),
+        ({"read": 1}, "read"),
+        ({"write": 1}, "write"),
+        ({"latents": 0}, "latents"),
+    ],
+)
+def test_senseless_models(tiny_run, changes, message):
+    with pytest.raises(UserError, match=message):
+        replace(tiny_run.model, **changes)
+
+
+def test_grey_levels_are_not_taken_for_bits(tiny_run, tiny_data, tmp_path):
+    grey = replace(tiny_data, levels=256)
+    with pytest.raises(UserError, match="binarise"):
+        train.train(tiny_run, grey, tmp_path / "never")
+    logistic = replace(tiny_run, model=replace(tiny_run.model, likelihood="logistic"))
+    with pytest.raises(UserError, match="binary"):
+        train.train(logistic, tiny_data, tmp_path / "never")
+
+
+def test_threads_do_not_break_the_signal_handling(tiny_run, tiny_data, tmp_path):
+    """Training in a thread (a notebook's worker) has no signals to listen to, and still works."""
+    failed = []
+
+    def work():
+        try:
+            train.train(replace(tiny_run, examples=16), tiny_data, tmp_path)
+        except BaseException as why:
+            failed.append(why)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert failed == []
