@@ -176,7 +176,7 @@ def test_giving_up_keeps_the_part(server, toy, tmp_path):
 def test_servers_without_ranges_or_lengths(server, toy, tmp_path, act):
     server.script = [act]
     leave(tmp_path, BODY[:1234])
-    assert toy() == BODY
+    assert toy() == BODY and server.asked == ["bytes=1234-"]
 
 
 @pytest.mark.parametrize("first", ["elsewhere", "416"])
