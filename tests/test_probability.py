@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 import oracle
 from drawnet import probability
-from drawnet.probability import Bernoulli, Gaussian, Logistic
+from drawnet.probability import Bernoulli, Gaussian, Logistic, LogisticMixture
 
 LEVELS = torch.arange(256, dtype=torch.float64) / 255
 MEANS = [-3.0, -0.1, 0.0, 0.001, 0.37, 0.5 / 255, 0.5, 1.0, 1.2, 4.0]
@@ -281,3 +281,147 @@ def test_the_mean_of_a_distribution_is_that_of_its_samples(kind):
     uniform = ((torch.arange(9999, dtype=torch.float64) + 0.5) / 9999).view(-1, 1, 1, 1)
     drawn = p.sample(uniform.expand(-1, *p.mean.shape[1:])).mean(0)
     torch.testing.assert_close(drawn, p.mean[0], atol=0.01, rtol=0)
+
+
+# ---- mixture of logistics -----------------------------------------------------------------------
+
+
+def mixture(components=3, channels=2, batch=2, dtype=torch.float64, seed=0):
+    torch.manual_seed(seed)
+    logits = torch.randn(batch, components, 2, 3, dtype=dtype)
+    mu = torch.rand(batch, components, channels, 2, 3, dtype=dtype) * 1.4 - 0.2
+    log_scale = torch.randn(batch, components, channels, 2, 3, dtype=dtype) - 3
+    return LogisticMixture(logits, Logistic(mu, log_scale))
+
+
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float64, 1e-9), (torch.float32, 2e-4)])
+def test_a_mixture_sums_to_one_over_the_grey_levels(dtype, error):
+    """Means beyond both ends and scales from a tenth of a level to several times the range."""
+    torch.manual_seed(0)
+    n = len(MEANS) * len(LOG_SCALES)
+    mu, s = torch.tensor(list(itertools.product(MEANS, LOG_SCALES)), dtype=dtype).T
+    order = [torch.randperm(n) for _ in range(3)]
+    parts = [torch.stack([t[k] for k in order], 1).view(n, 3, 1, 1, 1) for t in (mu, s.clamp(-7))]
+    logits = 3 * torch.randn(n, 3, 1, 1, dtype=dtype)
+    p = LogisticMixture(logits, Logistic(*parts))
+    levels = LEVELS.to(dtype)
+    log_p = torch.stack([p.log_prob(x.expand(n, 1, 1, 1)) for x in levels], 1)
+    assert log_p.double().exp().sum(1).tolist() == pytest.approx([1.0] * n, abs=error)
+
+
+def test_a_mixture_sums_to_one_over_the_colours_of_a_pixel():
+    p = mixture(batch=1)
+    p = LogisticMixture(p.logits[..., :1, :1], Logistic(*(t[..., :1, :1] for t in p.logistics)))
+    colours = torch.cartesian_prod(LEVELS, LEVELS).view(-1, 2, 1, 1)
+    assert p.log_prob(colours).exp().sum().item() == pytest.approx(1, rel=1e-9)
+
+
+def test_a_mixture_is_the_sum_of_its_components_written_out():
+    p = mixture()
+    x = torch.randint(256, (2, 2, 2, 3))
+    x[0, :, 0, 0], x[1, :, 0, 0] = 0, 255
+    for b in range(2):
+        total = 0.0
+        for i, j in itertools.product(range(2), range(3)):
+            weights = p.logits[b, :, i, j].exp()
+            mass = 0.0
+            for k in range(3):
+                product = weights[k].item() / weights.sum().item()
+                for c in range(2):
+                    mu, s = (t[b, k, c, i, j].item() for t in p.logistics)
+                    product *= oracle.logistic_probability(x[b, c, i, j].item(), mu, s)
+                mass += product
+            total += math.log(mass)
+        ours = p.log_prob(x.double() / 255)
+        assert ours.shape == (2,)
+        assert ours[b].item() == pytest.approx(total, rel=1e-6)
+
+
+def test_a_mixture_of_equals_is_a_logistic():
+    one = torch.rand(2, 3, 4, 5, dtype=torch.float64)
+    plain = Logistic(one, -2 * one)
+    p = LogisticMixture(
+        torch.randn(2, 4, 4, 5, dtype=torch.float64),
+        Logistic(*(t[:, None].expand(-1, 4, -1, -1, -1) for t in plain)),
+    )
+    x = torch.randint(256, (2, 3, 4, 5)).double() / 255
+    assert torch.allclose(p.log_prob(x), plain.log_prob(x), rtol=1e-10)
+    assert torch.allclose(p.mean, plain.mean)
+
+
+def test_gradcheck_of_the_mixture():
+    p = mixture(components=2)
+    x = torch.randint(256, (2, 2, 2, 3)).double() / 255
+    leaves = [t.clone().requires_grad_() for t in (p.logits, *p.logistics)]
+    assert torch.autograd.gradcheck(
+        lambda pi, mu, s: LogisticMixture(pi, Logistic(mu, s)).log_prob(x), leaves
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_mixture_and_its_gradient_are_finite_at_the_extremes(dtype):
+    x = torch.tensor([0.0, 0.5, 1.0], dtype=dtype).view(3, 1, 1, 1)
+    for value in (-1e4, 1e4):
+        canvas = torch.full((3, 9, 1, 1), value, dtype=dtype)
+        canvas[:, :3] *= torch.tensor([1, -1, 1])[:, None, None]
+        canvas[:, -3:] *= torch.tensor([1, -1, 0])[:, None, None]
+        canvas.requires_grad_()
+        log_p = probability.pixels("mixture", canvas, 3).log_prob(x)
+        log_p.sum().backward()
+        assert log_p.isfinite().all()
+        assert canvas.grad.isfinite().all()
+
+
+def test_a_mixture_samples_with_its_probabilities():
+    """Evenly spaced uniforms: the component's share and the place within it are met to 1/n."""
+    n = 100_000
+    uniform = ((torch.arange(n, dtype=torch.float64) + 0.5) / n).view(-1, 1, 1, 1)
+    logits = torch.tensor([0.3, -2.0, 1.0], dtype=torch.float64).view(1, 3, 1, 1)
+    mu = torch.tensor([0.1, 0.5, 1.02], dtype=torch.float64).view(1, 3, 1, 1, 1)
+    s = torch.tensor([-3.0, -6.0, -2.0], dtype=torch.float64).view(1, 3, 1, 1, 1)
+    p = LogisticMixture(logits, Logistic(mu, s))
+    wide = Logistic(*(t.expand(n, -1, -1, -1, -1) for t in p.logistics))
+    x = LogisticMixture(logits.expand(n, -1, -1, -1), wide).sample(uniform)
+    count = torch.bincount((x.flatten() * 255).round().long(), minlength=256) / n
+    mass = torch.stack([p.log_prob(level.view(1, 1, 1, 1)) for level in LEVELS]).exp().flatten()
+    torch.testing.assert_close(count.double(), mass, atol=10 / n, rtol=0)
+    assert torch.equal(x, (x * 255).round() / 255)
+
+
+def test_the_channels_of_a_sampled_pixel_share_their_component():
+    """Two components, black and white: colours of both would be grey in one channel only."""
+    n = 2000
+    torch.manual_seed(0)
+    mu = torch.tensor([0.1, 0.9]).view(1, 2, 1, 1, 1).expand(n, 2, 3, 1, 1)
+    p = LogisticMixture(torch.zeros(n, 2, 1, 1), Logistic(mu, torch.full_like(mu, -5.0)))
+    x = p.sample(torch.rand(n, 3, 1, 1))
+    bright = x > 0.5
+    assert (bright.all(1) | ~bright.any(1)).all()
+    assert bright.float().mean().item() == pytest.approx(0.5, abs=0.05)
+    deviations = (x - torch.where(bright, 0.9, 0.1)).flatten(1)
+    correlation = torch.corrcoef(deviations.T) - torch.eye(3)
+    assert correlation.abs().max() < 0.1
+
+
+@pytest.mark.parametrize("components", [1, 4])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_canvas_for_a_mixture(components, channels):
+    deep = probability.canvas_channels("mixture", channels, components)
+    assert deep == components * (2 * channels + 1)
+    mean = torch.rand(channels, 4, 5) * 0.9 + 0.05
+    canvas = probability.first_canvas("mixture", mean, components)
+    assert canvas.shape == (deep, 4, 5)
+    p = probability.pixels("mixture", canvas[None], components)
+    assert p.logits.shape == (1, components, 4, 5)
+    assert [t.shape for t in p.logistics] == [(1, components, channels, 4, 5)] * 2
+    assert (p.mean[0] - mean).abs().max() < 0.15
+    # Components start apart, so that each can become one of its own.
+    assert (p.logistics.mu.diff(dim=1) > 0).all()
+
+
+@pytest.mark.parametrize("kind", ["bernoulli", "cross_entropy", "logistic"])
+def test_a_first_canvas_has_the_mean_that_was_asked_for(kind):
+    mean = torch.rand(3, 4, 5) * 0.9 + 0.05
+    canvas = probability.first_canvas(kind, mean)
+    assert canvas.shape == (probability.canvas_channels(kind, 3), 4, 5)
+    torch.testing.assert_close(probability.pixels(kind, canvas[None]).mean[0], mean)

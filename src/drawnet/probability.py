@@ -1,4 +1,4 @@
-"""The distributions: over latents (Gaussian) and over pixels (Bernoulli, discretised logistic).
+"""The distributions: over latents (Gaussian) and over pixels (Bernoulli, logistic, their mixture).
 
 Everything is in nats and per example: a log-probability of a batch of B images is a (B,) tensor.
 """
@@ -22,7 +22,7 @@ class Gaussian(NamedTuple):
     log_sigma: Tensor
 
     def sample(self, eps: Tensor) -> Tensor:
-        """mu + sigma · eps, with eps ~ N(0, I) of mu's shape."""
+        """mu + sigma · eps, with eps ~ N(0, I) of mu's shape.   (6)"""
         return self.mu + self.log_sigma.exp() * eps
 
     def log_prob(self, z: Tensor) -> Tensor:
@@ -108,37 +108,103 @@ class Logistic(NamedTuple):
         return self.mu
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """With u, l the upper and lower argument: log σ(u) + log σ(-l) + log(1 - e^(l-u)), stable."""
+        return self.terms(x).flatten(1).sum(1)
+
+    def terms(self, x: Tensor) -> Tensor:
+        """log P of every value, of x's shape.
+
+        With u, l the upper and lower argument: log σ(u) + log σ(-l) + log(1 - e^(l-u)), stable.
+        """
         inverse = (-self.log_scale).exp()
         half = inverse / 510
         middle = (x - self.mu) * inverse
         upper, lower = middle + half, middle - half
         inner = F.logsigmoid(upper) + F.logsigmoid(-lower) + torch.log(-torch.expm1(-2 * half))
         first, last = F.logsigmoid(upper), F.logsigmoid(-lower)
-        terms = torch.where(x < 0.5 / 255, first, torch.where(x > 254.5 / 255, last, inner))
-        return terms.flatten(1).sum(1)
+        return torch.where(x < 0.5 / 255, first, torch.where(x > 254.5 / 255, last, inner))
 
     def sample(self, uniform: Tensor) -> Tensor:
         value = self.mu + self.log_scale.exp() * torch.logit(uniform, eps=1e-6)
         return (value * 255).round().clamp(0, 255) / 255
 
 
+class LogisticMixture(NamedTuple):
+    """A mixture of K discretised logistics a pixel (Salimans et al. 2017, arXiv 1701.05517).
+
+    P(x) = Σ_k π_k Π_c P_k(x_c), π = softmax(logits): the channels of a pixel share their component,
+    which lets colours vary together, and are independent given it (PixelCNN++ also lets green see
+    red, and blue both; here they do not).  Sums to one over the 256^C values of a pixel.
+    """
+
+    logits: Tensor
+    """(B, K, H, W)"""
+    logistics: Logistic
+    """mu and log_scale, (B, K, C, H, W) each."""
+
+    @property
+    def mean(self) -> Tensor:
+        return (self.logits.softmax(1)[:, :, None] * self.logistics.mean).sum(1)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        terms = self.logistics.terms(x[:, None]).sum(2) + self.logits.log_softmax(1)
+        return terms.logsumexp(1).flatten(1).sum(1)
+
+    def sample(self, uniform: Tensor) -> Tensor:
+        """By inversion within a component k, chosen by the first channel's uniform u.
+
+        k is the last with π_1 + … + π_k-1 <= u.  Where in its share u lies is uniform again, and
+        serves the first channel's inversion.
+        """
+        share = self.logits.softmax(1)
+        ends = share.cumsum(1)
+        k = (uniform[:, :1] >= ends[:, :-1]).sum(1, keepdim=True)
+        end, width = ends.gather(1, k), share.gather(1, k).clamp_min(1e-12)
+        rest = (1 - (end - uniform[:, :1]) / width).clamp(0, 1)
+        place = k[:, :, None].expand(-1, -1, uniform.shape[1], -1, -1)
+        chosen = (part.gather(1, place)[:, 0] for part in self.logistics)
+        return Logistic(*chosen).sample(torch.cat((rest, uniform[:, 1:]), 1))
+
+
 LOG_SCALE = (-7.0, 2.0)
 """Bounds on a logistic's log scale: from a hundredth of a grey level to several times the range."""
+COMPONENTS = 5
+"""K, logistics of a mixture."""
 
 
-def pixels(kind: str, canvas: Tensor) -> Pixels:
+def pixels(kind: str, canvas: Tensor, components: int = COMPONENTS) -> Pixels:
     """The distribution that a canvas (B, channels, H, W) stands for.
 
     kind 'bernoulli' or 'cross_entropy': the canvas holds logits, C channels;
-    kind 'logistic': 2C channels, mu = σ(first half) and log_scale = the second half, bounded.
+    kind 'logistic': 2C channels, mu = σ(first half) and log_scale = the second half, bounded;
+    kind 'mixture': K components; KC channels for mu, KC for log_scale, K for the components' logits.
+    On a canvas of one value the components' means stand apart by one in their logits.
     """
-    if kind != "logistic":
-        return Bernoulli(canvas)
-    mu, raw = canvas.chunk(2, 1)
+    if kind == "logistic":
+        return _logistic(*canvas.chunk(2, 1))
+    if kind == "mixture":
+        channels = (canvas.shape[1] // components - 1) // 2
+        *maps, logits = canvas.split([channels * components] * 2 + [components], 1)
+        mu, raw = (part.unflatten(1, (components, channels)) for part in maps)
+        apart = torch.arange(components).to(mu) - (components - 1) / 2
+        return LogisticMixture(logits, _logistic(mu + apart[:, None, None, None], raw))
+    return Bernoulli(canvas)
+
+
+def _logistic(mu: Tensor, raw: Tensor) -> Logistic:
     return Logistic(torch.sigmoid(mu), (raw - 2.0).clamp(*LOG_SCALE))
 
 
-def canvas_channels(kind: str, channels: int) -> int:
+def canvas_channels(kind: str, channels: int, components: int = COMPONENTS) -> int:
     """How many channels a canvas needs for images of so many."""
+    if kind == "mixture":
+        return components * (2 * channels + 1)
     return 2 * channels if kind == "logistic" else channels
+
+
+def first_canvas(kind: str, mean: Tensor, components: int = COMPONENTS) -> Tensor:
+    """A canvas (channels, H, W) whose distribution is about the mean image (C, H, W) and wide."""
+    copies = components if kind == "mixture" else 1
+    deep = canvas_channels(kind, len(mean), components)
+    canvas = mean.new_zeros(deep, *mean.shape[1:])
+    canvas[: copies * len(mean)] = torch.logit(mean, eps=0.01).repeat(copies, 1, 1)
+    return canvas

@@ -103,7 +103,16 @@ class Unroll:
         return x.to(self.operand.dtype)
 
 
-class Affine(nn.Module):
+class Layer(nn.Module):
+    """What `Unrolled` looks for: inside it, `unroll` is what `begin` made for the sequence."""
+
+    unroll: Any = None
+
+    def begin(self, dtype: torch.dtype | None) -> Any:
+        """Prepare for one unrolled sequence whose products take operands of type `dtype`."""
+
+
+class Affine(Layer):
     """W (out, in) and b (out,), applied to inputs that stand side by side: (B, in_1), (B, in_2) …"""
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -173,9 +182,9 @@ class Unrolled:
     """
 
     def __init__(self, model: nn.Module, dtype: torch.dtype | None = None) -> None:
-        layers = [m for m in model.modules() if isinstance(m, Affine)]
-        self.layers: list[tuple[Affine, Unroll]] = [(m, m.begin(dtype)) for m in layers]
-        self.outer: list[list[Unroll | None]] = []
+        layers = [m for m in model.modules() if isinstance(m, Layer)]
+        self.layers: list[tuple[Layer, Any]] = [(m, m.begin(dtype)) for m in layers]
+        self.outer: list[list[Any]] = []
 
     def __enter__(self) -> "Unrolled":
         self.outer.append([layer.unroll for layer, _ in self.layers])

@@ -1,0 +1,76 @@
+"""Convolutions for networks that are unrolled over many steps, and the LSTM made of them.
+
+Inside `Unrolled(model, dtype)` their operands are rounded to that type, as those of `recurrence`
+are, and everything outside the products stays float32.  Weight gradients are formed step by step:
+a convolution's product is large already (B·H·W rows), so that nothing is gained by waiting.
+
+    B images   K channels   H W sides of the grid
+"""
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from drawnet.recurrence import Layer, cell
+
+
+class Conv(Layer):
+    """W * x + b over inputs that stand side by side: (B, in_1, H, W), (B, in_2, H, W) …
+
+    Zeros stand beyond the border; the output's sides are H, W over the stride, rounded up.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
+        super().__init__()
+        self.kernel, self.stride = kernel, stride
+        self.weight = nn.Parameter(torch.empty(outputs, inputs, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        nn.init.normal_(self.weight, std=(inputs * kernel**2) ** -0.5)
+
+    def begin(self, dtype: torch.dtype | None) -> torch.dtype | None:
+        """A convolution needs to know no more of its sequence than the operands' type."""
+        return dtype
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        x = inputs[0] if len(inputs) == 1 else torch.cat(inputs, 1)
+        dtype = self.unroll or x.dtype
+        operands = x.to(dtype), self.weight.to(dtype)
+        product = F.conv2d(*operands, None, self.stride, self.kernel // 2)
+        return product.to(x.dtype) + self.bias[:, None, None]
+
+
+class ConvLSTM(nn.Module):
+    """A long short-term memory cell at every place of a grid (Shi et al. 2015, arXiv 1506.04214).
+
+    i, f, g, o = W * [x, h] + b;   c' = σ(f) c + σ(i) tanh(g);   h' = σ(o) tanh(c').
+    """
+
+    def __init__(self, inputs: Sequence[int], units: int, kernel: int) -> None:
+        super().__init__()
+        self.gates = Conv(sum(inputs) + units, 4 * units, kernel)
+        parts = self.gates.weight.data.split((*inputs, units), 1)
+        for part in parts:  # each input is heard alike, however few channels it has
+            nn.init.normal_(part, std=(len(parts) * part[0].numel()) ** -0.5)
+        nn.init.ones_(self.gates.bias.data[units : 2 * units])  # remember at the start
+
+    def forward(self, inputs: tuple[Tensor, ...], h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """inputs (B, in, H, W) …, h and c (B, units, H, W) -> (h', c')."""
+        return cell(self.gates(*inputs, h), c)
+
+
+class Squeeze(nn.Module):
+    """So many convolutions of stride 2, each with a ReLU: (B, in_i, H, W) … -> (B, K, H/2ⁿ, W/2ⁿ)."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, halvings: int) -> None:
+        super().__init__()
+        widths = [inputs] + [outputs] * halvings
+        self.layers = nn.ModuleList(Conv(a, b, kernel, 2) for a, b in itertools.pairwise(widths))
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        x = torch.cat(inputs, 1)
+        for layer in self.layers:
+            x = layer(x).relu()
+        return x

