@@ -204,7 +204,6 @@ def test_a_folder_of_mixed_pictures_goes_through_the_same_commands(capsys, tmp_p
         (["evaluate", "nowhere", "--importance-samples", "0"], "must be at least 1"),
         (["evaluate", "nowhere", "--split", "tset"], "invalid choice"),
         (["fetch", "minst"], "did you mean 'mnist'"),
-        (["fetch", "digits"], "digits"),
         (["list", "more"], "no options"),
     ],
 )

@@ -13,10 +13,7 @@ from drawnet import kernels, recurrence
 from drawnet.recurrence import LSTM, Linear, Unrolled
 
 TIGHT = {torch.float64: 1e-12, torch.float32: 1e-5}
-rounded = pytest.mark.xfail(
-    strict=True, reason="Unrolled rounds float64 gradients to float32: .float() in _Product, Rows"
-)
-UNROLLED_TYPES = [pytest.param(torch.float64, marks=rounded), torch.float32]
+UNROLLED_TYPES = [torch.float64, torch.float32]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -85,7 +82,7 @@ def close(ours, theirs, limit):
         (torch.float64, False),
         (torch.float32, False),
         (torch.float32, True),
-        pytest.param(torch.float64, True, marks=rounded),
+        pytest.param(torch.float64, True),
     ],
 )
 def test_the_lstm_is_pytorchs(dtype, inside):
@@ -229,7 +226,6 @@ def test_a_gradient_may_be_asked_of_some_leaves_only():
     close([leaves[k].grad for k in rest], [expected[k] for k in rest], 1e-5)
 
 
-@pytest.mark.xfail(strict=True, reason="Rows of a pass that skips _Collect leak into the next one")
 def test_asking_for_some_gradients_leaves_the_others_right():
     net, x, side, loss = setup(torch.float32)
     leaves = [*net.parameters(), x, side]

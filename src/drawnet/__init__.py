@@ -1,8 +1,8 @@
 """drawnet: DRAW (Gregor et al. 2015, arXiv 1502.04623) and its family.
 
-    from drawnet import load, sample
-    model = load("runs/mnist")
-    images = sample(model, n=64, seed=0)        # (64, 1, 28, 28), pixel means
+from drawnet import load, sample
+model = load("runs/mnist")
+images = sample(model, n=64, seed=0)        # (64, 1, 28, 28), pixel means
 """
 
 import importlib

@@ -12,7 +12,7 @@ make it so, and the paper is silent on both:
 
 * each filter is a softmax over the pixels, so it sums to one *wherever* it lies.  A filter that
   lies off the image reads the nearest border instead of dividing 0 by 0;
-* the logarithms are clamped to [-LIMIT, LIMIT] and the centres to one image size around the image.
+* the logarithms are clamped to [-LIMIT, LIMIT], the centres to one longer side around the image.
 """
 
 from collections.abc import Sequence
@@ -64,11 +64,14 @@ def window(parameters: Tensor, n: int, height: int, width: int) -> Window:
     )
 
 
-def centres(g: Tensor, delta: Tensor, n: int, size: int) -> Tensor:
-    """Filter centres μ^i = g + (i - N/2 - 0.5) δ for i = 1..N, (B,) -> (B, N), in pixels.   (19)-(20)"""
+def centres(g: Tensor, delta: Tensor, n: int, side: int) -> Tensor:
+    """Filter centres μ^i = g + (i - N/2 - 0.5) δ for i = 1..N, (B,) -> (B, N), pixels.   (19)-(20)
+
+    side: the image's longer one; centres beyond [-side, 2 side] are held there.
+    """
     i = torch.arange(1, n + 1, dtype=g.dtype, device=g.device)
     mu = g[:, None] + (i - n / 2 - 0.5) * delta[:, None]
-    return mu.clamp(-size, 2 * size)
+    return mu.clamp(-side, 2 * side)
 
 
 def filterbank(mu: Tensor, sigma2: Tensor, size: int) -> Tensor:
@@ -79,8 +82,9 @@ def filterbank(mu: Tensor, sigma2: Tensor, size: int) -> Tensor:
 
 def filterbanks(w: Window, n: int, height: int, width: int) -> tuple[Tensor, Tensor]:
     """(F_Y, F_X) of a window: (B, N, H) and (B, N, W)."""
-    f_y = filterbank(centres(w.g_y, w.delta, n, height), w.sigma2, height)
-    f_x = filterbank(centres(w.g_x, w.delta, n, width), w.sigma2, width)
+    side = max(height, width)
+    f_y = filterbank(centres(w.g_y, w.delta, n, side), w.sigma2, height)
+    f_x = filterbank(centres(w.g_x, w.delta, n, side), w.sigma2, width)
     return f_y, f_x
 
 
@@ -91,7 +95,7 @@ def read(images: Sequence[Tensor], parameters: Tensor, n: int) -> Tensor:
     Returns the glimpses one after another, (B, len(images) · C, N, N).
     """
     check_side(n)
-    if kernels.usable(*images, parameters, gates=False):
+    if kernels.usable(*images, parameters) and kernels.small(images[0], n):
         return kernels.read(images, parameters, n)
     height, width = images[0].shape[-2:]
     w = window(parameters, n, height, width)
@@ -107,7 +111,7 @@ def write(canvas: Tensor, patch: Tensor, parameters: Tensor) -> Tensor:
     canvas: (B, C, H, W); patch: (B, C, N, N); parameters: (B, 5) as in `window`.
     """
     check_side(patch.shape[-1])
-    if kernels.usable(canvas, patch, parameters, gates=False):
+    if kernels.usable(canvas, patch, parameters) and kernels.small(canvas, patch.shape[-1]):
         return kernels.write(canvas, patch, parameters)
     height, width = canvas.shape[-2:]
     w = window(parameters, patch.shape[-1], height, width)

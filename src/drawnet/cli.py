@@ -218,7 +218,9 @@ def sample(arguments: Sequence[str]) -> None:
     if command.neighbours:
         data = dataset(model.run, command.data_dir)
         fits(model, data)
-        near = figures.neighbours(film.images, data.splits["train"].pixels * (255 // (data.levels - 1)))
+        near = figures.neighbours(
+            film.images, data.splits["train"].pixels * (255 // (data.levels - 1))
+        )
         figures.save_image(figures.beside(film.images, near.images), command.neighbours)
     written = [command.out, command.film, command.stages, command.neighbours]
     print("\n".join(str(path) for path in written if path))
@@ -230,9 +232,7 @@ def reconstruct(arguments: Sequence[str]) -> None:
 
     model = trained(command.run)
     binary = getattr(model.run.model, "likelihood", "bernoulli") == "bernoulli"
-    x = drawing.read_pictures(
-        command.image, model.network, binary=binary, invert=command.invert
-    )
+    x = drawing.read_pictures(command.image, model.network, binary=binary, invert=command.invert)
     film = drawing.redraw_film(model.network, x, seed=command.seed)
     drawing.save_comparison(x, film, command.out)
     print(command.out)

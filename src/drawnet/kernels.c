@@ -3,6 +3,7 @@
    Every function here has a readable twin in PyTorch, which is its specification and its test:
      lstm_*       recurrence.py   cell
      gaussian_*   probability.py  sample_and_kl
+     pack, unpack recurrence.py   Unroll.cast
      read_*       attention.py    read
      write_*      attention.py    write
    Tensors are dense and row-major; images are independent and spread over the threads.
@@ -38,7 +39,7 @@ static inline float to_f32(float v) { return v; }
 static inline float minf(float a, float b) { return a < b ? a : b; }
 static inline float maxf(float a, float b) { return a > b ? a : b; }
 
-/* e^x within 2 ulp: x = n ln 2 + r, a polynomial for e^r, and 2^n by its exponent bits.
+/* e^x to 5e-7 relative: x = n ln 2 + r, a polynomial for e^r, and 2^n by its exponent bits.
    The comparisons are written so that NaN comes out as NaN. */
 static inline float fast_exp(float x) {
   x = x < -87.0f ? -87.0f : x;
@@ -109,9 +110,31 @@ static inline float tanh_(float x) { return 2.0f / (1.0f + fast_exp(-2.0f * x)) 
     }                                                                                             \
   }
 
+/* ---- The operand of a matrix product, put together from its parts and taken apart again ------ */
+
+#define PACK(T)                                                                                   \
+  /* out (B, total): columns `at`.. are part (B, n), whose rows lie `stride` apart. */            \
+  EXPORT void pack_##T(long B, long n, long stride, const float *part, long total, long at,       \
+                       T *out) {                                                                  \
+    PARALLEL for (long b = 0; b < B; b++) {                                                       \
+      const float *restrict from = part + b * stride;                                             \
+      T *restrict to = out + b * total + at;                                                      \
+      for (long k = 0; k < n; k++) to[k] = to_##T(from[k]);                                       \
+    }                                                                                             \
+  }                                                                                               \
+  EXPORT void unpack_##T(long B, long n, long total, long at, const T *in, float *part) {         \
+    PARALLEL for (long b = 0; b < B; b++) {                                                       \
+      const T *restrict from = in + b * total + at;                                               \
+      float *restrict to = part + b * n;                                                          \
+      for (long k = 0; k < n; k++) to[k] = from_##T(from[k]);                                     \
+    }                                                                                             \
+  }
+
 typedef float f32;
 LSTM(f32)
 LSTM(bf16)
+PACK(f32)
+PACK(bf16)
 
 /* ---- Gaussian: z = mu + e^s eps;  kl = sum ½ (mu² + e^2s - 1) - s -------------------------- */
 
@@ -153,52 +176,83 @@ static inline float clamp(float v, float low, float high) {
 }
 static inline int inside(float v, float low, float high) { return v >= low && v <= high; }
 
-/* Filter centres along one axis. (19)-(20) */
-static void centres(long N, long size, float g, float delta, float *mu) {
-  for (long i = 0; i < N; i++) {
-    float m = g + ((float)(i + 1) - 0.5f * (float)N - 0.5f) * delta;
-    mu[i] = clamp(m, -(float)size, 2.0f * (float)size);
-  }
+/* A filter's centre along one axis; side is the image's longer one. (19)-(20) */
+static inline float centre(long i, long N, long side, float g, float delta) {
+  float mu = g + ((float)(i + 1) - 0.5f * (float)N - 0.5f) * delta;
+  return clamp(mu, -(float)side, 2.0f * (float)side);
 }
 
 /* (p - mu)² - (nearest - mu)² = (p - nearest) · this: exactly 0 at the nearest pixel, where the
    difference of two rounded squares of a far and narrow filter may be anything. */
 static inline float excess(float p, float nearest, float mu) { return (p - mu) + (nearest - mu); }
 
-/* F (N, size): rows a softmax of -(a - mu)² / 2σ² over the pixels a = 1..size. (25)-(26) */
-static void filterbank(long N, long size, const float *mu, float sigma2, float *F) {
+/* Rows of filters, and of images while they are worked on, are padded with zeros to whole vectors. */
+#define LANES 16
+static inline long padded(long size) { return (size + LANES - 1) / LANES * LANES; }
+
+#define ALIGNED(name, n) name[n] __attribute__((aligned(4 * LANES)))
+typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+static inline lanes load(const float *at) { return *(const lanes *)at; }
+static inline void store(float *at, lanes v) { *(lanes *)at = v; }
+
+/* v += s u and Σ u v over a padded row. */
+static inline void axpy(long n, float s, const float *u, float *v) {
+  for (long a = 0; a < n; a += LANES) store(v + a, load(v + a) + s * load(u + a));
+}
+static inline float dot(long n, const float *u, const float *v) {
+  lanes sums = {0};
+  float sum = 0.0f;
+  for (long a = 0; a < n; a += LANES) sums += load(u + a) * load(v + a);
+  for (long k = 0; k < LANES; k++) sum += sums[k];
+  return sum;
+}
+
+/* row += Σ_i f_i U_i, the sum kept in registers; f_i lie `step` apart. */
+static inline void blend(long N, long P, const float *f, long step, const float *U, float *row) {
+  for (long a = 0; a < P; a += LANES) {
+    lanes sum = load(row + a);
+    for (long i = 0; i < N; i++) sum += f[i * step] * load(U + i * P + a);
+    store(row + a, sum);
+  }
+}
+
+/* F (N, padded size): rows a softmax of -(a - mu)² / 2σ² over the pixels a = 1..size. (25)-(26) */
+static void filterbank(long N, long size, long side, float g, float delta, float sigma2,
+                       float *F) {
   float scale = -0.5f / sigma2;
+  long P = padded(size);
   for (long i = 0; i < N; i++) {
-    float *row = F + i * size;
-    float nearest = clamp(__builtin_rintf(mu[i]), 1.0f, (float)size), sum = 0.0f;
-    for (long a = 0; a < size; a++) {
+    float *row = F + i * P, mu = centre(i, N, side, g, delta);
+    float nearest = clamp(__builtin_rintf(mu), 1.0f, (float)size), sum = 0.0f;
+    for (long a = 0; a < P; a++) {
       float p = (float)(a + 1);
-      row[a] = fast_exp(scale * (p - nearest) * excess(p, nearest, mu[i]));
+      float e = fast_exp(scale * (p - nearest) * excess(p, nearest, mu));
+      row[a] = a < size ? e : 0.0f;
       sum += row[a];
     }
     float norm = 1.0f / sum;
-    for (long a = 0; a < size; a++) row[a] *= norm;
+    for (long a = 0; a < P; a++) row[a] *= norm;
   }
 }
 
 /* From the gradient dF of a filterbank to that of g, log delta and log sigma2 (added to d[0..2]). */
-static void filterbank_backward(long N, long size, float g, float delta, float sigma2,
+static void filterbank_backward(long N, long size, long side, float g, float delta, float sigma2,
                                 const float *F, const float *dF, float *d) {
+  long P = padded(size);
   for (long i = 0; i < N; i++) {
-    const float *row = F + i * size, *drow = dF + i * size;
+    const float *row = F + i * P, *drow = dF + i * P;
     float steps = (float)(i + 1) - 0.5f * (float)N - 0.5f;
-    float free_mu = g + steps * delta, mu = clamp(free_mu, -(float)size, 2.0f * (float)size);
+    float free_mu = g + steps * delta, mu = centre(i, N, side, g, delta);
     float nearest = clamp(__builtin_rintf(mu), 1.0f, (float)size);
-    float mean = 0.0f, first = 0.0f, second = 0.0f;
-    for (long a = 0; a < size; a++) mean += row[a] * drow[a];
+    float mean = dot(P, row, drow), first = 0.0f, second = 0.0f;
     /* Σ dlogit = 0, so moments about the nearest pixel serve; about a far mu they would only
        magnify the rounding of that sum. */
-    for (long a = 0; a < size; a++) {
+    for (long a = 0; a < P; a++) {
       float p = (float)(a + 1), moment = row[a] * (drow[a] - mean) * (p - nearest);
       first += moment;
       second += moment * excess(p, nearest, mu);
     }
-    if (inside(free_mu, -(float)size, 2.0f * (float)size)) {
+    if (inside(free_mu, -(float)side, 2.0f * (float)side)) {
       d[0] += first / sigma2;
       d[1] += first / sigma2 * steps * delta;
     }
@@ -219,11 +273,9 @@ static Window decode(const float *p, long N, long H, long W) { /* (21)-(24) */
 }
 
 static void filterbanks(Window w, long N, long H, long W, float *F_y, float *F_x) {
-  float mu[N];
-  centres(N, H, w.g_y, w.delta, mu);
-  filterbank(N, H, mu, w.sigma2, F_y);
-  centres(N, W, w.g_x, w.delta, mu);
-  filterbank(N, W, mu, w.sigma2, F_x);
+  long side = H > W ? H : W;
+  filterbank(N, H, side, w.g_y, w.delta, w.sigma2, F_y);
+  filterbank(N, W, side, w.g_x, w.delta, w.sigma2, F_x);
 }
 
 /* Gradient of the five raw parameters from those of the filterbanks and of log gamma. */
@@ -231,8 +283,9 @@ static void window_backward(Window w, const float *p, long N, long H, long W, co
                             const float *dF_y, const float *F_x, const float *dF_x,
                             float dlog_gamma, float *dp) {
   float dx[3] = {0, 0, 0}, dy[3] = {0, 0, 0};
-  filterbank_backward(N, H, w.g_y, w.delta, w.sigma2, F_y, dF_y, dy);
-  filterbank_backward(N, W, w.g_x, w.delta, w.sigma2, F_x, dF_x, dx);
+  long side = H > W ? H : W;
+  filterbank_backward(N, H, side, w.g_y, w.delta, w.sigma2, F_y, dF_y, dy);
+  filterbank_backward(N, W, side, w.g_x, w.delta, w.sigma2, F_x, dF_x, dx);
   dp[0] = 0.5f * (float)(W + 1) * dx[0];
   dp[1] = 0.5f * (float)(H + 1) * dy[0];
   dp[2] = inside(p[2], -LIMIT, LIMIT) ? dx[2] + dy[2] : 0.0f;
@@ -240,136 +293,138 @@ static void window_backward(Window w, const float *p, long N, long H, long W, co
   dp[4] = inside(p[4], -LIMIT, LIMIT) ? dlog_gamma : 0.0f;
 }
 
-/* U (N, W) = F_y (N, H) image (H, W) */
-static void contract_rows(long N, long H, long W, const float *F_y, const float *image, float *U) {
-  memset(U, 0, sizeof(float) * (size_t)(N * W));
-  for (long b = 0; b < H; b++)
-    for (long i = 0; i < N; i++) {
-      float f = F_y[i * H + b];
-      for (long a = 0; a < W; a++) U[i * W + a] += f * image[b * W + a];
-    }
-}
-/* image (H, W) += F_yᵀ U */
-static void expand_rows(long N, long H, long W, const float *F_y, const float *U, float *image) {
-  for (long b = 0; b < H; b++)
-    for (long i = 0; i < N; i++) {
-      float f = F_y[i * H + b];
-      for (long a = 0; a < W; a++) image[b * W + a] += f * U[i * W + a];
-    }
-}
-static inline float dot(long n, const float *u, const float *v) {
-  float sum = 0.0f;
-  for (long a = 0; a < n; a++) sum += u[a] * v[a];
-  return sum;
-}
-static inline void axpy(long n, float s, const float *u, float *v) {
-  for (long a = 0; a < n; a++) v[a] += s * u[a];
-}
-/* V (N, W) = patch (N, N) F_x (N, W) */
-static void expand_columns(long N, long W, const float *patch, const float *F_x, float *V) {
-  memset(V, 0, sizeof(float) * (size_t)(N * W));
-  for (long i = 0; i < N; i++)
-    for (long j = 0; j < N; j++) axpy(W, patch[i * N + j], F_x + j * W, V + i * W);
+/* V (N, P) = patch (N, N) F_x (N, P) */
+static void expand_columns(long N, long P, const float *patch, const float *F_x, float *V) {
+  memset(V, 0, sizeof(float) * (size_t)(N * P));
+  for (long i = 0; i < N; i++) blend(N, P, patch + i * N, 1, F_x, V + i * P);
 }
 
 /* glimpse (B, stride) from `offset` on: γ F_y x F_xᵀ for each of C channels. (27)
-   filters (B, N (H + W)) keeps F_y and F_x for the backward pass and for further images:
-   `fresh` says whether to compute them. */
+   filters (B, N (Q + P)) keeps F_y and F_x for the backward pass and for further images: `fresh`
+   says whether to compute them.  Q and P are the padded H and W, here and below. */
 EXPORT void read_forward(long B, long C, long H, long W, long N, const float *images,
                          const float *parameters, float *filters, long fresh, float *glimpse,
                          long stride, long offset) {
+  long P = padded(W), Q = padded(H);
   PARALLEL for (long b = 0; b < B; b++) {
-    float *F_y = filters + b * N * (H + W), *F_x = F_y + N * H;
+    float *F_y = filters + b * N * (Q + P), *F_x = F_y + N * Q;
     Window w = decode(parameters + 5 * b, N, H, W);
     if (fresh) filterbanks(w, N, H, W, F_y, F_x);
-    float U[N * W];
+    float ALIGNED(U, N * P), ALIGNED(row, P);
+    memset(row, 0, sizeof row);
     for (long c = 0; c < C; c++) {
+      const float *image = images + (b * C + c) * H * W;
       float *out = glimpse + b * stride + offset + c * N * N;
-      contract_rows(N, H, W, F_y, images + (b * C + c) * H * W, U);
+      memset(U, 0, sizeof U);
+      for (long r = 0; r < H; r++) {
+        memcpy(row, image + r * W, sizeof(float) * (size_t)W);
+        for (long i = 0; i < N; i++) axpy(P, F_y[i * Q + r], row, U + i * P);
+      }
       for (long i = 0; i < N; i++)
-        for (long j = 0; j < N; j++) out[i * N + j] = w.gamma * dot(W, U + i * W, F_x + j * W);
+        for (long j = 0; j < N; j++) out[i * N + j] = w.gamma * dot(P, U + i * P, F_x + j * P);
     }
   }
 }
 
-/* Gradients of one image's read: dimages (skipped if NULL) and dparameters (overwritten). */
+/* Gradients of one image's read: dimages (skipped if NULL), and dparameters, set or added to. */
 EXPORT void read_backward(long B, long C, long H, long W, long N, const float *images,
                           const float *parameters, const float *filters, const float *dglimpse,
-                          long stride, long offset, float *dimages, float *dparameters) {
+                          long stride, long offset, float *dimages, float *dparameters, long add) {
+  long P = padded(W), Q = padded(H);
   PARALLEL for (long b = 0; b < B; b++) {
-    const float *F_y = filters + b * N * (H + W), *F_x = F_y + N * H;
+    const float *F_y = filters + b * N * (Q + P), *F_x = F_y + N * Q;
     Window w = decode(parameters + 5 * b, N, H, W);
-    float dF_y[N * H], dF_x[N * W], U[N * W], dU[N * W], d[N * N], dlog_gamma = 0.0f;
+    float ALIGNED(dF_y, N * Q), ALIGNED(dF_x, N * P), ALIGNED(U, N * P), ALIGNED(dU, N * P);
+    float ALIGNED(row, P), ALIGNED(drow, P), d[N * N], dp[5], dlog_gamma = 0.0f;
     memset(dF_y, 0, sizeof dF_y);
     memset(dF_x, 0, sizeof dF_x);
+    memset(row, 0, sizeof row);
     for (long c = 0; c < C; c++) {
       const float *image = images + (b * C + c) * H * W;
       const float *dout = dglimpse + b * stride + offset + c * N * N;
       for (long k = 0; k < N * N; k++) d[k] = w.gamma * dout[k];
-      contract_rows(N, H, W, F_y, image, U);
-      expand_columns(N, W, d, F_x, dU);
-      for (long i = 0; i < N; i++)
-        for (long j = 0; j < N; j++) axpy(W, d[i * N + j], U + i * W, dF_x + j * W);
-      for (long i = 0; i < N; i++) {
-        for (long r = 0; r < H; r++) dF_y[i * H + r] += dot(W, dU + i * W, image + r * W);
-        dlog_gamma += dot(W, dU + i * W, U + i * W);
+      expand_columns(N, P, d, F_x, dU);
+      memset(U, 0, sizeof U);
+      for (long r = 0; r < H; r++) {
+        memcpy(row, image + r * W, sizeof(float) * (size_t)W);
+        for (long i = 0; i < N; i++) {
+          axpy(P, F_y[i * Q + r], row, U + i * P);
+          dF_y[i * Q + r] += dot(P, dU + i * P, row);
+        }
+        if (dimages) {
+          memset(drow, 0, sizeof drow);
+          blend(N, P, F_y + r, Q, dU, drow);
+          memcpy(dimages + ((b * C + c) * H + r) * W, drow, sizeof(float) * (size_t)W);
+        }
       }
-      if (dimages) {
-        float *dimage = dimages + (b * C + c) * H * W;
-        memset(dimage, 0, sizeof(float) * (size_t)(H * W));
-        expand_rows(N, H, W, F_y, dU, dimage);
+      for (long i = 0; i < N; i++) {
+        blend(N, P, d + i, N, U, dF_x + i * P);
+        dlog_gamma += dot(P, dU + i * P, U + i * P);
       }
     }
-    window_backward(w, parameters + 5 * b, N, H, W, F_y, dF_y, F_x, dF_x, dlog_gamma,
-                    dparameters + 5 * b);
+    window_backward(w, parameters + 5 * b, N, H, W, F_y, dF_y, F_x, dF_x, dlog_gamma, dp);
+    for (long k = 0; k < 5; k++) dparameters[5 * b + k] = dp[k] + (add ? dparameters[5 * b + k] : 0);
   }
 }
 
-/* canvas (B, C, H, W) = start + F_yᵀ patch F_x / γ. (8), (28)-(29) */
-EXPORT void write_forward(long B, long C, long H, long W, long N, const float *patch,
+/* canvas (B, C, H, W) = start + F_yᵀ patch F_x / γ. (8), (28)-(29)
+   Rows of patch and of parameters lie `lead` apart: they come out of one linear map. */
+EXPORT void write_forward(long B, long C, long H, long W, long N, long lead, const float *patch,
                           const float *parameters, const float *start, float *filters,
                           float *canvas) {
+  long P = padded(W), Q = padded(H);
   PARALLEL for (long b = 0; b < B; b++) {
-    float *F_y = filters + b * N * (H + W), *F_x = F_y + N * H;
-    Window w = decode(parameters + 5 * b, N, H, W);
+    float *F_y = filters + b * N * (Q + P), *F_x = F_y + N * Q;
+    Window w = decode(parameters + b * lead, N, H, W);
     filterbanks(w, N, H, W, F_y, F_x);
-    float V[N * W], scaled[N * N];
+    float ALIGNED(V, N * P), ALIGNED(row, P), scaled[N * N];
     for (long c = 0; c < C; c++) {
-      long at = (b * C + c) * H * W;
-      for (long k = 0; k < N * N; k++) scaled[k] = patch[(b * C + c) * N * N + k] / w.gamma;
-      expand_columns(N, W, scaled, F_x, V);
-      memcpy(canvas + at, start + at, sizeof(float) * (size_t)(H * W));
-      expand_rows(N, H, W, F_y, V, canvas + at);
+      for (long k = 0; k < N * N; k++) scaled[k] = patch[b * lead + c * N * N + k] / w.gamma;
+      expand_columns(N, P, scaled, F_x, V);
+      for (long r = 0; r < H; r++) {
+        long at = ((b * C + c) * H + r) * W;
+        memcpy(row, start + at, sizeof(float) * (size_t)W);
+        blend(N, P, F_y + r, Q, V, row);
+        memcpy(canvas + at, row, sizeof(float) * (size_t)W);
+      }
     }
   }
 }
 
-EXPORT void write_backward(long B, long C, long H, long W, long N, const float *patch,
+EXPORT void write_backward(long B, long C, long H, long W, long N, long lead, const float *patch,
                            const float *parameters, const float *filters, const float *dcanvas,
                            float *dpatch, float *dparameters) {
+  long P = padded(W), Q = padded(H);
   PARALLEL for (long b = 0; b < B; b++) {
-    const float *F_y = filters + b * N * (H + W), *F_x = F_y + N * H;
-    Window w = decode(parameters + 5 * b, N, H, W);
-    float dF_y[N * H], dF_x[N * W], V[N * W], dV[N * W], scaled[N * N], dlog_gamma = 0.0f;
+    const float *F_y = filters + b * N * (Q + P), *F_x = F_y + N * Q;
+    Window w = decode(parameters + b * lead, N, H, W);
+    float ALIGNED(dF_y, N * Q), ALIGNED(dF_x, N * P), ALIGNED(V, N * P), ALIGNED(dV, N * P);
+    float ALIGNED(row, P), scaled[N * N], dlog_gamma = 0.0f;
     memset(dF_y, 0, sizeof dF_y);
     memset(dF_x, 0, sizeof dF_x);
+    memset(row, 0, sizeof row);
     for (long c = 0; c < C; c++) {
       const float *dout = dcanvas + (b * C + c) * H * W;
       float *dw = dpatch + (b * C + c) * N * N;
-      for (long k = 0; k < N * N; k++) scaled[k] = patch[(b * C + c) * N * N + k] / w.gamma;
-      expand_columns(N, W, scaled, F_x, V);
-      contract_rows(N, H, W, F_y, dout, dV);
-      for (long i = 0; i < N; i++)
-        for (long r = 0; r < H; r++) dF_y[i * H + r] += dot(W, dout + r * W, V + i * W);
+      for (long k = 0; k < N * N; k++) scaled[k] = patch[b * lead + c * N * N + k] / w.gamma;
+      expand_columns(N, P, scaled, F_x, V);
+      memset(dV, 0, sizeof dV);
+      for (long r = 0; r < H; r++) {
+        memcpy(row, dout + r * W, sizeof(float) * (size_t)W);
+        for (long i = 0; i < N; i++) {
+          axpy(P, F_y[i * Q + r], row, dV + i * P);
+          dF_y[i * Q + r] += dot(P, row, V + i * P);
+        }
+      }
       for (long i = 0; i < N; i++)
         for (long j = 0; j < N; j++) {
-          float ds = dot(W, dV + i * W, F_x + j * W);
-          axpy(W, scaled[i * N + j], dV + i * W, dF_x + j * W);
+          float ds = dot(P, dV + i * P, F_x + j * P);
           dw[i * N + j] = ds / w.gamma;
           dlog_gamma -= ds * scaled[i * N + j];
         }
+      for (long j = 0; j < N; j++) blend(N, P, scaled + j, N, dV, dF_x + j * P);
     }
-    window_backward(w, parameters + 5 * b, N, H, W, F_y, dF_y, F_x, dF_x, dlog_gamma,
+    window_backward(w, parameters + b * lead, N, H, W, F_y, dF_y, F_x, dF_x, dlog_gamma,
                     dparameters + 5 * b);
   }
 }

@@ -5,6 +5,7 @@ Where they cannot be had (no compiler, another device, another number type) the 
 formulas serve instead, with one warning; DRAWNET_KERNELS=0 asks for that.
 """
 
+import contextlib
 import ctypes
 import hashlib
 import os
@@ -44,9 +45,10 @@ def _processor() -> str:
 
 def build(folder: Path | None = None) -> Path:
     """Compile kernels.c into `folder` unless it lies there; the library's path.  OSError if it fails."""
-    compiler = shutil.which(os.environ.get("CC") or "cc") or shutil.which("gcc")
+    named = os.environ.get("CC")
+    compiler = shutil.which(named) if named else shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
-        raise OSError("no C compiler (cc or gcc) was found")
+        raise OSError(f"no C compiler ({named or 'cc or gcc'}) was found")
     # PyTorch's own OpenMP library, where it brings one: two of them would fight for the cores.
     openmp = sorted((Path(torch.__file__).parent / "lib").glob("libgomp*"))
     command = [compiler, *FLAGS, "-fopenmp", str(SOURCE), *map(str, openmp[:1])]
@@ -79,6 +81,15 @@ def operands(name: str) -> torch.dtype:
     return torch.bfloat16 if precision(name) == "bfloat16" else torch.float32
 
 
+def keep_memory() -> None:
+    """Let the C library keep freed memory: an iteration takes back what the last one gave, instead of
+    having the system hand out and clear some 100 MB each time.  Does nothing where it cannot."""
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(-3, 2**25)  # M_MMAP_THRESHOLD
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+
+
 @cache
 def library() -> ctypes.CDLL | None:
     """The compiled kernels, or None (with a warning, once) where they are not to be had."""
@@ -93,15 +104,27 @@ def library() -> ctypes.CDLL | None:
         return None
 
 
-def usable(*tensors: Tensor, gates: bool = True) -> bool:
-    """Whether the kernels serve: all operands float32 on the CPU; the first, if gates, or bf16."""
-    first, *others = tensors
+def usable(*tensors: Tensor) -> bool:
+    """Whether the kernels serve: all operands float32 on the CPU."""
     return (
-        (first.dtype == torch.float32 or (gates and first.dtype == torch.bfloat16))
-        and all(t.dtype == torch.float32 for t in others)
-        and all(t.device.type == "cpu" for t in tensors)
+        all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)
         and library() is not None
     )
+
+
+LANES = 16
+"""Rows of filters are padded to a multiple of this: LANES in kernels.c."""
+
+
+def small(image: Tensor, n: int) -> bool:
+    """Whether an N × N window over such an image (B, C, H, W) fits the kernels' stack."""
+    return n * (n + max(image.shape[-2:]) + LANES) <= 2**14
+
+
+def _filters(like: Tensor, n: int, height: int, width: int) -> Tensor:
+    """Room for both filterbanks of every image."""
+    rows = sum(-(-side // LANES) * LANES for side in (height, width))
+    return like.new_empty(len(like), n * rows)
 
 
 def _check(tensor: Tensor, *shape: int) -> None:
@@ -110,39 +133,74 @@ def _check(tensor: Tensor, *shape: int) -> None:
         raise ValueError(f"expected a tensor of shape {shape}, not {tuple(tensor.shape)}")
 
 
+@cache
+def _function(name: str, arity: int) -> Any:
+    """A kernel whose arguments are words: addresses (None is NULL) and C longs."""
+    function = getattr(library(), name)
+    function.argtypes, function.restype = [ctypes.c_void_p] * arity, None
+    return function
+
+
 def _call(name: str, *arguments: Tensor | int | None) -> None:
-    """Call a kernel: tensors as addresses (None: NULL), integers as C long."""
-    getattr(library(), name)(
-        *(
-            ctypes.c_long(a)
-            if isinstance(a, int)
-            else ctypes.c_void_p(a if a is None else a.data_ptr())
-            for a in arguments
-        )
-    )
+    words = [a.data_ptr() if isinstance(a, Tensor) else a for a in arguments]
+    _function(name, len(words))(*words)
 
 
-class LSTMCell(torch.autograd.Function):
-    """(gates, bias, c) -> (h', c').  The gates are overwritten with their activations."""
+def _suffix(dtype: torch.dtype) -> str:
+    return "bf16" if dtype == torch.bfloat16 else "f32"
+
+
+def pack(parts: Sequence[Tensor], out: Tensor) -> Tensor:
+    """Fill the dense operand out (B, n) with parts (B, n_1), (B, n_2) … side by side, then zeros."""
+    at, name = 0, f"pack_{_suffix(out.dtype)}"
+    for p in parts:
+        p = p if p.stride(1) == 1 else p.contiguous()
+        width = p.shape[1]
+        _call(name, len(out), width, p.stride(0), p, out.shape[1], at, out)
+        at += width
+    out[:, at:] = 0
+    return out
+
+
+def unpack(whole: Tensor, widths: Sequence[int]) -> list[Tensor]:
+    """The inverse: float32 parts of the given widths."""
+    parts, at = [], 0
+    for n in widths:
+        parts.append(torch.empty(len(whole), n))
+        _call(f"unpack_{_suffix(whole.dtype)}", len(whole), n, whole.shape[1], at, whole, parts[-1])
+        at += n
+    return parts
+
+
+class LSTMStep(torch.autograd.Function):
+    """(weight, bias, unroll, c, *inputs, h) -> (h', c'): one step of an unrolled `recurrence.LSTM`.
+
+    Product, bias and cell in one node; the gates are kept as activations, nothing else is.
+    """
 
     @staticmethod
-    def forward(ctx: Any, gates: Tensor, bias: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        c = c.contiguous()
+    def forward(
+        ctx: Any, weight: Tensor, bias: Tensor, unroll: Any, c: Tensor, *parts: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        x, c = pack(parts, unroll.place(parts)), c.contiguous()
+        gates = x @ unroll.operand.T
         h_next, c_next = torch.empty_like(c), torch.empty_like(c)
-        kind = "bf16" if gates.dtype == torch.bfloat16 else "f32"
-        _call(f"lstm_forward_{kind}", *c.shape, gates, bias, c, c_next, h_next)
-        ctx.save_for_backward(gates, c, c_next)
-        ctx.kind = kind
+        name = f"lstm_forward_{_suffix(gates.dtype)}"
+        _call(name, *c.shape, gates, bias, c, c_next, h_next)
+        ctx.save_for_backward(x, gates, c, c_next, unroll.operand)
+        ctx.rows, ctx.widths = unroll.rows, [p.shape[1] for p in parts]
         return h_next, c_next
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, dh: Tensor, dc: Tensor) -> tuple[Tensor, None, Tensor]:
-        gates, c, c_next = ctx.saved_tensors
-        dgates, dc_prev = torch.empty_like(gates), torch.empty_like(c)
+    @once_differentiable
+    def backward(ctx: Any, dh: Tensor, dc: Tensor) -> tuple[Tensor | None, ...]:
+        x, gates, c, c_next, operand = ctx.saved_tensors
+        dgates, dc_prev = ctx.rows.gradient(x, gates.shape[1]), torch.empty_like(c)
+        name = f"lstm_backward_{_suffix(gates.dtype)}"
         dh, dc = dh.contiguous(), dc.contiguous()
-        _call(f"lstm_backward_{ctx.kind}", *c.shape, gates, c, c_next, dh, dc, dgates, dc_prev)
-        return dgates, None, dc_prev
+        _call(name, *c.shape, gates, c, c_next, dh, dc, dgates, dc_prev)
+        ctx.rows.add(x)
+        return None, None, None, dc_prev, *unpack(dgates @ operand, ctx.widths)
 
 
 class SampleAndKL(torch.autograd.Function):
@@ -156,7 +214,7 @@ class SampleAndKL(torch.autograd.Function):
         return z, kl
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, dz: Tensor, dkl: Tensor) -> tuple[Tensor, Tensor, None]:
         mu, s, eps = ctx.saved_tensors
         dmu, ds = torch.empty_like(eps), torch.empty_like(eps)
@@ -174,7 +232,7 @@ class Read(torch.autograd.Function):
         batch, channels, height, width = images[0].shape
         count = len(images) * channels
         glimpse = parameters.new_empty(batch, count, n, n)
-        filters = parameters.new_empty(batch, n * (height + width))
+        filters = _filters(parameters, n, height, width)
         for k, x in enumerate(images):
             sizes = (batch, channels, height, width, n)
             place = (count * n * n, k * channels * n * n)
@@ -184,23 +242,19 @@ class Read(torch.autograd.Function):
         return glimpse
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, dglimpse: Tensor) -> tuple[Tensor | None, ...]:
         parameters, filters, *images = ctx.saved_tensors
         dglimpse, n = dglimpse.contiguous(), ctx.n
         count, channels = dglimpse.shape[1], images[0].shape[1]
         dimages: list[Tensor | None] = []
-        total = torch.zeros_like(parameters)
+        total = torch.empty_like(parameters)
         for k, x in enumerate(images):
             dimage = torch.empty_like(x) if ctx.needs_input_grad[2 + k] else None
-            part = torch.empty_like(parameters)
             place = (count * n * n, k * channels * n * n)
-            sizes = (*x.shape, n)
-            _call(
-                "read_backward", *sizes, x, parameters, filters, dglimpse, *place, dimage, part
-            )
+            given = (*x.shape, n, x, parameters, filters, dglimpse, *place)
+            _call("read_backward", *given, dimage, total, int(k > 0))
             dimages.append(dimage)
-            total += part
         return total, None, *dimages
 
 
@@ -209,22 +263,25 @@ class Write(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, canvas: Tensor, patch: Tensor, parameters: Tensor) -> Tensor:
-        patch, parameters, canvas = (t.contiguous() for t in (patch, parameters, canvas))
-        out = torch.empty_like(canvas)
-        batch, _, height, width = canvas.shape
-        n = patch.shape[-1]
-        filters = parameters.new_empty(batch, n * (height + width))
-        _call("write_forward", *canvas.shape, n, patch, parameters, canvas, filters, out)
+        canvas, (batch, _, height, width), n = canvas.contiguous(), canvas.shape, patch.shape[-1]
+        dense = patch[0].is_contiguous() and parameters.stride(1) == 1
+        if not dense or patch.stride(0) != parameters.stride(0):
+            joined = torch.cat((patch.flatten(1), parameters), 1)
+            patch = joined[:, :-5].view(patch.shape)
+            parameters = joined[:, -5:]
+        out, filters = torch.empty_like(canvas), _filters(canvas, n, height, width)
+        sizes = (*canvas.shape, n, patch.stride(0))
+        _call("write_forward", *sizes, patch, parameters, canvas, filters, out)
         ctx.save_for_backward(patch, parameters, filters)
         return out
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, dcanvas: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         patch, parameters, filters = ctx.saved_tensors
         dcanvas = dcanvas.contiguous()
-        dpatch, dparameters = torch.empty_like(patch), torch.empty_like(parameters)
-        sizes = (*dcanvas.shape, patch.shape[-1])
+        dpatch, dparameters = dcanvas.new_empty(patch.shape), dcanvas.new_empty(parameters.shape)
+        sizes = (*dcanvas.shape, patch.shape[-1], patch.stride(0))
         _call("write_backward", *sizes, patch, parameters, filters, dcanvas, dpatch, dparameters)
         return dcanvas, dpatch, dparameters
 
@@ -234,14 +291,14 @@ def read(images: Sequence[Tensor], parameters: Tensor, n: int) -> Tensor:
     _check(parameters, len(images[0]), 5)
     for x in images:
         _check(x, *images[0].shape)
-    return Read.apply(parameters, n, *images)  # type: ignore[no-any-return]
+    return Read.apply(parameters, n, *images)
 
 
 def write(canvas: Tensor, patch: Tensor, parameters: Tensor) -> Tensor:
     """`attention.write`, fused."""
     _check(parameters, len(canvas), 5)
     _check(patch, *canvas.shape[:2], patch.shape[-1], patch.shape[-1])
-    return Write.apply(canvas, patch, parameters)  # type: ignore[no-any-return]
+    return Write.apply(canvas, patch, parameters)
 
 
 def sample_and_kl(mu: Tensor, log_sigma: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:

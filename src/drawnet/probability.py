@@ -47,7 +47,7 @@ class Gaussian(NamedTuple):
 def sample_and_kl(q: Gaussian, p: Gaussian | None, eps: Tensor) -> tuple[Tensor, Tensor]:
     """z ~ q by its noise eps, and KL(q ‖ p): (B, …) and (B,)."""
     fused = p is None and eps.dim() == 2 and q.mu.stride(1) == 1 == q.log_sigma.stride(1)
-    if fused and q.mu.stride() == q.log_sigma.stride() and kernels.usable(*q, eps, gates=False):
+    if fused and q.mu.stride() == q.log_sigma.stride() and kernels.usable(*q, eps):
         return kernels.sample_and_kl(*q, eps.contiguous())
     return q.sample(eps), q.kl(p)
 

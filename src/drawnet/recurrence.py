@@ -21,32 +21,75 @@ from torch.autograd.function import once_differentiable
 from drawnet import kernels
 
 ROWS = 2048
-"""Rows gathered before they enter a weight's gradient: enough for a fast product, and bounded."""
+"""Rows of a block, that enter a weight's gradient together: enough for a fast product, and bounded."""
+
+ALIGN = 16
+"""Operands are padded to a multiple of this many columns: products of odd ones are a fifth slower."""
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    """The type in which gradients are passed on and summed up."""
+    return torch.float32 if dtype == torch.bfloat16 else dtype
 
 
 class Rows:
-    """A layer's inputs and output gradients, row by row, and their product so far: Σ gᵀ x, Σ g."""
+    """A layer's operands x and output gradients g, several steps to a block, and Σ gᵀ x, Σ g so far.
+
+    Steps come in order and their gradients in reverse; a block enters the sums when it is complete.
+    """
 
     def __init__(self) -> None:
-        self.waiting: list[tuple[Tensor, Tensor]] = []
+        self.block: Tensor | None = None
+        self.used = 0
+        self.open: dict[int, tuple[Tensor, Tensor, set[int]]] = {}
         self.sums: tuple[Tensor, Tensor] | None = None
+        self.task = -1
 
-    def add(self, x: Tensor, g: Tensor) -> None:
-        self.waiting.append((x, g))
-        if len(self.waiting) * len(x) >= ROWS:
-            self.flush()
+    def place(self, batch: int, columns: int, like: Tensor) -> Tensor:
+        """Where the next step's operand goes, (batch, columns): beside its neighbours'."""
+        steps = max(1, ROWS // batch)
+        block = self.block
+        if block is None or self.used == steps or block.shape[1:] != (batch, columns):
+            block, self.used = like.new_empty(steps, batch, columns), 0
+        self.block, self.used = block, self.used + 1
+        # Not a view: views share a version, and a later step's filling would spoil the saved ones.
+        offset, storage = (self.used - 1) * batch * columns, block.untyped_storage()
+        return like.new_empty(0).set_(storage, offset, (batch, columns), (columns, 1))
 
-    def flush(self) -> None:
-        x, g = (torch.cat(part) for part in zip(*self.waiting, strict=True))
-        self.waiting.clear()
-        weight, bias = (g.T @ x).float(), g.sum(0, dtype=torch.float32)
+    def gradient(self, x: Tensor, outputs: int) -> Tensor:
+        """Where the gradient (batch, outputs) that belongs to the operand x goes.  Then `add`."""
+        if self.task != (task := torch._C._current_graph_task_id()):
+            # What a backward pass that never came to the weights has left is not this pass's.
+            self.open.clear()
+            self.sums, self.task = None, task
+        key, size = x.untyped_storage().data_ptr(), x.numel()
+        if key not in self.open:
+            steps = x.untyped_storage().nbytes() // (size * x.element_size())
+            block = x.as_strided((steps, *x.shape), (size, *x.stride()), 0)
+            self.open[key] = block, x.new_empty(steps, len(x), outputs), set()
+        return self.open[key][1][x.storage_offset() // size]
+
+    def add(self, x: Tensor) -> None:
+        """The gradient of x stands in its place."""
+        key, slot = x.untyped_storage().data_ptr(), x.storage_offset() // x.numel()
+        self.open[key][2].add(slot)
+        if slot == 0:
+            self.flush(key)
+
+    def flush(self, key: int) -> None:
+        x, g, slots = self.open.pop(key)
+        for missing in set(range(min(slots), max(slots))) - slots:
+            g[missing].zero_()
+        x, g = (t[min(slots) : max(slots) + 1].flatten(0, 1) for t in (x, g))
+        bias = g.sum(0, dtype=_wide(g.dtype))
+        weight = (g.T @ x).to(bias.dtype)
         self.sums = (
             (weight, bias) if self.sums is None else (self.sums[0] + weight, self.sums[1] + bias)
         )
 
     def take(self) -> tuple[Tensor | None, Tensor | None]:
-        if self.waiting:
-            self.flush()
+        for key in list(self.open):
+            self.flush(key)
         sums, self.sums = self.sums, None
         return sums or (None, None)
 
@@ -56,14 +99,15 @@ class _Collect(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, bias: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
-        ctx.rows = rows
+        ctx.rows, ctx.columns = rows, weight.shape[1]
         ctx.set_materialize_grads(False)
         return weight.view_as(weight), bias.view_as(bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *_: None) -> tuple[Tensor | None, Tensor | None, None]:
-        return *ctx.rows.take(), None
+        weight, bias = ctx.rows.take()
+        return weight if weight is None else weight[:, : ctx.columns], bias, None
 
 
 class _Product(torch.autograd.Function):
@@ -73,43 +117,51 @@ class _Product(torch.autograd.Function):
     def forward(
         ctx: Any, weight: Tensor, bias: Tensor, unroll: "Unroll", *inputs: Tensor
     ) -> Tensor:
-        x = unroll.cast(inputs)
-        ctx.rows, ctx.widths = unroll.rows, [part.shape[1] for part in inputs]
+        x = unroll.place(inputs)
+        at = 0
+        for part in inputs:
+            x[:, at : (at := at + part.shape[1])] = part
+        x[:, at:] = 0
+        ctx.rows, ctx.widths, ctx.wide = unroll.rows, [p.shape[1] for p in inputs], inputs[0].dtype
         ctx.save_for_backward(x, unroll.operand)
-        return x @ unroll.transposed
+        return x @ unroll.operand.T
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, operand = ctx.saved_tensors
-        g = g.to(x.dtype)
-        ctx.rows.add(x, g)
-        dx = (g @ operand).float()
+        g = ctx.rows.gradient(x, g.shape[1]).copy_(g)
+        ctx.rows.add(x)
+        dx = (g @ operand)[:, : sum(ctx.widths)].to(ctx.wide)
         return None, None, None, *dx.split(ctx.widths, 1)
 
 
 @dataclass
 class Unroll:
-    """What a layer holds while it is unrolled: its weights as operands, and where gradients go."""
+    """What a layer holds while it is unrolled: its weights as an operand, and where gradients go."""
 
     operand: Tensor
-    transposed: Tensor
+    """W (out, in), rounded, its columns padded with zeros to a multiple of `ALIGN`."""
     weight: Tensor
     bias: Tensor
     rows: Rows
 
-    def cast(self, inputs: tuple[Tensor, ...]) -> Tensor:
-        x = inputs[0] if len(inputs) == 1 else torch.cat(inputs, 1)
-        return x.to(self.operand.dtype)
+    def place(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Where the operand of one more step goes, (B, padded in)."""
+        have, want = sum(part.shape[1] for part in inputs), self.weight.shape[1]
+        if have != want:
+            raise RuntimeError(f"the layer takes {want} inputs, not {have}")
+        return self.rows.place(len(inputs[0]), self.operand.shape[1], self.operand)
 
 
 class Layer(nn.Module):
-    """What `Unrolled` looks for: inside it, `unroll` is what `begin` made for the sequence."""
+    """A layer that prepares for an unrolled sequence: `begin` gives what `unroll` holds meanwhile."""
 
     unroll: Any = None
 
     def begin(self, dtype: torch.dtype | None) -> Any:
-        """Prepare for one unrolled sequence whose products take operands of type `dtype`."""
+        """Prepare for one sequence whose products take operands of type `dtype` (None: its own)."""
+        raise NotImplementedError
 
 
 class Affine(Layer):
@@ -120,13 +172,12 @@ class Affine(Layer):
         self.weight = nn.Parameter(torch.empty(outputs, inputs))
         self.bias = nn.Parameter(torch.zeros(outputs))
         nn.init.normal_(self.weight, std=inputs**-0.5)
-        self.unroll: Unroll | None = None
 
     def begin(self, dtype: torch.dtype | None) -> Unroll:
-        """Prepare for one unrolled sequence whose products take operands of type `dtype`."""
-        operand, rows = self.weight.detach().to(dtype or self.weight.dtype), Rows()
+        rows, operand = Rows(), self.weight.detach().to(dtype or self.weight.dtype)
+        operand = F.pad(operand, (0, -operand.shape[1] % ALIGN))
         weight, bias = _Collect.apply(self.weight, self.bias, rows)
-        return Unroll(operand, operand.t().contiguous(), weight, bias, rows)
+        return Unroll(operand, weight, bias, rows)
 
     def product(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         """(x Wᵀ, b), still to be added: an LSTM does that in passing.  b's gradient goes with W's."""
@@ -161,10 +212,10 @@ class LSTM(Affine):
 
     def forward(self, inputs: tuple[Tensor, ...], h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """inputs (B, in) …, h and c (B, units) -> (h', c')."""
+        u = self.unroll
+        if u and kernels.usable(c, h, *inputs):
+            return kernels.LSTMStep.apply(u.weight, self.bias.detach(), u, c, *inputs, h)
         gates, bias = self.product(*inputs, h)
-        if self.unroll and kernels.usable(gates, c):
-            h, c = kernels.LSTMCell.apply(gates, bias, c)
-            return h, c
         return cell(gates + bias, c)
 
 

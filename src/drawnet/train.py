@@ -157,9 +157,11 @@ def train_step(
     terms = torch.stack([loss.detach(), b.distortion.detach().mean(), rate.detach().mean()])
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     parallel.mean([terms, *gradients])
-    norm = nn.utils.clip_grad_norm_(model.parameters(), run.clip)
+    norm = nn.utils.get_total_norm(gradients)
     metrics = {"distortion": terms[1].item(), "rate": terms[2].item(), "norm": norm.item()}
     culprit = None if (norm + terms[0]).isfinite() else not_finite(model, terms[0])
+    if culprit is None:
+        nn.utils.clip_grads_with_norm_(model.parameters(), run.clip, norm)
     update(session, culprit)
     return metrics
 
@@ -205,6 +207,7 @@ def train(
         raise UserError(f"--batch {run.batch} does not divide over {parallel.world()} processes")
     check_pixels(run, data.levels)
     run = replace(run, precision=kernels.precision(run.precision))
+    kernels.keep_memory()
     pixels = torch.from_numpy(data.splits["train"].pixels)
     with claimed(folder), interruptible() as stopped:
         session = Session.fresh(run, pixels, data.levels)
@@ -331,7 +334,8 @@ class Loop:
         figures.save_image(figures.grid(model.likelihood(state).mean), path)
 
     def save(self) -> None:
-        if self.chief:
+        """Write the checkpoint, unless the run is in trouble: then the last sound one stays."""
+        if self.chief and not self.session.progress.row:
             self.session.save(self.folder / "training.safetensors")
 
     def write(self, values: dict[str, float]) -> None:

@@ -6,7 +6,14 @@ from drawnet.run import Data, Run
 
 def mnist() -> Run[DrawConfig]:
     """DRAW with attention on static binarised MNIST (read 2×2, write 5×5)."""
-    return Run("mnist", DrawConfig(), Data("binarized_mnist"), examples=15_000_000, kl_warmup=38_400, evaluate_every=50_000)
+    return Run(
+        "mnist",
+        DrawConfig(),
+        Data("binarized_mnist"),
+        examples=15_000_000,
+        kl_warmup=38_400,
+        evaluate_every=50_000,
+    )
 
 
 def mnist_no_attention() -> Run[DrawConfig]:
