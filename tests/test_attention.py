@@ -27,15 +27,6 @@ EXTREMES = {
 }
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tiny tensors: a second thread would only wait, and long where others use the processor."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(params=["float64", "float32", "fused"])
 def dtype(request, monkeypatch):
     """The three ways through the module: formulas in two number types, and the fused kernels."""

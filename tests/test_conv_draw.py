@@ -20,15 +20,6 @@ KINDS = ["bernoulli", "logistic", "mixture", "cross_entropy"]
 SHAPES = [(1, 8, 8), (3, 8, 12), (2, 7, 5), (1, 1, 3)]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tiny tensors: a second thread would only wait, and long where others use the processor."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def small(shape=(1, 8, 8), seed=0, **config):
     torch.manual_seed(seed)
     sizes = {"steps": 3, "units": 6, "latents": 2, "features": 4, **config}

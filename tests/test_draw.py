@@ -17,15 +17,6 @@ WINDOWS = {"both": (2, 3), "read only": (3, 0), "write only": (0, 2), "none": (0
 SHAPES = [(1, 5, 5), (1, 4, 6), (2, 6, 4)]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tiny tensors: a second thread would only wait, and long where others use the processor."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def build(windows, shape, likelihood="bernoulli", seed=0):
     read, write = WINDOWS[windows]
     sizes = {"steps": 3, "units": 4, "latents": 2, "read": read, "write": write}

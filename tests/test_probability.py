@@ -17,15 +17,6 @@ MEANS = [-3.0, -0.1, 0.0, 0.001, 0.37, 0.5 / 255, 0.5, 1.0, 1.2, 4.0]
 LOG_SCALES = [-12.0, -7.0, -5.5, -3.0, -1.0, 0.0, 2.0, 6.0]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tiny tensors: a second thread would only wait, and long where others use the processor."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def gaussians(shape=(4, 7), seed=0, dtype=torch.float64):
     torch.manual_seed(seed)
     return [

@@ -16,15 +16,6 @@ TIGHT = {torch.float64: 1e-12, torch.float32: 1e-5}
 UNROLLED_TYPES = [torch.float64, torch.float32]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tiny tensors: a second thread would only wait, and long where others use the processor."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 class Net(nn.Module):
     """Two LSTMs and a linear layer in a loop, the second LSTM fed by two inputs side by side."""
 

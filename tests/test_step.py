@@ -13,15 +13,6 @@ from drawnet.probability import Gaussian
 from drawnet.step import bound, generate, log_weights, reconstruct
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tiny tensors: a second thread would only wait, and long where others use the processor."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def tiny(seed=0, shape=(1, 2, 2), likelihood="bernoulli", scale=0.8, **config):
     """A float64 DRAW with random weights and windows that stay near the image."""
     sizes = {"steps": 2, "units": 3, "latents": 1, "read": 2, "write": 2, **config}

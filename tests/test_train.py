@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from drawnet import checkpoint, train
+from drawnet import checkpoint, folder, train
 from drawnet.errors import UserError
 from drawnet.train import Session, kl_weight, learning_rate
 
@@ -161,7 +161,7 @@ def test_a_folder_in_use_is_refused(tiny_run, tiny_data, tmp_path, monkeypatch):
     refused = []
 
     def second():
-        with pytest.raises(UserError, match="in use"), train.claimed(tmp_path):
+        with pytest.raises(UserError, match="in use"), folder.claimed(tmp_path):
             pass
         refused.append(True)
 
@@ -228,7 +228,7 @@ def test_one_bad_gradient_changes_nothing(tiny_run, tiny_data, tmp_path, capsys)
 def test_metrics_after_the_checkpoint_are_dropped_on_resume(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"examples": 8}\n{"examples": 16}\n{"examples": 24}\n{"exam')
-    train.open_metrics(path, 16).close()
+    folder.open_metrics(path, 16).close()
     assert path.read_text() == '{"examples": 8}\n{"examples": 16}\n'
 
 

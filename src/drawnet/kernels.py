@@ -24,10 +24,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 SOURCE = Path(__file__).with_name("kernels.c")
-FLAGS = (
-    "-O3 -march=native -std=gnu11 -fPIC -shared -fvisibility=hidden -fno-math-errno "
-    "-fno-trapping-math -fno-signed-zeros -fassociative-math -freciprocal-math"
-).split()
+FLAGS = ["-O3", "-march=native", "-std=gnu11", "-fPIC", "-shared", "-fvisibility=hidden"]
+FLAGS += ["-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros"]
+FLAGS += ["-fassociative-math", "-freciprocal-math"]
 
 
 def cache_folder() -> Path:
@@ -263,7 +262,7 @@ class Write(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, canvas: Tensor, patch: Tensor, parameters: Tensor) -> Tensor:
-        canvas, (batch, _, height, width), n = canvas.contiguous(), canvas.shape, patch.shape[-1]
+        canvas, n, (height, width) = canvas.contiguous(), patch.shape[-1], canvas.shape[-2:]
         dense = patch[0].is_contiguous() and parameters.stride(1) == 1
         if not dense or patch.stride(0) != parameters.stride(0):
             joined = torch.cat((patch.flatten(1), parameters), 1)

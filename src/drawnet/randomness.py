@@ -8,6 +8,7 @@ Noise that belongs to one image is keyed by that image: how images are batched c
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ def generator(*key: Key) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
+@lru_cache(maxsize=2)
 def permutation(seed: int, epoch: int, n: int) -> Tensor:
     """The order in which an epoch visits its n examples, (n,) int64."""
     return torch.randperm(n, generator=generator("permutation", seed, epoch))

@@ -17,18 +17,3 @@ def mnist_conv() -> Run[ConvDrawConfig]:
         examples=2_000_000,
         warmup=2_560,
     )
-
-
-def cifar10_conv() -> Run[ConvDrawConfig]:
-    """Convolutional DRAW on CIFAR-10, 256 levels a channel by a mixture of logistics.
-
-    For a GPU; not trained to the end yet.
-    """
-    return Run(
-        "cifar10_conv",
-        ConvDrawConfig(steps=16, units=96, latents=12, features=48, kernel=5, likelihood="mixture"),
-        Data("cifar10"),
-        examples=5_000_000,
-        batch=64,
-        warmup=2_560,
-    )

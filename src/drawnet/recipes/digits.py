@@ -8,8 +8,12 @@ def digits_quick() -> Run[DrawConfig]:
     """DRAW with attention on the embedded digits, a few minutes on two cores."""
     return Run(
         "digits_quick",
-        DrawConfig(steps=16, units=256, latents=50, read=5, write=5),
+        DrawConfig(steps=32, units=256, latents=100, read=2, write=5),
         Data("digits", "dynamic"),
-        examples=120_000,
+        examples=80_000,
         batch=64,
+        warmup=6_400,
+        kl_warmup=20_000,
+        evaluate_every=20_000,
+        validation_images=500,
     )

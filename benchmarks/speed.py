@@ -1,0 +1,243 @@
+"""How fast: the textbook version, ours, and the matrix products alone, in turn on one machine.
+
+    python benchmarks/speed.py                    the paper's MNIST model: train, evaluate, sample
+    python benchmarks/speed.py --all              also growing steps, batch and image size
+    python benchmarks/speed.py --markdown FILE --json FILE --repeats 7
+
+Each contestant runs in a process of its own (its memory is its own, too) and they take turns,
+so that a machine whose speed drifts is fair to all.  Times are medians in seconds a batch.
+
+textbook  benchmarks/textbook.py: plain eager PyTorch in float32, as ports write it
+floor     the matrix products of a training step and nothing else, in the best layout: forward and
+          input gradients step by step, weight gradients over all T·B rows at once
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing to time; the defaults are the paper's MNIST model."""
+
+    mode: str = "train"
+    attention: bool = True
+    steps: int = 64
+    batch: int = 128
+    size: int = 28
+
+    def __str__(self):
+        kind = "attention" if self.attention else "no attention"
+        return f"{self.mode}, {kind}, T = {self.steps}, B = {self.batch}, {self.size}×{self.size}"
+
+
+CONTESTANTS = ("textbook", "ours float32", "ours bfloat16", "floor float32", "floor bfloat16")
+BASE = [
+    Case(mode, attention) for mode in ("train", "evaluate", "sample") for attention in (True, False)
+]
+GROWTH = [
+    *(Case(steps=t) for t in (16, 32, 128)),
+    *(Case(batch=b) for b in (32, 512)),
+    *(Case(batch=32, steps=16, size=s) for s in (28, 64, 128, 256)),
+]
+
+
+def ours(case, precision):
+    from drawnet import kernels, step
+    from drawnet.models.draw import Draw, DrawConfig
+
+    kernels.keep_memory()  # as the training loop does
+    torch.manual_seed(0)
+    read, write = (2, 5) if case.attention else (0, 0)
+    model = Draw(DrawConfig(steps=case.steps, read=read, write=write), (1, case.size, case.size))
+    x = (torch.rand(case.batch, 1, case.size, case.size) < 0.13).float()
+    eps = torch.randn(case.steps, case.batch, 100)
+    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+    optimizer = torch.optim.Adam(model.parameters(), 1e-4, fused=True)
+
+    def train():
+        loss = step.bound(model, x, eps, precision=dtype).total.mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    @torch.no_grad()
+    def evaluate():
+        step.bound(model, x, eps, precision=dtype)
+
+    def sample():
+        for _ in step.generate(model, eps, precision=dtype):
+            pass
+
+    return {"train": train, "evaluate": evaluate, "sample": sample}[case.mode]
+
+
+def textbook(case, _):
+    from textbook import TextbookDraw
+
+    torch.manual_seed(0)
+    read, write = (2, 5) if case.attention else (0, 0)
+    model = TextbookDraw(case.size, case.size, case.steps, read=read, write=write)
+    with torch.no_grad():  # the start of a textbook network: small weights
+        for p in model.parameters():
+            p.mul_(0.5)
+    x = (torch.rand(case.batch, case.size**2) < 0.13).float()
+    eps = torch.randn(case.steps, case.batch, 100)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-4)
+
+    def train():
+        distortion, rate = model(x, eps)
+        optimizer.zero_grad()
+        (distortion + rate.sum(0)).mean().backward()
+        optimizer.step()
+
+    @torch.no_grad()
+    def evaluate():
+        model(x, eps)
+
+    return {"train": train, "evaluate": evaluate, "sample": lambda: model.sample(eps)}[case.mode]
+
+
+def products(case):
+    """(inputs, outputs) of every matrix of the model that a step of this mode uses."""
+    units, latents, pixels = 256, 100, case.size**2
+    write = 25 + 5 if case.attention else pixels
+    maps = [(latents + units, 4 * units), (units, write)]
+    if case.mode != "sample":
+        read = 8 if case.attention else 2 * pixels
+        maps += [(read + 2 * units, 4 * units), (units, 2 * latents)]
+        maps += [(units, 5)] if case.attention else []
+    return maps
+
+
+def floor(case, precision):
+    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+    shapes = [(-(-k // 16) * 16, n) for k, n in products(case)]
+    w = [torch.randn(n, k).to(dtype) for k, n in shapes]
+    x = [torch.randn(case.batch, k).to(dtype) for k, _ in shapes]
+    g = [torch.randn(case.batch, n).to(dtype) for _, n in shapes]
+    rows = case.steps * case.batch
+    far = case.mode == "train"
+    xs = [torch.randn(rows, k).to(dtype) for k, _ in shapes] if far else []
+    gs = [torch.randn(rows, n).to(dtype) for _, n in shapes] if far else []
+
+    def run():
+        for _ in range(case.steps):
+            for x_, w_ in zip(x, w, strict=True):
+                x_ @ w_.T
+            if far:
+                for g_, w_ in zip(g, w, strict=True):
+                    g_ @ w_
+        for x_, g_ in zip(xs, gs, strict=True):
+            g_.T @ x_
+
+    return run
+
+
+def contestant(pipe, name, case):
+    """A process: builds, warms up, then runs once for every word that comes."""
+    build, _, precision = name.partition(" ")
+    run = {"ours": ours, "textbook": textbook, "floor": floor}[build](case, precision)
+    run(), run()
+    pipe.send("ready")
+    while pipe.recv():
+        start = time.perf_counter()
+        run()
+        pipe.send(time.perf_counter() - start)
+    pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def duel(case, repeats):
+    """{contestant: (seconds of each round, peak MiB)}"""
+    context = multiprocessing.get_context("spawn")
+    pipes = {}
+    for name in CONTESTANTS:
+        pipes[name], far = context.Pipe()
+        context.Process(target=contestant, args=(far, name, case), daemon=True).start()
+        pipes[name].recv()
+    times = {name: [] for name in CONTESTANTS}
+    for _ in range(repeats):
+        for name, pipe in pipes.items():
+            pipe.send(True)
+            times[name].append(pipe.recv())
+            time.sleep(0.02)  # let the waiting threads of the last one go to sleep
+    peaks = {}
+    for name, pipe in pipes.items():
+        pipe.send(False)
+        peaks[name] = pipe.recv()
+    return {name: (times[name], peaks[name]) for name in CONTESTANTS}
+
+
+def row(case, result):
+    """One line of the table."""
+    median = {name: statistics.median(seconds) for name, (seconds, _) in result.items()}
+    book = result["textbook"][0]
+    cells = [str(case), f"{median['textbook']:.3f}"]
+    for precision in ("float32", "bfloat16"):
+        mine = result[f"ours {precision}"][0]
+        ratio = statistics.median(b / m for b, m in zip(book, mine, strict=True))
+        share = median[f"floor {precision}"] / median[f"ours {precision}"]
+        cells += [f"{median[f'ours {precision}']:.3f}", f"**{ratio:.2f}×**", f"{share:.0%}"]
+    cells += [f"{case.batch / median['ours bfloat16']:,.0f}"]
+    cells += [" / ".join(f"{result[name][1]:,.0f}" for name in CONTESTANTS[:3])]
+    return "| " + " | ".join(cells) + " |"
+
+
+HEAD = """\
+| case | textbook | float32 | × | of the floor | bfloat16 | × | of the floor | images/s | \
+peak MiB: textbook / float32 / bfloat16 |
+|---|---|---|---|---|---|---|---|---|---|
+"""
+
+
+def machine():
+    """The machine and the commit, in a line."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+    name = (names or [platform.processor()])[0]
+    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip() or "no git"
+    return (
+        f"{name}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}, commit {commit}"
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--all", action="store_true")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--markdown", type=Path)
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    table, records = HEAD, []
+    print(machine(), HEAD, sep="\n\n", end="", flush=True)
+    for case in BASE + (GROWTH if given.all else []):
+        result = duel(case, given.repeats if case.size < 128 else min(3, given.repeats))
+        line = row(case, result)
+        print(line, flush=True)
+        table += line + "\n"
+        times = {n: {"seconds": s, "peak_mib": p} for n, (s, p) in result.items()}
+        records.append({"case": asdict(replace(case)), **times})
+    if given.markdown:
+        given.markdown.write_text(f"{machine()}; medians of {given.repeats}\n\n{table}")
+    if given.json:
+        given.json.write_text(json.dumps({"machine": machine(), "cases": records}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

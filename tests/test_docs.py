@@ -1,0 +1,53 @@
+"""What the documents say is so: equations stand where the page says, commands exist, examples run."""
+
+import re
+import runpy
+import shlex
+from pathlib import Path
+
+import pytest
+
+from drawnet import cli, listing
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_equations_page_is_current_and_whole():
+    page = runpy.run_path(str(ROOT / "docs" / "equations.py"))["page"]()
+    assert (ROOT / "docs" / "equations.md").read_text(encoding="utf-8") == page
+    for line in re.findall(r"^\| \(\d+\).*$", page, re.M):
+        assert ".py:" in line, f"no line of code says it is equation {line}"
+
+
+def commands(text):
+    """Lines of indented blocks that call drawnet, comments taken off."""
+    return [line.split("#")[0].strip() for line in re.findall(r"^    (drawnet .*)$", text, re.M)]
+
+
+@pytest.mark.parametrize("line", commands(README))
+def test_a_command_of_the_readme_parses(line):
+    _, name, *words = shlex.split(line)
+    kinds = {"evaluate": cli.Evaluate, "sample": cli.Sample, "reconstruct": cli.Reconstruct}
+    assert name in cli.COMMANDS
+    if name in kinds:
+        cli.parse(kinds[name], name, words)
+    elif name == "train":
+        assert words[0] in listing.recipes()
+        from drawnet import recipes
+
+        job = recipes.get(words[0])
+        cli.parse(cli.Train[type(job.model)], "train", words[1:], default=cli.Train(job))
+
+
+def test_readme_names_every_recipe():
+    for name in listing.recipes():
+        assert f"`{name}`" in README
+
+
+def test_the_documents_have_no_gaps():
+    for path in [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")]:
+        text = path.read_text(encoding="utf-8")
+        assert "@" not in re.sub(r"`[^`]*`", "", text), path
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+            assert (path.parent / target).exists(), f"{path.name} points to {target}"
