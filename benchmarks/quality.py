@@ -62,7 +62,10 @@ def curve(run, network, objective, bound, train, valid, minutes, every=20.0):
         if spent >= due or spent >= 60 * minutes:
             due += every
             points.append((round(spent, 1), seen, validate(bound, valid)))
-            print(f"  {points[-1][0]:7.1f} s  {seen:7d} examples  {points[-1][2]:.2f} nats", flush=True)
+            print(
+                f"  {points[-1][0]:7.1f} s  {seen:7d} examples  {points[-1][2]:.2f} nats",
+                flush=True,
+            )
     return points
 
 
@@ -76,7 +79,9 @@ def validate(bound, valid):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--json", type=Path)

@@ -3,7 +3,7 @@
    Every function here has a readable twin in PyTorch, which is its specification and its test:
      lstm_*       recurrence.py   cell
      gaussian_*   probability.py  sample_and_kl
-     pack, unpack recurrence.py   Unroll.cast
+     pack, affine recurrence.py   _Product, Linear
      read_*       attention.py    read
      write_*      attention.py    write
    Tensors are dense and row-major; images are independent and spread over the threads.
@@ -130,7 +130,19 @@ static inline float tanh_(float x) { return 2.0f / (1.0f + fast_exp(-2.0f * x)) 
     }                                                                                             \
   }
 
+#define AFFINE(T)                                                                                 \
+  /* out (B, n) = in + bias, from a product's type to float. */                                   \
+  EXPORT void affine_##T(long B, long n, const T *in, const float *bias, float *out) {            \
+    PARALLEL for (long b = 0; b < B; b++) {                                                       \
+      const T *restrict from = in + b * n;                                                        \
+      float *restrict to = out + b * n;                                                           \
+      for (long k = 0; k < n; k++) to[k] = from_##T(from[k]) + bias[k];                           \
+    }                                                                                             \
+  }
+
 typedef float f32;
+AFFINE(f32)
+AFFINE(bf16)
 LSTM(f32)
 LSTM(bf16)
 PACK(f32)

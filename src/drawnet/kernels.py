@@ -157,7 +157,8 @@ def pack(parts: Sequence[Tensor], out: Tensor) -> Tensor:
         width = p.shape[1]
         _call(name, len(out), width, p.stride(0), p, out.shape[1], at, out)
         at += width
-    out[:, at:] = 0
+    if at < out.shape[1]:
+        out[:, at:] = 0
     return out
 
 
@@ -200,6 +201,28 @@ class LSTMStep(torch.autograd.Function):
         _call(name, *c.shape, gates, c, c_next, dh, dc, dgates, dc_prev)
         ctx.rows.add(x)
         return None, None, None, dc_prev, *unpack(dgates @ operand, ctx.widths)
+
+
+class LinearStep(torch.autograd.Function):
+    """(weight, bias, unroll, *inputs) -> W x + b: one step of an unrolled `recurrence.Linear`."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, bias: Tensor, unroll: Any, *parts: Tensor) -> Tensor:
+        x = pack(parts, unroll.place(parts))
+        product = x @ unroll.operand.T
+        out = torch.empty(product.shape)
+        _call(f"affine_{_suffix(x.dtype)}", *product.shape, product, bias, out)
+        ctx.save_for_backward(x, unroll.operand)
+        ctx.rows, ctx.widths = unroll.rows, [p.shape[1] for p in parts]
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        x, operand = ctx.saved_tensors
+        g = pack((g,), ctx.rows.gradient(x, g.shape[1]))
+        ctx.rows.add(x)
+        return None, None, None, *unpack(g @ operand, ctx.widths)
 
 
 class SampleAndKL(torch.autograd.Function):

@@ -3,6 +3,7 @@
 images -> stream -> binarise -> step.bound -> mean over the world -> Adam -> metrics.jsonl
 """
 
+import gc
 import json
 import math
 import sys
@@ -201,6 +202,7 @@ def train(
     check_pixels(run, data.levels)
     run = replace(run, precision=kernels.precision(run.precision))
     kernels.keep_memory()
+    gc.freeze()  # the collector need not look through all that stands already, every few steps
     pixels = torch.from_numpy(data.splits["train"].pixels)
     with claimed(folder), interruptible() as stopped:
         session = Session.fresh(run, pixels, data.levels)
