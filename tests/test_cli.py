@@ -109,6 +109,13 @@ def test_evaluate_writes_the_promised_keys(capsys, run, tmp_path):
     assert result["iw_nats"] < result["elbo_nats"]
 
 
+def test_evaluate_says_it_in_lines(capsys, run):
+    status, out, _ = drawnet(capsys, "evaluate", run, "--images", 20, "--importance-samples", 2)
+    assert status == 0
+    assert re.search(r"digits, test: 20 images\nbound +\d+\.\d\d ± \d+\.\d\d nats\n", out)
+    assert re.search(r"K = 2 +\d+\.\d\d nats", out)
+
+
 def test_sample_draws_the_same_from_the_same_seed(capsys, run, tmp_path):
     for name, batch in (("a", 64), ("b", 5)):
         out = [tmp_path / f"{name}.npz", "--film", tmp_path / f"{name}.gif"]
@@ -219,6 +226,7 @@ def test_bad_files_get_one_line(capsys, run, tmp_path, monkeypatch):
     assert "torn.png" in refused(capsys, "reconstruct", run, tmp_path / "torn.png")
     assert "gone.png" in refused(capsys, "reconstruct", run, tmp_path / "gone.png")
     assert "x.bmpp" in refused(capsys, "sample", run, "-n", 1, "--out", "x.bmpp")
+    assert ".gif" in refused(capsys, "sample", run, "-n", 1, "--film", "x.png")
     (tmp_path / "data").mkdir()
     words = ["train", "mnist", "--data-dir", tmp_path / "data"]
     assert "drawnet fetch binarized_mnist" in refused(capsys, *words)

@@ -8,7 +8,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
@@ -22,6 +22,7 @@ from drawnet.run import Run
 if TYPE_CHECKING:
     from drawnet.checkpoint import Model
     from drawnet.data import Dataset
+    from drawnet.evaluate import Evaluation
 
 C = TypeVar("C")
 T = TypeVar("T")
@@ -193,7 +194,24 @@ def evaluate(arguments: Sequence[str]) -> None:
         from drawnet import checkpoint
 
         checkpoint.write_text(command.out, text + "\n")
-    print(text if command.json else result)
+    print(text if command.json else report(result))
+
+
+def report(e: "Evaluation") -> str:
+    """An evaluation in lines, nats an image."""
+    lines = [f"{e.dataset}, {e.split}: {e.images} images"]
+    if e.elbo_nats is not None and e.bits_per_dim is not None:
+        lines += [f"bound       {e.elbo_nats:10.2f} ± {e.elbo_stderr or 0:.2f} nats"]
+        lines += [f"            {e.bits_per_dim:10.4f} bits/dim"]
+    if e.cross_entropy_cost_nats is not None:
+        lines += [f"cost        {e.cross_entropy_cost_nats:10.2f} nats, which is no likelihood"]
+    lines += [
+        f"rate        {e.rate_nats:10.2f} nats",
+        f"distortion  {e.distortion_nats:10.2f} nats",
+    ]
+    if e.iw_nats is not None:
+        lines += [f"K = {e.importance_samples:<8}{e.iw_nats:10.2f} nats"]
+    return "\n".join(lines)
 
 
 def sample(arguments: Sequence[str]) -> None:
@@ -202,6 +220,10 @@ def sample(arguments: Sequence[str]) -> None:
     positive(command.batch, "--batch")
     from drawnet import drawing, figures
 
+    suffix(command.out, figures.PICTURES, figures.ANIMATIONS, [".npz"])
+    suffix(command.film, figures.ANIMATIONS)
+    suffix(command.stages, figures.PICTURES)
+    suffix(command.neighbours, figures.PICTURES)
     model = trained(command.run)
     film = drawing.sample_film(
         model.network,
@@ -228,9 +250,10 @@ def sample(arguments: Sequence[str]) -> None:
 
 def reconstruct(arguments: Sequence[str]) -> None:
     command = parse(Reconstruct, "reconstruct", arguments)
-    from drawnet import drawing
+    from drawnet import drawing, figures
 
     model = trained(command.run)
+    suffix(command.out, figures.PICTURES, figures.ANIMATIONS)
     binary = getattr(model.run.model, "likelihood", "bernoulli") == "bernoulli"
     x = drawing.read_pictures(command.image, model.network, binary=binary, invert=command.invert)
     film = drawing.redraw_film(model.network, x, seed=command.seed)
@@ -298,6 +321,13 @@ def condensed(box: str) -> str:
 def positive(value: int | None, flag: str) -> None:
     if value is not None and value < 1:
         raise UserError(f"{flag} must be at least 1, not {value}")
+
+
+def suffix(path: Path | None, *kinds: Iterable[str]) -> None:
+    """UserError, before any work is done, if a file's suffix is none of these."""
+    known = [name for kind in kinds for name in kind]
+    if path and path.suffix.lower() not in known:
+        raise UserError(f"{path} should end in {', '.join(known)}")
 
 
 def trained(path: Path) -> "Model":
