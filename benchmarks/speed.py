@@ -219,6 +219,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--all", action="store_true")
+    parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--markdown", type=Path)
     parser.add_argument("--json", type=Path)
@@ -226,7 +227,8 @@ def main():
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     table, records = HEAD, []
     print(machine(), HEAD, sep="\n\n", end="", flush=True)
-    for case in BASE + (GROWTH if given.all else []):
+    cases = BASE + (GROWTH if given.all else [])
+    for case in (c for c in cases if given.only in str(c)):
         result = duel(case, given.repeats if case.size < 128 else min(3, given.repeats))
         line = row(case, result)
         print(line, flush=True)

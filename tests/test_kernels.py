@@ -69,8 +69,21 @@ def test_read_and_write(batch, channels, size, n):
 def lstm_cell(gates, bias, c, dtype=torch.float32):
     """The fused step with the identity for its weights: the cell alone."""
     identity = torch.eye(gates.shape[1], dtype=dtype)
-    unroll = recurrence.Unroll(identity, identity, bias, recurrence.Rows())
+    operand = torch.nn.functional.pad(identity, (0, 16))
+    unroll = recurrence.Unroll(operand, identity, bias, recurrence.Rows())
     return kernels.LSTMStep.apply(identity, bias, unroll, c, gates.float())
+
+
+@needs_kernels
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (130, 3, 5, 7), (4, 1, 28, 28)])
+def test_error_image(shape):
+    torch.manual_seed(0)
+    x, logits = torch.rand(shape), 20 * torch.randn(shape)
+
+    def fused(x, logits):
+        return (probability.error_image(x, probability.Bernoulli(logits)),)
+
+    compare(fused, lambda x, logits: (x - logits.sigmoid(),), (x, logits), 1e-6)
 
 
 @needs_kernels

@@ -3,6 +3,7 @@
    Every function here has a readable twin in PyTorch, which is its specification and its test:
      lstm_*       recurrence.py   cell
      gaussian_*   probability.py  sample_and_kl
+     error_*      probability.py  error_image
      pack, affine recurrence.py   _Product, Linear
      read_*       attention.py    read
      write_*      attention.py    write
@@ -113,13 +114,15 @@ static inline float tanh_(float x) { return 2.0f / (1.0f + fast_exp(-2.0f * x)) 
 /* ---- The operand of a matrix product, put together from its parts and taken apart again ------ */
 
 #define PACK(T)                                                                                   \
-  /* out (B, total): columns `at`.. are part (B, n), whose rows lie `stride` apart. */            \
+  /* out (B, total): columns `at`.. are part (B, n), whose rows lie `stride` apart; if it is the  \
+     last part, 1 and zeros follow. */                                                            \
   EXPORT void pack_##T(long B, long n, long stride, const float *part, long total, long at,       \
-                       T *out) {                                                                  \
+                       long last, T *out) {                                                       \
     PARALLEL for (long b = 0; b < B; b++) {                                                       \
       const float *restrict from = part + b * stride;                                             \
       T *restrict to = out + b * total + at;                                                      \
       for (long k = 0; k < n; k++) to[k] = to_##T(from[k]);                                       \
+      for (long k = n; last && k < total - at; k++) to[k] = to_##T(k == n ? 1.0f : 0.0f);         \
     }                                                                                             \
   }                                                                                               \
   EXPORT void unpack_##T(long B, long n, long total, long at, const T *in, float *part) {         \
@@ -176,6 +179,28 @@ EXPORT void gaussian_backward(long B, long Z, long stride, const float *mu, cons
       float sigma = fast_exp(ls[k]);
       dm[k] = d[k] + rate * m[k];
       dls[k] = d[k] * sigma * e[k] + rate * (sigma * sigma - 1.0f);
+    }
+  }
+}
+
+/* ---- Error image: x - σ(c) over n pixels an image, and the gradient of c.  DRAW (3) --------- */
+
+EXPORT void error_forward(long B, long n, const float *x, const float *c, float *out) {
+  PARALLEL for (long b = 0; b < B; b++) {
+    const float *restrict image = x + b * n, *restrict logits = c + b * n;
+    float *restrict error = out + b * n;
+    for (long k = 0; k < n; k++) error[k] = image[k] - sigmoid(logits[k]);
+  }
+}
+EXPORT void error_backward(long B, long n, const float *x, const float *out, const float *dout,
+                           float *dc) {
+  PARALLEL for (long b = 0; b < B; b++) {
+    const float *restrict image = x + b * n, *restrict error = out + b * n;
+    const float *restrict d = dout + b * n;
+    float *restrict to = dc + b * n;
+    for (long k = 0; k < n; k++) {
+      float mean = image[k] - error[k];
+      to[k] = -d[k] * mean * (1.0f - mean);
     }
   }
 }

@@ -150,15 +150,13 @@ def _suffix(dtype: torch.dtype) -> str:
 
 
 def pack(parts: Sequence[Tensor], out: Tensor) -> Tensor:
-    """Fill the dense operand out (B, n) with parts (B, n_1), (B, n_2) … side by side, then zeros."""
+    """Fill the dense operand out (B, n) with parts (B, n_1), (B, n_2) … side by side, 1 and zeros."""
     at, name = 0, f"pack_{_suffix(out.dtype)}"
-    for p in parts:
-        p = p if p.stride(1) == 1 else p.contiguous()
-        width = p.shape[1]
-        _call(name, len(out), width, p.stride(0), p, out.shape[1], at, out)
-        at += width
-    if at < out.shape[1]:
-        out[:, at:] = 0
+    for k, part in enumerate(parts, 1):
+        p = part if part.stride(1) == 1 else part.contiguous()
+        sizes = (len(out), p.shape[1], p.stride(0), p, out.shape[1], at, int(k == len(parts)))
+        _call(name, *sizes, out)
+        at += p.shape[1]
     return out
 
 
@@ -245,6 +243,26 @@ class SampleAndKL(torch.autograd.Function):
         return dmu, ds, None
 
 
+class ErrorImage(torch.autograd.Function):
+    """(x, logits) -> x - σ(logits), both of one shape; see probability.error_image."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, logits: Tensor) -> Tensor:
+        x, logits = x.contiguous(), logits.contiguous()
+        out = torch.empty_like(x)
+        _call("error_forward", len(x), x[0].numel(), x, logits, out)
+        ctx.save_for_backward(x, out)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d: Tensor) -> tuple[Tensor | None, Tensor]:
+        x, out = ctx.saved_tensors
+        d, dlogits = d.contiguous(), torch.empty_like(x)
+        _call("error_backward", len(x), x[0].numel(), x, out, d, dlogits)
+        return d if ctx.needs_input_grad[0] else None, dlogits
+
+
 class Read(torch.autograd.Function):
     """(parameters, n, *images) -> glimpses (B, sum of channels, n, n); see attention.read."""
 
@@ -321,6 +339,11 @@ def write(canvas: Tensor, patch: Tensor, parameters: Tensor) -> Tensor:
     _check(parameters, len(canvas), 5)
     _check(patch, *canvas.shape[:2], patch.shape[-1], patch.shape[-1])
     return Write.apply(canvas, patch, parameters)
+
+
+def error_image(x: Tensor, logits: Tensor) -> Tensor:
+    """`probability.error_image` of Bernoulli pixels, fused."""
+    return ErrorImage.apply(x, logits)
 
 
 def sample_and_kl(mu: Tensor, log_sigma: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:

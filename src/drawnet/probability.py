@@ -52,6 +52,13 @@ def sample_and_kl(q: Gaussian, p: Gaussian | None, eps: Tensor) -> tuple[Tensor,
     return q.sample(eps), q.kl(p)
 
 
+def error_image(x: Tensor, p: "Pixels") -> Tensor:
+    """x - E[x] under p, (B, C, H, W): what the canvas lacks; x - σ(c) for Bernoulli pixels.   (3)"""
+    if isinstance(p, Bernoulli) and kernels.usable(x, p.logits) and x.shape == p.logits.shape:
+        return kernels.error_image(x, p.logits)
+    return x - p.mean
+
+
 def standard_log_prob(z: Tensor) -> Tensor:
     """log N(z; 0, I) summed over the latents, (B,)."""
     return -0.5 * (z**2 + LOG_2PI).flatten(1).sum(1)
@@ -62,7 +69,7 @@ class Pixels(Protocol):
 
     @property
     def mean(self) -> Tensor:
-        """E[x], (B, C, H, W): what a film shows, and what DRAW's error image subtracts.   (3)"""
+        """E[x], (B, C, H, W): what a film shows."""
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x) in nats, (B,)."""

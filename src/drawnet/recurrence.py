@@ -33,7 +33,7 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
 
 
 class Rows:
-    """A layer's operands x and output gradients g, several steps to a block, and Σ gᵀ x, Σ g so far.
+    """A layer's operands x and output gradients g, several steps to a block, and Σ gᵀ x so far.
 
     Steps come in order and their gradients in reverse; a block enters the sums when it is complete.
     """
@@ -42,7 +42,7 @@ class Rows:
         self.block: Tensor | None = None
         self.used = 0
         self.open: dict[int, tuple[Tensor, Tensor, set[int]]] = {}
-        self.sums: tuple[Tensor, Tensor] | None = None
+        self.sums: Tensor | None = None
         self.task = -1
 
     def place(self, batch: int, columns: int, like: Tensor) -> Tensor:
@@ -81,17 +81,14 @@ class Rows:
         for missing in set(range(min(slots), max(slots))) - slots:
             g[missing].zero_()
         x, g = (t[min(slots) : max(slots) + 1].flatten(0, 1) for t in (x, g))
-        bias = g.sum(0, dtype=_wide(g.dtype))
-        weight = (g.T @ x).to(bias.dtype)
-        self.sums = (
-            (weight, bias) if self.sums is None else (self.sums[0] + weight, self.sums[1] + bias)
-        )
+        product = (g.T @ x).to(_wide(g.dtype))
+        self.sums = product if self.sums is None else self.sums + product
 
-    def take(self) -> tuple[Tensor | None, Tensor | None]:
+    def take(self) -> Tensor | None:
         for key in list(self.open):
             self.flush(key)
         sums, self.sums = self.sums, None
-        return sums or (None, None)
+        return sums
 
 
 class _Collect(torch.autograd.Function):
@@ -106,8 +103,8 @@ class _Collect(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *_: None) -> tuple[Tensor | None, Tensor | None, None]:
-        weight, bias = ctx.rows.take()
-        return weight if weight is None else weight[:, : ctx.columns], bias, None
+        sums, k = ctx.rows.take(), ctx.columns
+        return (None, None, None) if sums is None else (sums[:, :k], sums[:, k], None)
 
 
 class _Product(torch.autograd.Function):
@@ -121,7 +118,8 @@ class _Product(torch.autograd.Function):
         at = 0
         for part in inputs:
             x[:, at : (at := at + part.shape[1])] = part
-        x[:, at:] = 0
+        x[:, at] = 1
+        x[:, at + 1 :] = 0
         ctx.rows, ctx.widths, ctx.wide = unroll.rows, [p.shape[1] for p in inputs], inputs[0].dtype
         ctx.save_for_backward(x, unroll.operand)
         return x @ unroll.operand.T
@@ -141,7 +139,10 @@ class Unroll:
     """What a layer holds while it is unrolled: its weights as an operand, and where gradients go."""
 
     operand: Tensor
-    """W (out, in), rounded, its columns padded with zeros to a multiple of `ALIGN`."""
+    """W (out, in), rounded, its columns padded with zeros to a multiple of `ALIGN`, one at least.
+
+    The first padding column of an *input* is 1, not 0: there Σ gᵀ x holds Σ g, the bias's gradient.
+    """
     weight: Tensor
     bias: Tensor
     rows: Rows
@@ -175,7 +176,7 @@ class Affine(Layer):
 
     def begin(self, dtype: torch.dtype | None) -> Unroll:
         rows, operand = Rows(), self.weight.detach().to(dtype or self.weight.dtype)
-        operand = F.pad(operand, (0, -operand.shape[1] % ALIGN))
+        operand = F.pad(operand, (0, ALIGN - operand.shape[1] % ALIGN))
         weight, bias = _Collect.apply(self.weight, self.bias, rows)
         return Unroll(operand, weight, bias, rows)
 

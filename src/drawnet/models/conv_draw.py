@@ -119,7 +119,7 @@ class ConvDraw(StepModel):
         return State._make(p.expand(batch, *p.shape) for p in learned)
 
     def infer(self, x: Tensor, state: State) -> tuple[Gaussian, State]:
-        eps = x - self.likelihood(state).mean
+        eps = probability.error_image(x, self.likelihood(state))
         inputs = (self.read(x, eps), state.h_dec)
         h_enc, s_enc = self.encoder(inputs, state.h_enc, state.s_enc)
         d, log_s = self.q(h_enc).chunk(2, 1)

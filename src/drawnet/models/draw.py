@@ -137,7 +137,7 @@ class Draw(StepModel):
         return State._make([*(p.expand(batch, *p.shape) for p in learned), nowhere, nowhere])
 
     def infer(self, x: Tensor, state: State) -> tuple[Gaussian, State]:
-        x_hat = x - self.likelihood(state).mean  # (3)
+        x_hat = probability.error_image(x, self.likelihood(state))  # (3)
         window = state.read
         if self.read_head is None:
             r = torch.cat((x.flatten(1), x_hat.flatten(1)), 1)  # (17)
