@@ -86,7 +86,7 @@ def main():
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    kernels.keep_memory()
+    kernels.settle()
     run, mnist = recipes.get("mnist"), data.load("binarized_mnist", given.data_dir)
     train = torch.from_numpy(mnist.splits["train"].pixels)
     valid = torch.from_numpy(mnist.splits["valid"].pixels[:1000]).float()

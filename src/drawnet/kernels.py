@@ -7,6 +7,7 @@ formulas serve instead, with one warning; DRAWNET_KERNELS=0 asks for that.
 
 import contextlib
 import ctypes
+import gc
 import hashlib
 import os
 import platform
@@ -80,9 +81,13 @@ def operands(name: str) -> torch.dtype:
     return torch.bfloat16 if precision(name) == "bfloat16" else torch.float32
 
 
-def keep_memory() -> None:
-    """Let the C library keep freed memory: an iteration takes back what the last one gave, instead of
-    having the system hand out and clear some 100 MB each time.  Does nothing where it cannot."""
+def settle() -> None:
+    """Prepare a process for many like iterations.
+
+    The C library keeps freed memory for the next iteration, instead of having the system hand out and
+    clear some 100 MB each time; Python's collector need not look through all that stands already.
+    """
+    gc.freeze()
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
         libc.mallopt(-3, 2**25)  # M_MMAP_THRESHOLD

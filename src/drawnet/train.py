@@ -3,7 +3,6 @@
 images -> stream -> binarise -> step.bound -> mean over the world -> Adam -> metrics.jsonl
 """
 
-import gc
 import json
 import math
 import sys
@@ -201,8 +200,7 @@ def train(
         raise UserError(f"--batch {run.batch} does not divide over {parallel.world()} processes")
     check_pixels(run, data.levels)
     run = replace(run, precision=kernels.precision(run.precision))
-    kernels.keep_memory()
-    gc.freeze()  # the collector need not look through all that stands already, every few steps
+    kernels.settle()
     pixels = torch.from_numpy(data.splits["train"].pixels)
     with claimed(folder), interruptible() as stopped:
         session = Session.fresh(run, pixels, data.levels)
