@@ -5,7 +5,12 @@ from drawnet.run import Data, Run
 
 
 def mnist() -> Run[DrawConfig]:
-    """DRAW with attention on static binarised MNIST (read 2×2, write 5×5)."""
+    """DRAW with attention on static binarised MNIST (read 2×2, write 5×5).
+
+    `drawnet train mnist`.  Expect, on 2,000 validation images, 121 to 136 nats after one epoch of 50,000
+    and, with `--examples 150000`, 109 to 117 after three (8 minutes on two cores in bfloat16); three
+    seeds, docs/log.md.  The whole run is 300 epochs, some 11 hours at that speed: not done yet.
+    """
     return Run(
         "mnist",
         DrawConfig(),
@@ -17,10 +22,14 @@ def mnist() -> Run[DrawConfig]:
 
 
 def mnist_no_attention() -> Run[DrawConfig]:
-    """DRAW without attention on static binarised MNIST."""
+    """DRAW without attention on static binarised MNIST.
+
+    `drawnet train mnist_no_attention`.  Not trained yet.
+    """
     return Run(
         "mnist_no_attention",
         DrawConfig(read=0, write=0),
         Data("binarized_mnist"),
         examples=15_000_000,
+        evaluate_every=50_000,
     )
