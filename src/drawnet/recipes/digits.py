@@ -10,7 +10,7 @@ def digits_quick() -> Run[DrawConfig]:
         "digits_quick",
         DrawConfig(steps=32, units=256, latents=100, read=2, write=5),
         Data("digits", "dynamic"),
-        examples=80_000,
+        examples=110_000,
         batch=64,
         warmup=6_400,
         kl_warmup=20_000,
