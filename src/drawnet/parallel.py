@@ -14,7 +14,7 @@ def group() -> Iterator[None]:
     """Join the processes that `torchrun` started, if it did; leave them at the end."""
     started = "WORLD_SIZE" in os.environ and int(os.environ["WORLD_SIZE"]) > 1
     if started:
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        dist.init_process_group("gloo")
     try:
         yield
     finally:
