@@ -66,6 +66,16 @@ def test_read_and_write(batch, channels, size, n):
     compare(write, write, (x, patch, raw), 2e-4)
 
 
+@needs_kernels
+def test_a_step_of_unequal_batches_is_refused():
+    layer = recurrence.LSTM((3,), 4)
+    x, h, c = torch.zeros(5, 3), torch.zeros(5, 4), torch.zeros(5, 4)
+    with recurrence.Unrolled(layer):
+        for wrong in ((x[:2], h, c), (x, h[:1], c), (x, h, c[:1])):
+            with pytest.raises(ValueError, match="expected a tensor of shape"):
+                layer((wrong[0],), *wrong[1:])
+
+
 def lstm_cell(gates, bias, c, dtype=torch.float32):
     """The fused step with the identity for its weights: the cell alone."""
     identity = torch.eye(gates.shape[1], dtype=dtype)

@@ -284,6 +284,14 @@ def test_the_batch_is_what_the_key_says(tiny_run, tiny_data, monkeypatch):
     )
     assert not torch.equal(x0, x1) and not torch.equal(e0, e1)
     assert set(x0.unique().tolist()) == {0, 1}
+    seen.clear()
+    static = replace(run, data=replace(run.data, binarise="static"))
+    session = Session.fresh(static, pixels, 256)
+    for _ in range(2):
+        train.train_step(session, pixels, 256, torch.float32)
+    (x, _), (y, _) = seen  # 8 images, batches of 8: the same images in another order
+    assert not torch.equal(x0, x)
+    assert sorted(x.flatten(1).tolist()) == sorted(y.flatten(1).tolist())
     assert abs(x0.mean().item() - 128 / 255) < 0.1
 
 

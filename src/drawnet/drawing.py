@@ -41,7 +41,7 @@ def sample_film(
 
     def film(numbers: range) -> Film:
         eps = temperature * _noise(model, seed, "sample", numbers)
-        return figures.film(model, step.generate(model, eps), start(model, len(numbers)))
+        return figures.film(model, step.generate(model, eps))
 
     return _batched(n, batch, film)
 
@@ -56,15 +56,9 @@ def redraw_film(model: StepModel, x: Tensor, *, seed: int = 0, batch: int = BATC
 
     def film(numbers: range) -> Film:
         eps, part = _noise(model, seed, "redraw", numbers), x[numbers.start : numbers.stop]
-        return figures.film(model, step.reconstruct(model, part, eps), start(model, len(part)))
+        return figures.film(model, step.reconstruct(model, part, eps))
 
     return _batched(len(x), batch, film)
-
-
-def start(model: StepModel, batch: int) -> Any:
-    """The state before the first step."""
-    with torch.no_grad():
-        return model.start(batch)
 
 
 def save(film: Film, path: Path) -> None:

@@ -4,7 +4,7 @@ Noise is keyed by image, so that the figures do not depend on how images are bat
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,17 +44,17 @@ class Evaluation:
     """Only for the paper's cost on intensities, which is no code length: rate + cross-entropy."""
 
 
-def prepare(pixels: Tensor, levels: int, data: Data, noise: Tensor | None) -> Tensor:
+def prepare(pixels: Tensor, levels: int, noise: Tensor | None) -> Tensor:
     """uint8 (B, C, H, W) -> values in [0, 1]; binarised where uniform noise < intensity."""
     x = pixels.float() / (levels - 1)
     return x if noise is None else (noise < x).float()
 
 
-def fixed_noise(data: Data, seed: int, split: str, images: range, shape: Any) -> Tensor | None:
-    """The uniform noise that binarises these images for good, or None."""
+def fixed_noise(data: Data, split: str, images: Iterable[int], shape: Any) -> Tensor | None:
+    """The uniform noise that binarises these images of a split for good, or None."""
     if data.binarise == "no":
         return None
-    return uniform_each(seed, f"binarise {split}", images, *shape)
+    return uniform_each(0, f"binarise {split}", images, *shape)
 
 
 def batches(
@@ -64,8 +64,8 @@ def batches(
     for first in range(0, len(pixels), rows):
         numbers = range(first, min(first + rows, len(pixels)))
         part = pixels[first : first + rows]
-        noise = fixed_noise(data, 0, split, numbers, part.shape[1:])
-        yield numbers, prepare(part, levels, data, noise)
+        noise = fixed_noise(data, split, numbers, part.shape[1:])
+        yield numbers, prepare(part, levels, noise)
 
 
 @torch.no_grad()

@@ -158,6 +158,7 @@ def pack(parts: Sequence[Tensor], out: Tensor) -> Tensor:
     """Fill the dense operand out (B, n) with parts (B, n_1), (B, n_2) … side by side, 1 and zeros."""
     at, name = 0, f"pack_{_suffix(out.dtype)}"
     for k, part in enumerate(parts, 1):
+        _check(part, len(out), part.shape[1])
         p = part if part.stride(1) == 1 else part.contiguous()
         sizes = (len(out), p.shape[1], p.stride(0), p, out.shape[1], at, int(k == len(parts)))
         _call(name, *sizes, out)
@@ -187,6 +188,7 @@ class LSTMStep(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         x, c = pack(parts, unroll.place(parts)), c.contiguous()
         gates = x @ unroll.operand.T
+        _check(c, len(x), gates.shape[1] // 4)
         h_next, c_next = torch.empty_like(c), torch.empty_like(c)
         name = f"lstm_forward_{_suffix(gates.dtype)}"
         _call(name, *c.shape, gates, bias, c, c_next, h_next)

@@ -136,9 +136,13 @@ def train_step(
     local = run.batch // parallel.world()
     noise = Noise(run.seed, progress.seen, parallel.rank(), parallel.world())
     order = randomness.stream(run.seed, progress.seen, run.batch, len(pixels))
-    mine = pixels[order[parallel.rank() * local :][:local]]
-    uniform = noise.uniform("binarise", *mine.shape) if run.data.binarise != "no" else None
-    x = evaluate.prepare(mine, levels, run.data, uniform)
+    places = order[parallel.rank() * local :][:local]
+    mine = pixels[places]
+    if run.data.binarise == "dynamic":
+        uniform: Tensor | None = noise.uniform("binarise", *mine.shape)
+    else:
+        uniform = evaluate.fixed_noise(run.data, "train", places.tolist(), mine.shape[1:])
+    x = evaluate.prepare(mine, levels, uniform)
     eps = noise.normal("latents", model.steps, local, *model.latents, axis=1)
 
     b = step.bound(model, x, eps, precision=precision, recompute=run.recompute)
@@ -267,7 +271,6 @@ class Loop:
                 bar.update(min(progress.seen, run.examples) - before)
                 self.record(metrics, bar)
                 self.at_intervals(before)
-            self.save()
 
     def record(self, metrics: dict[str, float], bar: "tqdm[Any]") -> None:
         """Means over the steps since the last line of metrics.jsonl."""
@@ -287,7 +290,7 @@ class Loop:
         crossed = {n: seen // n > before // n for n in (run.evaluate_every, run.save_every)}
         if crossed[run.evaluate_every] or last:
             self.evaluate()
-        if crossed[run.save_every] or crossed[run.evaluate_every]:
+        if any(crossed.values()) or last:
             self.save()
 
     def evaluate(self) -> None:
@@ -317,14 +320,11 @@ class Loop:
 
     def sheet(self) -> None:
         """A sheet of samples from the averaged weights, from the same noise each time."""
-        from drawnet import figures
+        from drawnet import drawing, figures
 
-        model = self.session.average
-        size = (model.steps, *model.latents)
-        eps = randomness.normal_each(0, "sample", range(SAMPLES), *size).transpose(0, 1)
-        *_, state = step.generate(model, eps, precision=self.precision)
         path = self.folder / "samples" / f"{self.session.progress.seen:010d}.png"
-        figures.save_image(figures.grid(model.likelihood(state).mean), path)
+        images = drawing.sample(self.session.average, SAMPLES)
+        figures.save_image(figures.grid(images), path)
 
     def save(self) -> None:
         """Write the checkpoint, unless the run is in trouble: then the last sound one stays."""

@@ -128,7 +128,7 @@ class Draw(StepModel):
     @torch.no_grad()
     def prepare(self, mean: Tensor) -> None:
         """Start the canvas at the mean training image (C, H, W) instead of at grey."""
-        self.c[: len(mean)] = torch.logit(mean, eps=0.01)
+        self.c.copy_(probability.first_canvas(self.config.likelihood, mean))
 
     def start(self, batch: int) -> State:
         """Learned c_0, h_enc_0 and h_dec_0."""
