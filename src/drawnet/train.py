@@ -41,6 +41,8 @@ class Progress:
     """… of which the last so many in a row."""
     seconds: float = 0.0
     """Time spent in training, over all sessions."""
+    cpu_seconds: float = 0.0
+    """… and the processor time of it, all threads of this process together."""
 
 
 @dataclass
@@ -265,9 +267,10 @@ class Loop:
                     self.save()
                     self.farewell(stopped)
                     return
-                before, started = progress.seen, time.perf_counter()
+                before, clocks = progress.seen, (time.perf_counter(), time.process_time())
                 metrics = train_step(self.session, pixels, self.data.levels, self.precision)
-                progress.seconds += time.perf_counter() - started
+                progress.seconds += time.perf_counter() - clocks[0]
+                progress.cpu_seconds += time.process_time() - clocks[1]
                 bar.update(min(progress.seen, run.examples) - before)
                 self.record(metrics, bar)
                 self.at_intervals(before)
@@ -314,7 +317,8 @@ class Loop:
     def save_model(self, nats: float) -> None:
         p = self.session.progress
         data = {"checksum": self.data.checksum, "levels": self.data.levels}
-        header = {"examples": p.seen, "valid_nats": nats, "seconds": p.seconds, "data": data}
+        spent = {"seconds": p.seconds, "cpu_seconds": p.cpu_seconds}
+        header = {"examples": p.seen, "valid_nats": nats, **spent, "data": data}
         path = self.folder / "model.safetensors"
         checkpoint.save_model(path, self.session.average, self.session.run, header)
 
@@ -334,9 +338,8 @@ class Loop:
     def write(self, values: dict[str, float]) -> None:
         """One line of metrics.jsonl, and the same to TensorBoard."""
         p = self.session.progress
-        values = {"examples": p.seen, "seconds": round(p.seconds, 2)} | {
-            k: round(v, 4) for k, v in values.items()
-        }
+        spent = {"seconds": round(p.seconds, 2), "cpu_seconds": round(p.cpu_seconds, 2)}
+        values = {"examples": p.seen, **spent} | {k: round(v, 4) for k, v in values.items()}
         if self.log:
             self.log.write(json.dumps(values) + "\n")
             self.log.flush()
