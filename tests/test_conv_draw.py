@@ -151,7 +151,7 @@ def test_the_up_convolution_is_a_transposed_one():
     kernel = w.view(2, 4, 4, 6, 3, 3).flip(4, 5).permute(3, 0, 4, 1, 5, 2).reshape(6, 2, 12, 12)
     expected = F.conv_transpose2d(h, kernel, stride=4, padding=4)
     expected = expected + b.view(2, 4, 4).repeat(1, 2, 3)
-    assert torch.allclose(model.upconv(h), expected, rtol=1e-10)
+    assert torch.allclose(model.write(h), expected, rtol=1e-10)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Convolutions for networks that are unrolled over many steps, and the LSTM made of them.
+"""Convolutions for networks that are unrolled over many steps, and what is made of them.
 
 Inside `Unrolled(model, dtype)` their operands are rounded to that type, as those of `recurrence`
 are, and everything outside the products stays float32.  Weight gradients are formed step by step:
@@ -8,13 +8,14 @@ a convolution's product is large already (B·H·W rows), so that nothing is gain
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drawnet.recurrence import Layer, cell
+from drawnet.recurrence import Layer, Linear, cell
 
 
 class Conv(Layer):
@@ -42,6 +43,21 @@ class Conv(Layer):
         return product.to(x.dtype) + self.bias[:, None, None]
 
 
+class UpConv(Conv):
+    """A transposed convolution of stride s, as a convolution whose channels become pixels.
+
+    (B, in, H, W) … -> (B, out, sH, sW).  Every place of the grid writes through one kernel, s times
+    as wide as the convolution's.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
+        super().__init__(inputs, outputs * stride**2, kernel)
+        self.up = stride
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return F.pixel_shuffle(super().forward(*inputs), self.up)
+
+
 class ConvLSTM(nn.Module):
     """A long short-term memory cell at every place of a grid (Shi et al. 2015, arXiv 1506.04214).
 
@@ -61,6 +77,11 @@ class ConvLSTM(nn.Module):
         return cell(self.gates(*inputs, h), c)
 
 
+def halved(height: int, width: int, halvings: int) -> tuple[int, int]:
+    """The sides of a grid coarser by 2ⁿ than an image, rounded up."""
+    return -(-height // 2**halvings), -(-width // 2**halvings)
+
+
 class Squeeze(nn.Module):
     """So many convolutions of stride 2, each with a ReLU: (B, in_i, H, W) … -> (B, K, H/2ⁿ, W/2ⁿ)."""
 
@@ -74,3 +95,27 @@ class Squeeze(nn.Module):
         for layer in self.layers:
             x = layer(x).relu()
         return x
+
+
+class Stretch(nn.Module):
+    """The way back, from a vector to an image: (B, in) -> (B, C, H, W).
+
+    A linear map to (K, H/2ⁿ, W/2ⁿ), sides rounded up, then n up-convolutions of stride 2 with a ReLU
+    before each; the image is a cut-out.
+    """
+
+    def __init__(
+        self, inputs: int, features: int, kernel: int, halvings: int, image: tuple[int, int, int]
+    ) -> None:
+        super().__init__()
+        channels, self.height, self.width = image
+        self.grid = (features, *halved(self.height, self.width, halvings))
+        self.linear = Linear(inputs, math.prod(self.grid))
+        widths = [features] * halvings + [channels]
+        self.layers = nn.ModuleList(UpConv(a, b, kernel, 2) for a, b in itertools.pairwise(widths))
+
+    def forward(self, h: Tensor) -> Tensor:
+        x: Tensor = self.linear(h).view(-1, *self.grid)
+        for layer in self.layers:
+            x = layer(x.relu())
+        return x[..., : self.height, : self.width]

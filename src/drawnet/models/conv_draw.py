@@ -19,11 +19,10 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drawnet import probability
-from drawnet.convolution import Conv, ConvLSTM, Squeeze
+from drawnet.convolution import Conv, ConvLSTM, Squeeze, UpConv, halved
 from drawnet.errors import UserError
 from drawnet.probability import Gaussian, Pixels
 from drawnet.step import StepModel
@@ -76,7 +75,7 @@ class ConvDraw(StepModel):
         self.config, self.shape, self.steps = config, shape, config.steps
         channels, height, width = shape
         scale, units, kernel = 2**config.halvings, config.units, config.kernel
-        grid = (-(-height // scale), -(-width // scale))  # rounded up: the canvas is a cut-out
+        grid = halved(height, width, config.halvings)  # rounded up: the canvas is a cut-out
         self.latents = (config.latents, *grid)
         deep = probability.canvas_channels(config.likelihood, channels, config.components)
 
@@ -86,7 +85,7 @@ class ConvDraw(StepModel):
         self.p = Conv(units, 2 * config.latents, kernel)
         self.reread = Squeeze(deep, config.features, kernel, config.halvings)
         self.decoder = ConvLSTM((config.latents, config.features), units, kernel)
-        self.write = Conv(units, deep * scale**2, kernel)
+        self.write = UpConv(units, deep, kernel, scale)
 
         self.c = nn.Parameter(torch.zeros(deep, height, width))
         self.h_enc, self.s_enc, self.h_dec, self.s_dec = (
@@ -133,12 +132,9 @@ class ConvDraw(StepModel):
 
     def advance(self, z: Tensor, state: State) -> State:
         h_dec, s_dec = self.decoder((z, self.reread(state.c)), state.h_dec, state.s_dec)
-        return state._replace(c=state.c + self.upconv(h_dec), h_dec=h_dec, s_dec=s_dec)
-
-    def upconv(self, h: Tensor) -> Tensor:
-        """A transposed convolution of stride 2ⁿ, as a convolution whose channels become pixels."""
         _, height, width = self.shape
-        return F.pixel_shuffle(self.write(h), 2**self.config.halvings)[..., :height, :width]
+        c = state.c + self.write(h_dec)[..., :height, :width]
+        return state._replace(c=c, h_dec=h_dec, s_dec=s_dec)
 
     def likelihood(self, state: State) -> Pixels:
         return probability.pixels(self.config.likelihood, state.c, self.config.components)

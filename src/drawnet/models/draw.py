@@ -9,6 +9,7 @@ Numbers in brackets are the paper's equations; its letters are kept:
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -91,39 +92,18 @@ class Draw(StepModel):
 
     @torch.no_grad()
     def initialise(self) -> None:
-        """Start with windows that already do something; the paper is silent on initial values.
-
-        From ordinary values attention hardly learns for an epoch: both windows stand still and a
-        glimpse of 2 × 2 says little.  Here (measured: docs/log.md) the decoder starts with lively
-        dynamics of its own, which carry the windows about the image; the read window goes where
-        the write window goes and covers the same square, so that at every place the same thing is
-        to be learned: see what is missing here, put it here.
-        """
-        n_read, n_write, units = self.config.read, self.config.write, self.config.units
+        """Start with windows that already do something, if there are two."""
         self.q.weight.mul_(0.3)
-        if not (n_read and n_write):
-            return
-        assert self.read_head is not None
-        for state in (self.h_dec, self.s_dec):
-            state.normal_()
-        self.decoder.weight[:, :-units] *= 0.2  # z: little noise at first
-        self.decoder.weight[:, -units:] *= 2.0  # h_dec: keep moving
-
-        side = max(self.shape[1], self.shape[2])
-        span = 0.6 * (side - 1)  # of the write window's filter centres
-        stride = span / (n_write - 1)
-        cell = n_write * stride / n_read  # the read window's stride, over the same square
-        write, read = self.write_head.weight[-5:], self.read_head.weight
-        write[:2] *= 1.5
-        write[2:] *= 0.3
-        read[:2] = write[:2]
-        read[2:] *= 0.3
-        for head, n, delta, log_gamma in (
-            (self.write_head, n_write, stride, -2.0),
-            (self.read_head, n_read, cell, 1.0),
-        ):
-            sigma2, delta_ = math.log((0.45 * delta) ** 2), math.log(delta * (n - 1) / (side - 1))
-            head.bias[-3:] = torch.tensor([sigma2, delta_, log_gamma])
+        n_read, n_write = self.config.read, self.config.write
+        if self.read_head is not None and n_write:
+            read, write = self.read_head, self.write_head
+            initialise_windows(
+                self.decoder,
+                (self.h_dec, self.s_dec),
+                (read.weight[-5:], read.bias[-5:], n_read),
+                (write.weight[-5:], write.bias[-5:], n_write),
+                max(self.shape[1:]),
+            )
 
     @torch.no_grad()
     def prepare(self, mean: Tensor) -> None:
@@ -168,6 +148,46 @@ class Draw(StepModel):
     def windows(self, state: State) -> dict[str, Tensor]:
         shown = {"read": (self.config.read, state.read), "write": (self.config.write, state.write)}
         return {name: raw for name, (n, raw) in shown.items() if n}
+
+
+@torch.no_grad()
+def initialise_windows(
+    decoder: LSTM,
+    states: Sequence[Tensor],
+    read: tuple[Tensor, Tensor, int],
+    write: tuple[Tensor, Tensor, int],
+    image: int,
+) -> None:
+    """Start with windows that already do something; the paper is silent on initial values.
+
+    From ordinary values attention hardly learns for an epoch: both windows stand still and a
+    glimpse of 2 × 2 says little.  Here (measured: docs/log.md) the decoder starts with lively
+    dynamics of its own, which carry the windows about the image; the read window goes where
+    the write window goes and covers the same square, so that at every place the same thing is
+    to be learned: see what is missing here, put it here.
+
+    states: the learned h_dec_0 and its cell; read, write: weight (5, units) and bias (5,) that make
+    a window's parameters of h_dec, and its N; image: the longer side.  All are filled in place.
+    """
+    for state in states:
+        state.normal_()
+    units = len(states[0])
+    decoder.weight[:, :-units] *= 0.2  # z: little noise at first
+    decoder.weight[:, -units:] *= 2.0  # h_dec: keep moving
+
+    (to_read, read_bias, n_read), (to_write, write_bias, n_write) = read, write
+    stride = 0.6 * (image - 1) / (n_write - 1)  # of the write window's filters
+    cell = n_write * stride / n_read  # the read window's, over the same square
+    to_write[:2] *= 1.5
+    to_write[2:] *= 0.3
+    to_read[:2] = to_write[:2]
+    to_read[2:] *= 0.3
+    for bias, n, delta, log_gamma in (
+        (write_bias, n_write, stride, -2.0),
+        (read_bias, n_read, cell, 1.0),
+    ):
+        sigma2, delta_ = math.log((0.45 * delta) ** 2), math.log(delta * (n - 1) / (image - 1))
+        bias[-3:] = torch.tensor([sigma2, delta_, log_gamma])
 
 
 Config, Model = DrawConfig, Draw

@@ -1,0 +1,49 @@
+"""Convolutions on their way up: each is a transposed convolution, and any image is a cut-out."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from drawnet.convolution import Stretch, UpConv, halved
+from drawnet.recurrence import Unrolled
+
+
+def twin(layer, h):
+    """What an `UpConv` computes, by PyTorch's transposed convolution."""
+    s, k = layer.up, layer.kernel
+    outputs, inputs = len(layer.bias) // s**2, layer.weight.shape[1]
+    # (out·s², in, k, k) by output channel and pixel -> (in, out, ks, ks), upside down.
+    parts = layer.weight.view(outputs, s, s, inputs, k, k).flip(4, 5).permute(3, 0, 4, 1, 5, 2)
+    kernel = parts.reshape(inputs, outputs, k * s, k * s)
+    out = F.conv_transpose2d(h, kernel, stride=s, padding=k // 2 * s)
+    tile = layer.bias.view(outputs, s, s).repeat(1, h.shape[2], h.shape[3])
+    return out + tile
+
+
+@pytest.mark.parametrize("stride", [2, 3])
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+def test_an_up_convolution_is_a_transposed_one(kernel, stride):
+    layer = UpConv(5, 2, kernel, stride).double()
+    nn.init.normal_(layer.bias)
+    h = torch.randn(3, 5, 4, 3, dtype=torch.float64)
+    expected = twin(layer, h)
+    assert expected.shape == (3, 2, 4 * stride, 3 * stride)
+    assert torch.allclose(layer(h), expected, rtol=1e-10)
+    with Unrolled(layer):
+        assert torch.allclose(layer(h[:, :2], h[:, 2:]), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 7, 10), (2, 1, 3)])
+@pytest.mark.parametrize("halvings", [1, 2, 3])
+def test_a_stretch_is_transposed_convolutions_of_rectified_maps(shape, halvings):
+    layer = Stretch(6, 4, 3, halvings, shape).double()
+    for p in layer.parameters():
+        nn.init.normal_(p, std=0.3)
+    h = torch.randn(5, 6, dtype=torch.float64)
+    x = F.linear(h, layer.linear.weight, layer.linear.bias)
+    x = x.view(5, 4, *halved(*shape[1:], halvings))
+    for up in layer.layers:
+        x = twin(up, x.clamp(min=0))
+    assert torch.allclose(layer(h), x[:, :, : shape[1], : shape[2]], rtol=1e-10)
+    assert layer(h).shape == (5, *shape)
