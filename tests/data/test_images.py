@@ -373,7 +373,7 @@ def test_parquet_faults(write, monkeypatch):
         load(path)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setitem(sys.modules, "pyarrow.types", None)
-    with pytest.raises(UserError, match=r"pip install 'drawnet\[parquet\]'"):
+    with pytest.raises(UserError, match=r"pip install 'drawnet\[data\]'"):
         load(path)
 
 

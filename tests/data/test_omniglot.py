@@ -174,5 +174,5 @@ def test_burdas_file_missing_or_scipy_missing(tmp_path, monkeypatch):
         load("omniglot", tmp_path, version="burda")
     monkeypatch.setitem(__import__("sys").modules, "scipy.io", None)
     (tmp_path / "chardata.mat").write_bytes(b"")
-    with pytest.raises(UserError, match="`pip install scipy`"):
+    with pytest.raises(UserError, match=r"scipy is not here: `pip install 'drawnet\[data\]'`"):
         load("omniglot", tmp_path, version="burda")

@@ -45,6 +45,10 @@ class Images:
     def __len__(self) -> int:
         return len(self.pixels)
 
+    def __getitem__(self, part: slice) -> "Images":
+        """A run of the images, in the same memory."""
+        return Images(self.pixels[part], None if self.labels is None else self.labels[part])
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from drawnet.data._files import read_idx, read_npz, reading
+from drawnet.data._files import needing, read_idx, read_npz, reading
 from drawnet.data._pictures import plain, read
 from drawnet.errors import UserError
 
@@ -105,11 +105,9 @@ def _labels(labels: NDArray[Any] | None, images: NDArray[np.uint8]) -> NDArray[n
 
 def _from_parquet(path: Path, key: str | None) -> Pictures:
     """A column of encoded pictures, bytes or {bytes, path}; `label` if it is a whole number."""
-    try:
+    with needing("pyarrow", path, "parquet"):
         import pyarrow.types as kinds
         from pyarrow import parquet
-    except ImportError:
-        raise UserError(f"{path} is parquet: `pip install 'drawnet[parquet]'` to read it") from None
     with reading(path, "parquet file"):
         file = parquet.ParquetFile(path)
         schema = file.schema_arrow

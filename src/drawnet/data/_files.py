@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,37 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
             return {key: archive[key] for key in archive.files}
 
 
+def read_mat(path: Path, *keys: str) -> dict[str, NDArray[Any]]:
+    """Those of the arrays `keys` that a MATLAB file (version 5) has."""
+    with needing("scipy", path, "a MATLAB file"):
+        from scipy.io import loadmat
+    with reading(path, "MATLAB file"):
+        arrays = loadmat(path, variable_names=keys)
+    return {key: arrays[key] for key in keys if key in arrays}
+
+
+def read_parquet(path: Path, *columns: str) -> dict[str, list[Any]]:
+    """These columns of a parquet file, each a list of Python values."""
+    with needing("pyarrow", path, "parquet"):
+        from pyarrow import parquet
+    with reading(path, "parquet file"):
+        file = parquet.ParquetFile(path)
+        if missing := set(columns) - set(file.schema_arrow.names):
+            raise UserError(f"{path} has no column {sorted(missing)[0]!r}: it is another file")
+        return cast(dict[str, list[Any]], file.read(list(columns)).to_pydict())
+
+
+@contextmanager
+def needing(package: str, path: Path, kind: str) -> Iterator[None]:
+    """An optional package that is not there is the user's to install."""
+    try:
+        yield
+    except ImportError:
+        raise UserError(
+            f"{path} is {kind}, and {package} is not here: `pip install 'drawnet[data]'` to read it"
+        ) from None
+
+
 def array(arrays: dict[str, NDArray[Any]], key: str, shape: tuple[int, ...], path: Path) -> Any:
     """The array `key`, which must be uint8 of `shape`, where -1 stands for any length."""
     if key not in arrays:
@@ -91,6 +122,18 @@ def counted(found: int, official: int, what: str, path: Path) -> None:
     """Refuses a file that does not hold the official number of images."""
     if found != official:
         raise UserError(f"{path} has {found} {what}, not the official {official}: get it anew")
+
+
+def classes(labels: Any, known: range, path: Path) -> NDArray[np.int64]:
+    """Labels (N,) or (N, 1) as int64 (N,), which must be whole numbers of `known`."""
+    numbers = np.asarray(labels)
+    numbers = numbers[:, 0] if numbers.ndim == 2 and numbers.shape[1] == 1 else numbers
+    fits = numbers.ndim == 1 and len(numbers) and numbers.dtype.kind in "iu"
+    if not fits or numbers.min() < known[0] or numbers.max() > known[-1]:
+        raise UserError(
+            f"{path} has no labels, or others than {known[0]}..{known[-1]}: get it anew"
+        )
+    return numbers.astype(np.int64)
 
 
 def sha256(path: Path) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from drawnet.errors import UserError
@@ -39,6 +40,21 @@ def read(source: Path | bytes, name: str) -> Image.Image:
         raise UserError(
             f"{name} is no readable picture ({error}): mend or remove it, or skip_corrupt=True"
         ) from error
+
+
+def stacked(cells: list[bytes], shape: tuple[int, int, int], path: Path) -> NDArray[np.uint8]:
+    """Encoded pictures, all of `shape` (C, H, W), as (N, C, H, W); C of 1 is ITU-R 601 luma."""
+    pixels = np.empty((len(cells), *shape), np.uint8)
+    mode = "L" if shape[0] == 1 else "RGB"
+    for k, cell in enumerate(cells):
+        picture = read(cell or b"", f"{path}, row {k}").convert(mode)
+        if picture.size != shape[:0:-1]:
+            raise UserError(
+                f"{path}, row {k}: {picture.width}x{picture.height} pixels, not "
+                f"{shape[2]}x{shape[1]}: get it anew"
+            )
+        pixels[k] = np.asarray(picture).reshape(*shape[1:], -1).transpose(2, 0, 1)
+    return pixels
 
 
 def plain(picture: Image.Image) -> Image.Image:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drawnet.data import Dataset, File, Images, Info
-from drawnet.data._files import array, counted, find, look, read_npz, reading
+from drawnet.data._files import array, counted, find, look, read_mat, read_npz, reading
 from drawnet.errors import UserError
 
 SIDE = 105
@@ -158,7 +158,7 @@ def _burda(data_dir: Path, size: int) -> Dataset:
             f"omniglot: no chardata.mat in {data_dir} or {data_dir / 'omniglot'}: "
             f"download it from {_BURDA_ADDRESS}"
         )
-    arrays = _read_mat(path)
+    arrays = read_mat(path, *_BURDA)
     learn, test = (_grey(arrays, key, path) for key in _BURDA)
     held = np.arange(len(learn)) % 18 == 17
     splits = {"train": Images(learn[~held]), "valid": Images(learn[held]), "test": Images(test)}
@@ -169,15 +169,6 @@ def _burda(data_dir: Path, size: int) -> Dataset:
         "is every 18th of the 24,345 for training",
         source=f"Burda, Grosse, Salakhutdinov 2016, after Lake et al. 2015; {_BURDA_ADDRESS}",
     )
-
-
-def _read_mat(path: Path) -> dict[str, Any]:
-    try:
-        from scipy.io import loadmat
-    except ImportError:
-        raise UserError(f"{path} is a MATLAB file: `pip install scipy` to read it") from None
-    with reading(path, "MATLAB file"):
-        return dict(loadmat(path))
 
 
 def _grey(arrays: dict[str, Any], key: str, path: Path) -> NDArray[np.uint8]:

@@ -1,0 +1,126 @@
+"""SVHN (Netzer et al. 2011), cropped: single digits of house numbers, colour 32x32.
+
+The published MATLAB files, or else a parquet file with a part of the test digits.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from drawnet.data import Dataset, File, Images, Info
+from drawnet.data._files import array, classes, counted, find, look, read_mat, read_parquet
+from drawnet.data._kept import joined, kept
+from drawnet.data._pictures import stacked
+from drawnet.errors import UserError
+
+_BASE = "http://ufldl.stanford.edu/housenumbers/"
+_COUNTS = {"train": 73_257, "test": 26_032, "extra": 531_131}
+_VALID = 5_257
+_PART = "svhn_cropped_test_7136.parquet"
+_PART_DIGITS = 7_136
+_PART_SPLITS = {
+    "train": slice(0, 6_000),
+    "valid": slice(6_000, 6_500),
+    "test": slice(6_500, 7_136),
+}
+
+INFO = Info(
+    name="svhn",
+    description="single digits of house numbers, colour 32x32 with their surroundings; valid is "
+    "the last 5,257 of the 73,257 for training",
+    licence="for non-commercial use only (Netzer et al. 2011)",
+    source="Netzer, Wang, Coates, Bissacco, Wu, Ng 2011, Reading digits in natural images with "
+    f"unsupervised feature learning; {_BASE}",
+    files=(
+        File(
+            "train_32x32.mat",
+            (f"{_BASE}train_32x32.mat",),
+            "435e94d69a87fde4fd4d7f3dd208dfc32cb6ae8af2240d066de1df7508d083b8",
+            182_040_794,
+        ),
+        File(
+            "test_32x32.mat",
+            (f"{_BASE}test_32x32.mat",),
+            "cdce80dfb2a2c4c6160906d0bd7c68ec5a99d7ca4831afa54f09182025b6a75b",
+            64_275_384,
+        ),
+    ),
+)
+
+
+def load(data_dir: Path, extra: bool = False) -> Dataset:
+    """SVHN digits: 68,000 / 5,257 / 26,032 images (3, 32, 32), 256 levels, labels 0..9.
+
+    Digits of one photograph follow each other in the files, so that splits are runs of them: no
+    photograph but one is in two splits.
+
+    extra  train on the 531,131 easier digits of extra_32x32.mat too (599,131 in all)
+
+    Where neither published file is there, a parquet file of 7,136 of the test digits serves, with
+    columns `image`, `label` and `index`: 6,000 / 500 / 636 in their order; the name says so.
+    """
+    official = look(data_dir, "svhn", "train_32x32.mat", "test_32x32.mat")
+    part = look(data_dir, "svhn", _PART)
+    if part and not official:
+        return _from_part(part, extra)
+    train = find(data_dir, "svhn", "train_32x32.mat")
+    test = find(data_dir, "svhn", "test_32x32.mat")
+    learn = kept([train], lambda: _mat(train, "train"))
+    end = len(learn) - _VALID
+    splits = {"train": learn[:end], "valid": learn[end:]}
+    splits["test"] = kept([test], lambda: _mat(test, "test"))
+    if not extra:
+        return INFO.dataset(256, splits)
+    more = _extra(data_dir)
+    splits["train"] = kept([train, more], lambda: joined([learn[:end], _mat(more, "extra")]))
+    told = "with the 531,131 extra digits for training"
+    return INFO.dataset(256, splits, name=f"svhn, {told}")
+
+
+# ---- the published files ------------------------------------------------------------------------
+
+
+def _mat(path: Path, split: str) -> Images:
+    """X uint8 (32, 32, 3, N): rows, columns, channels, digits; y (N, 1): 1..10, 10 is a 0."""
+    arrays = read_mat(path, "X", "y")
+    pixels = array(arrays, "X", (32, 32, 3, -1), path)
+    labels = classes(arrays.get("y", np.empty(0)), range(1, 11), path)
+    counted(pixels.shape[3], _COUNTS[split], "digits", path)
+    counted(len(labels), _COUNTS[split], "labels", path)
+    return Images(pixels.transpose(3, 2, 0, 1), labels % 10)
+
+
+def _extra(data_dir: Path) -> Path:
+    if path := look(data_dir, "svhn", "extra_32x32.mat"):
+        return path
+    raise UserError(
+        f"svhn: no extra_32x32.mat in {data_dir} or {data_dir / 'svhn'}: download it (1.3 GB) "
+        f"from {_BASE}extra_32x32.mat"
+    )
+
+
+# ---- the part -----------------------------------------------------------------------------------
+
+
+def _from_part(path: Path, extra: bool) -> Dataset:
+    if extra:
+        raise UserError(f"svhn: {path.name} has no extra digits: leave the option out")
+    images = kept([path], lambda: _decoded(path))
+    told = "7,136 digits of the test file, split 6,000/500/636"
+    return INFO.dataset(
+        256,
+        {split: images[part] for split, part in _PART_SPLITS.items()},
+        name=f"svhn, {told}",
+        description="single digits of house numbers, colour 32x32 with their surroundings: a part, "
+        f"{told}",
+    )
+
+
+def _decoded(path: Path) -> Images:
+    columns = read_parquet(path, "image", "label", "index")
+    index = np.array(columns["index"])
+    counted(len(index), _PART_DIGITS, "digits", path)
+    if (np.diff(index) <= 0).any() or index[0] < 0 or index[-1] >= _COUNTS["test"]:
+        raise UserError(f"{path} is not in the order of test_32x32.mat: get it anew")
+    labels = classes(columns["label"], range(10), path)
+    return Images(stacked(columns["image"], (3, 32, 32), path), labels)
