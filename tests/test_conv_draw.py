@@ -14,7 +14,7 @@ from drawnet.errors import UserError
 from drawnet.models.conv_draw import ConvDraw, ConvDrawConfig
 from drawnet.recurrence import Unrolled
 from drawnet.run import Data, Run
-from drawnet.step import bound, generate, log_weights, reconstruct
+from drawnet.step import bound, generate, log_weights, one_hot, reconstruct
 
 KINDS = ["bernoulli", "logistic", "mixture", "cross_entropy"]
 SHAPES = [(1, 8, 8), (3, 8, 12), (2, 7, 5), (1, 1, 3)]
@@ -170,7 +170,7 @@ def test_senseless_sizes_are_refused(wrong):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_fresh_prior_is_standard_at_every_step(shape):
     model = small(shape)
-    for state in [model.start(4), *generate(model, noise(model, 4))]:
+    for state in [model.start(torch.zeros(4, 0)), *generate(model, noise(model, 4))]:
         p = model.prior(state)
         assert torch.equal(p.mu, torch.zeros(4, *model.latents))
         assert torch.equal(p.log_sigma, torch.zeros(4, *model.latents))
@@ -189,7 +189,7 @@ def test_the_canvas_starts_at_the_data_mean(likelihood):
     model = small((3, 8, 8), likelihood=likelihood)
     mean = torch.rand(3, 8, 8) * 0.9 + 0.05
     model.prepare(mean)
-    error = (model.likelihood(model.start(1)).mean[0] - mean).abs().max()
+    error = (model.likelihood(model.start(torch.zeros(1, 0))).mean[0] - mean).abs().max()
     assert error < (0.15 if likelihood == "mixture" else 1e-5)  # components stand apart
 
 
@@ -216,13 +216,41 @@ def test_a_new_model_can_learn_with_all_its_parameters(likelihood):
         assert p.grad.abs().max() > 1e-7, name
 
 
+def test_labels_have_left_the_first_weights_as_they_were():
+    """Recorded before there were labels: a run's seed goes on meaning the same weights."""
+    torch.manual_seed(0)
+    state = ConvDraw(ConvDrawConfig(), (1, 28, 28)).state_dict()
+    recorded = {
+        "read.layers.0": -0.09461892, "encoder.gates": -0.00272295, "q": -0.02834691, "p": 0.0,
+        "reread.layers.1": -0.00087613, "decoder.gates": 0.01700874, "write": -0.01077076,
+    }  # fmt: skip
+    for name, value in recorded.items():
+        last = state[f"{name}.weight"].flatten()[-1].item()
+        assert last == pytest.approx(value, abs=1e-7), name
+
+
+def test_the_fresh_prior_is_standard_for_every_label():
+    model = small(classes=3)
+    p = model.prior(model.start(one_hot(torch.arange(3), 3)))
+    assert torch.equal(p.mu, torch.zeros(3, *model.latents))
+    assert torch.equal(p.log_sigma, torch.zeros(3, *model.latents))
+
+
+def test_the_prior_is_told_the_label():
+    model = lively(classes=3)
+    p = model.prior(model.start(one_hot(torch.tensor([0, 0, 2]), 3)))
+    for part in p:
+        assert torch.equal(part[0], part[1])
+        assert (part[0] - part[2]).abs().min() > 1e-6
+
+
 # ---- the step contract --------------------------------------------------------------------------
 
 
 def test_the_posterior_is_a_residual_to_the_prior():
     """In the prior's own units: the rate is that of N(d, s²) against N(0, I), whatever the prior."""
     model = lively()
-    _, state = model.infer(images(model, 4), model.start(4))
+    _, state = model.infer(images(model, 4), model.start(torch.zeros(4, 0)))
     state = model.advance(noise(model, 4)[0], state)
     q, after = model.infer(images(model, 4), state)
     p = model.prior(after)

@@ -11,7 +11,7 @@ from torch import nn
 import oracle
 from drawnet import attention, kernels
 from drawnet.models.draw import Draw, DrawConfig
-from drawnet.step import bound, generate
+from drawnet.step import bound, generate, one_hot
 
 WINDOWS = {"both": (2, 3), "read only": (3, 0), "write only": (0, 2), "none": (0, 0)}
 SHAPES = [(1, 5, 5), (1, 4, 6), (2, 6, 4)]
@@ -97,7 +97,7 @@ def test_gradients_are_finite_differences_of_the_oracle(windows, shape):
 def test_read_and_write_have_windows_of_their_own_from_the_state_before_and_after():
     """r_t looks through h_dec_(t-1), w_t through h_dec_t, each by its own five numbers."""
     model, x, eps = build("both", (1, 4, 6))
-    state = model.start(2)
+    state = model.start(torch.zeros(2, 0))
     q, seen = model.infer(x, state)
     windows = model.windows(seen)
     raw = state.h_dec @ model.read_head.weight.T + model.read_head.bias
@@ -112,14 +112,14 @@ def test_read_and_write_have_windows_of_their_own_from_the_state_before_and_afte
 def test_windows_are_named_where_there_are_any():
     for name, (read, write) in WINDOWS.items():
         model, x, _ = build(name, (1, 4, 4))
-        _, state = model.infer(x, model.start(2))
+        _, state = model.infer(x, model.start(torch.zeros(2, 0)))
         expected = {"read"} if read else set()
         assert set(model.windows(state)) == expected | ({"write"} if write else set())
 
 
 def test_the_starting_canvas_and_states_are_learned_and_shared_by_the_images():
     model, _, _ = build("both", (2, 4, 6))
-    state = model.start(3)
+    state = model.start(torch.zeros(3, 0))
     for name in ("c", "h_enc", "s_enc", "h_dec", "s_dec"):
         for b in range(3):
             assert torch.equal(getattr(state, name)[b], getattr(model, name))
@@ -234,3 +234,33 @@ def test_textbook_and_model_sample_the_same_images(textbook):
     *_, state = generate(model, eps)
     means = textbook.from_drawnet(model).sample(eps)
     torch.testing.assert_close(model.likelihood(state).mean.flatten(1), means, rtol=1e-4, atol=1e-5)
+
+
+def test_labels_have_left_the_first_weights_as_they_were():
+    """Recorded before there were labels: a run's seed goes on meaning the same weights."""
+    torch.manual_seed(0)
+    model = Draw(DrawConfig(), (1, 28, 28))
+    recorded = {
+        "encoder": (-0.37463894, 0.00064031), "q": (0.00203208, 0.00066986),
+        "decoder": (-0.02600097, 0.07027297),
+    }  # fmt: skip
+    for name, (first, last) in recorded.items():
+        weight = getattr(model, name).weight.flatten()
+        assert (weight[0].item(), weight[-1].item()) == pytest.approx((first, last), abs=1e-7)
+    assert model.encoder.weight.shape == (1024, 8 + 256 + 256)
+
+
+def test_labels_are_columns_of_their_own_in_both_lstms():
+    """With those columns at zero it is the model without labels, and y changes nothing."""
+    plain = Draw(DrawConfig(steps=3, units=16, latents=5, read=2, write=3), (1, 8, 8))
+    told = Draw(DrawConfig(steps=3, units=16, latents=5, read=2, write=3, classes=4), (1, 8, 8))
+    for layer, width in (("encoder", 8 + 16), ("decoder", 5)):
+        theirs, ours = getattr(plain, layer).weight.data, getattr(told, layer).weight.data
+        assert ours.shape[1] == theirs.shape[1] + 4
+        assert ours[:, width : width + 4].all()
+        ours.copy_(torch.cat((theirs[:, :width], torch.zeros(64, 4), theirs[:, width:]), 1))
+    state = {k: v for k, v in plain.state_dict().items() if v.shape == told.state_dict()[k].shape}
+    told.load_state_dict(state, strict=False)
+    x, eps = torch.rand(6, 1, 8, 8).round(), torch.randn(3, 6, 5)
+    y = one_hot(torch.tensor([0, 1, 2, 3, 3, 0]), 4)
+    torch.testing.assert_close(bound(told, x, eps, y).total, bound(plain, x, eps).total)

@@ -126,7 +126,7 @@ def test_frames_are_the_means_before_the_first_step_and_after_each():
     draw = model(read=2, write=3)
     draw.c.data.normal_()
     result = film(draw, step.generate(draw, noise()))
-    canvas = draw.start(IMAGES)
+    canvas = draw.start(torch.zeros(IMAGES, 0))
     means = [torch.sigmoid(draw.c).expand(IMAGES, 1, 8, 6)]
     for z in noise():
         canvas = draw.advance(z, canvas)

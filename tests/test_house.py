@@ -9,14 +9,15 @@ import pytest
 import torch
 
 from drawnet import checkpoint, data, listing, models, recipes, run, step, train
+from drawnet.errors import UserError
 
 MODELS = sorted(listing.models())
 RECIPES = sorted(listing.recipes())
 
 
-def small(kind):
+def small(kind, **settings):
     """A model's defaults, with few steps."""
-    return replace(models.config(kind)(), steps=3)
+    return replace(models.config(kind)(), steps=3, **settings)
 
 
 @pytest.mark.parametrize("kind", MODELS)
@@ -58,6 +59,49 @@ def test_a_model_keeps_the_step_contract(kind):
     b.total.sum().backward()
     for name, p in model.named_parameters():
         assert p.grad is not None and p.grad.isfinite().all(), name
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_conditional_model_hears_what_it_is_told(kind):
+    model = models.build(small(kind, classes=3), (1, 8, 8))
+    for p in model.parameters():  # a fresh prior may start deaf
+        torch.nn.init.normal_(p, std=0.1)
+    assert model.classes == 3
+    x, eps = torch.rand(5, 1, 8, 8).round(), torch.randn(3, 5, *model.latents)
+    told = [step.one_hot(torch.tensor(labels), 3) for labels in ([0, 1, 2, 0, 1], [1, 1, 0, 0, 2])]
+    other = torch.tensor([True, False, True, False, True])
+    bounds = [step.bound(model, x, eps, y) for y in told]
+    assert torch.equal(bounds[0].state.y, told[0])
+    weights = [step.log_weights(model, x, eps, y) for y in told]
+    drawn = [last(step.generate(model, eps, y)) for y in told]
+    redrawn = [last(step.reconstruct(model, x, eps, y)) for y in told]
+    results = [[b.total for b in bounds], weights]
+    results += [[model.likelihood(s).mean for s in states] for states in (drawn, redrawn)]
+    for one, two in results:
+        assert ((one != two).view(5, -1).any(1) == other).all()
+    bounds[0].total.sum().backward()
+    for name, p in model.named_parameters():
+        assert p.grad is not None and p.grad.isfinite().all(), name
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_labels_and_models_must_fit(kind):
+    x, y = torch.rand(5, 1, 8, 8).round(), step.one_hot(torch.arange(5) % 3, 3)
+    for classes, wrong in ((3, None), (0, y), (2, y), (3, y[:4])):
+        model = models.build(small(kind, classes=classes), (1, 8, 8))
+        eps = torch.randn(3, 5, *model.latents)
+        for function, images in (
+            (step.bound, (x,)), (step.log_weights, (x,)), (step.generate, ()), (step.reconstruct, (x,))
+        ):  # fmt: skip
+            with pytest.raises(ValueError, match="labels y"):
+                list(function(model, *images, eps, wrong))
+    with pytest.raises(UserError, match="classes"):
+        small(kind, classes=-1)
+
+
+def last(states):
+    *_, state = states
+    return state
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -70,6 +70,19 @@ def test_k_plus_k_steps_equal_2k(tiny_run, tiny_data, tmp_path, monkeypatch, cap
     assert valid[0] == valid[1]
 
 
+def test_a_checkpoint_from_before_a_setting_resumes(tiny_run, tiny_data, tmp_path):
+    """A setting that it does not know has its default, under which nothing has changed."""
+    train.train(replace(tiny_run, examples=80), tiny_data, tmp_path)
+    path = tmp_path / "training.safetensors"
+    held, header = checkpoint.load_tensors(path)
+    del header["run"]["model"]["classes"]
+    checkpoint.save_tensors(path, held, header)
+    train.train(replace(tiny_run, examples=80), tiny_data, tmp_path, resume=True)
+    other = replace(tiny_run, examples=80, model=replace(tiny_run.model, classes=2))
+    with pytest.raises(UserError, match=r"model\.classes is 0 there and 2 here"):
+        train.train(other, tiny_data, tmp_path, resume=True)
+
+
 def test_a_finished_run_resumes_to_itself(tiny_run, tiny_data, tmp_path):
     train.train(tiny_run, tiny_data, tmp_path / "run")
     before = tensors(tmp_path / "run")[0]

@@ -82,6 +82,11 @@ def halved(height: int, width: int, halvings: int) -> tuple[int, int]:
     return -(-height // 2**halvings), -(-width // 2**halvings)
 
 
+def spread(y: Tensor, like: Tensor) -> Tensor:
+    """Numbers (B, K) as maps (B, K, H, W), the same at every place of the grid of `like`."""
+    return y[:, :, None, None].expand(*y.shape, *like.shape[2:])
+
+
 class Squeeze(nn.Module):
     """So many convolutions of stride 2, each with a ReLU: (B, in_i, H, W) … -> (B, K, H/2ⁿ, W/2ⁿ)."""
 

@@ -74,7 +74,7 @@ def film(model: StepModel, states: Iterable[Any], start: Any = None) -> Film:
     for state in states:
         frames.append(_mean(model, state))
         raw.append({name: p.float().cpu() for name, p in model.windows(state).items()})
-    first = _mean(model, model.start(len(frames[0])) if start is None else start)
+    first = _mean(model, model.start(state.y) if start is None else start)
     steps = {name: torch.stack([step[name] for step in raw]) for name in raw[0]}
     windows = {name: _geometry(model, name, p) for name, p in steps.items() if p.any()}
     return Film(torch.stack([first, *frames]), windows)

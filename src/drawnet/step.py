@@ -5,11 +5,12 @@ A sequential latent-variable model is five functions of its state: `start`, `inf
 bound, ancestral sampling, reconstruction and the film of both.
 
     B images   T steps   Z latents a step   K importance samples   (all log-probabilities in nats)
+    y labels, one-hot (B, classes); (B, 0) for a model that is told nothing
 """
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +20,14 @@ from drawnet import probability
 from drawnet.probability import Gaussian, Pixels
 from drawnet.recurrence import Unrolled
 
+T = TypeVar("T", int, Tensor)
+
 
 class StepModel(nn.Module):
-    """A model that draws an image in `steps` steps.  Its state is a NamedTuple of tensors (B, …)."""
+    """A model that draws an image in `steps` steps.
+
+    Its state is a NamedTuple of tensors (B, …), one of which is y.
+    """
 
     steps: int
     """T, the number of steps."""
@@ -29,10 +35,12 @@ class StepModel(nn.Module):
     """(C, H, W) of an image."""
     latents: tuple[int, ...]
     """Shape of one step's z without the batch: (Z,)."""
+    classes: int = 0
+    """Classes of images that the model is told; 0: none."""
 
     @abstractmethod
-    def start(self, batch: int) -> Any:
-        """The state before the first step."""
+    def start(self, y: Tensor) -> Any:
+        """The state before the first step, of images with the labels y (B, classes), one-hot."""
 
     @abstractmethod
     def infer(self, x: Tensor, state: Any) -> tuple[Gaussian, Any]:
@@ -78,18 +86,20 @@ def bound(
     model: StepModel,
     x: Tensor,
     eps: Tensor,
+    y: Tensor | None = None,
     *,
     precision: torch.dtype | None = None,
     recompute: int = 0,
 ) -> Bound:
     """Unroll the model over x (B, C, H, W) with noise eps (T, B, *latents).
 
+    y: labels, see `labelled`.
     precision: operand type of the matrix products, None for the model's own.
     recompute: keep only every so-manieth state for the backward pass and compute the others again;
     memory falls from T to about T/recompute + recompute steps, for one more forward pass.
     """
     with Unrolled(model, precision) as session:
-        state = model.start(len(x))
+        state = model.start(labelled(model, eps, y))
         rates: list[Tensor] = []
         for first in range(0, model.steps, recompute or model.steps):
             noise = eps[first : first + (recompute or model.steps)]
@@ -105,6 +115,31 @@ def bound(
             rates.append(rate)
         likelihood = model.likelihood(state)
     return Bound(-likelihood.log_prob(x), torch.cat(rates), state)
+
+
+def labelled(model: StepModel, eps: Tensor, y: Tensor | None = None) -> Tensor:
+    """y (B, classes), one-hot, for the images of eps (T, B, *latents); None: (B, 0).
+
+    ValueError where that is not what the model is told.
+    """
+    y = eps.new_zeros(eps.shape[1], 0) if y is None else y.to(eps)
+    if y.shape != (eps.shape[1], model.classes):
+        raise ValueError(
+            f"labels y are {tuple(y.shape)}, the model takes {(eps.shape[1], model.classes)}, one-hot"
+        )
+    return y
+
+
+def one_hot(labels: Tensor, classes: int) -> Tensor:
+    """int64 (B,) -> float32 (B, classes); with no classes (B, 0), whatever the labels."""
+    if classes and len(labels) and not (labels.min() >= 0 and labels.max() < classes):
+        raise ValueError(f"labels are from 0 to {classes - 1}, not {labels.unique().tolist()}")
+    return (labels[:, None] == torch.arange(classes, device=labels.device)).float()
+
+
+def given(*inputs: T) -> tuple[T, ...]:
+    """Those inputs of a layer that have a width: sizes but 0, tensors (B, K, …) with K > 0."""
+    return tuple(k for k in inputs if (k.shape[1] if isinstance(k, Tensor) else k))
 
 
 def _segment(
@@ -123,11 +158,11 @@ def _segment(
 
 @torch.no_grad()
 def generate(
-    model: StepModel, eps: Tensor, *, precision: torch.dtype | None = None
+    model: StepModel, eps: Tensor, y: Tensor | None = None, *, precision: torch.dtype | None = None
 ) -> Iterator[Any]:
     """Ancestral sampling with noise eps (T, B, *latents): the state after every step.   (13)-(16)"""
     with Unrolled(model, precision) as session:
-        state = model.start(eps.shape[1])
+        state = model.start(labelled(model, eps, y))
     for noise in eps:
         with session:
             p = model.prior(state)
@@ -137,11 +172,16 @@ def generate(
 
 @torch.no_grad()
 def reconstruct(
-    model: StepModel, x: Tensor, eps: Tensor, *, precision: torch.dtype | None = None
+    model: StepModel,
+    x: Tensor,
+    eps: Tensor,
+    y: Tensor | None = None,
+    *,
+    precision: torch.dtype | None = None,
 ) -> Iterator[Any]:
     """Read x and redraw it with noise eps (T, B, *latents): the state after every step."""
     with Unrolled(model, precision) as session:
-        state = model.start(len(x))
+        state = model.start(labelled(model, eps, y))
     for noise in eps:
         with session:
             q, state = model.infer(x, state)
@@ -151,14 +191,20 @@ def reconstruct(
 
 @torch.no_grad()
 def log_weights(
-    model: StepModel, x: Tensor, eps: Tensor, *, precision: torch.dtype | None = None
+    model: StepModel,
+    x: Tensor,
+    eps: Tensor,
+    y: Tensor | None = None,
+    *,
+    precision: torch.dtype | None = None,
 ) -> Tensor:
     """log p(x, z) - log q(z | x) for z ~ q, (B,): their log-mean-exp over draws bounds log p(x).
 
-    (Burda et al. 2015, arXiv 1509.00519.)  x: (B, C, H, W); eps: (T, B, *latents).
+    (Burda et al. 2015, arXiv 1509.00519.)  x: (B, C, H, W); eps: (T, B, *latents); y: `labelled`.
     """
     with Unrolled(model, precision):
-        state, total = model.start(len(x)), torch.zeros(len(x), device=x.device)
+        state = model.start(labelled(model, eps, y))
+        total = torch.zeros(len(x), device=x.device)
         for noise in eps:
             q, state = model.infer(x, state)
             z, p = q.sample(noise), model.prior(state)

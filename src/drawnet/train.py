@@ -20,7 +20,7 @@ from drawnet.data import Dataset
 from drawnet.errors import UserError
 from drawnet.folder import claimed, interruptible, open_board, open_metrics
 from drawnet.randomness import Noise
-from drawnet.run import Run, check, to_json
+from drawnet.run import Run, check, from_json, to_json
 from drawnet.step import StepModel
 
 SAMPLES = 64
@@ -81,9 +81,10 @@ class Session:
     def load(self, path: Path) -> None:
         """Go on where a checkpoint stands; UserError if it is another run's."""
         tensors, header = checkpoint.load_tensors(path)
-        here, there = json.loads(json.dumps(to_json(self.run))), header.get("run")
-        if here != there:
-            raise UserError(f"{path.parent} holds another run: {difference(there or {}, here)}")
+        there = from_json(header.get("run") or {})
+        if there != self.run:
+            what = difference(to_json(there), to_json(self.run))
+            raise UserError(f"{path.parent} holds another run: {what}")
         self.progress = Progress(**header["progress"])
         for part, network in (("model.", self.model), ("average.", self.average)):
             weights = {k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)}

@@ -13,6 +13,7 @@ image, and whose prior is learned: what the decoder has drawn tells what is to b
     x      image (B, C, H, W), values in [0, 1]      c      canvas: parameters of the pixels
     h_enc, h_dec   states (B, K, h, w) of the two ConvLSTMs, on a grid coarser by 2ⁿ than the image
     z      latents (B, Z, h, w)                      B T    images, steps
+    y      labels (B, classes), one-hot, if any: beside the inputs of both ConvLSTMs and of p
 """
 
 from dataclasses import dataclass
@@ -22,10 +23,10 @@ import torch
 from torch import Tensor, nn
 
 from drawnet import probability
-from drawnet.convolution import Conv, ConvLSTM, Squeeze, UpConv, halved
+from drawnet.convolution import Conv, ConvLSTM, Squeeze, UpConv, halved, spread
 from drawnet.errors import UserError
 from drawnet.probability import Gaussian, Pixels
-from drawnet.step import StepModel
+from drawnet.step import StepModel, given
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,15 @@ class ConvDrawConfig:
     """Binary pixels; 256 grey levels by a logistic or a mixture; or a cost on intensities."""
     components: int = probability.COMPONENTS
     """Logistics of a mixture."""
+    classes: int = 0
+    """Classes of images that the model is told; 0: none."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "units", "latents", "features", "halvings", "components"):
             if getattr(self, name) < 1:
                 raise UserError(f"--model.{name} must be at least 1, not {getattr(self, name)}")
+        if self.classes < 0:
+            raise UserError(f"--model.classes must be at least 0, not {self.classes}")
         if self.kernel < 1 or self.kernel % 2 == 0:
             raise UserError(f"--model.kernel must be odd, not {self.kernel}: it has a middle")
 
@@ -65,6 +70,7 @@ class State(NamedTuple):
     s_enc: Tensor
     h_dec: Tensor
     s_dec: Tensor
+    y: Tensor
 
 
 class ConvDraw(StepModel):
@@ -74,17 +80,18 @@ class ConvDraw(StepModel):
         super().__init__()
         self.config, self.shape, self.steps = config, shape, config.steps
         channels, height, width = shape
+        self.classes = classes = config.classes
         scale, units, kernel = 2**config.halvings, config.units, config.kernel
         grid = halved(height, width, config.halvings)  # rounded up: the canvas is a cut-out
         self.latents = (config.latents, *grid)
         deep = probability.canvas_channels(config.likelihood, channels, config.components)
 
         self.read = Squeeze(2 * channels, config.features, kernel, config.halvings)
-        self.encoder = ConvLSTM((config.features, units), units, kernel)
+        self.encoder = ConvLSTM(given(config.features, units, classes), units, kernel)
         self.q = Conv(units, 2 * config.latents, kernel)
-        self.p = Conv(units, 2 * config.latents, kernel)
+        self.p = Conv(units + classes, 2 * config.latents, kernel)
         self.reread = Squeeze(deep, config.features, kernel, config.halvings)
-        self.decoder = ConvLSTM((config.latents, config.features), units, kernel)
+        self.decoder = ConvLSTM(given(config.latents, config.features, classes), units, kernel)
         self.write = UpConv(units, deep, kernel, scale)
 
         self.c = nn.Parameter(torch.zeros(deep, height, width))
@@ -112,14 +119,14 @@ class ConvDraw(StepModel):
         config = self.config
         self.c.copy_(probability.first_canvas(config.likelihood, mean, config.components))
 
-    def start(self, batch: int) -> State:
+    def start(self, y: Tensor) -> State:
         """Learned canvas and states, the same for every image."""
         learned = (self.c, self.h_enc, self.s_enc, self.h_dec, self.s_dec)
-        return State._make(p.expand(batch, *p.shape) for p in learned)
+        return State._make([*(p.expand(len(y), *p.shape) for p in learned), y])
 
     def infer(self, x: Tensor, state: State) -> tuple[Gaussian, State]:
         eps = probability.error_image(x, self.likelihood(state))
-        inputs = (self.read(x, eps), state.h_dec)
+        inputs = given(self.read(x, eps), state.h_dec, spread(state.y, state.h_dec))
         h_enc, s_enc = self.encoder(inputs, state.h_enc, state.s_enc)
         d, log_s = self.q(h_enc).chunk(2, 1)
         p = self.prior(state)
@@ -127,11 +134,13 @@ class ConvDraw(StepModel):
         return q, state._replace(h_enc=h_enc, s_enc=s_enc)
 
     def prior(self, state: State) -> Gaussian:
-        mu, log_sigma = self.p(state.h_dec).chunk(2, 1)
+        inputs = given(state.h_dec, spread(state.y, state.h_dec))
+        mu, log_sigma = self.p(*inputs).chunk(2, 1)
         return Gaussian(mu, log_sigma)
 
     def advance(self, z: Tensor, state: State) -> State:
-        h_dec, s_dec = self.decoder((z, self.reread(state.c)), state.h_dec, state.s_dec)
+        inputs = given(z, self.reread(state.c), spread(state.y, z))
+        h_dec, s_dec = self.decoder(inputs, state.h_dec, state.s_dec)
         _, height, width = self.shape
         c = state.c + self.write(h_dec)[..., :height, :width]
         return state._replace(c=c, h_dec=h_dec, s_dec=s_dec)

@@ -5,7 +5,8 @@ Numbers in brackets are the paper's equations; its letters are kept:
     x      image (B, C, H, W), values in [0, 1]      x_hat  what the canvas lacks of it
     c      canvas: logits of the pixels              r      what the encoder reads
     h_enc, h_dec   outputs of the two LSTMs          z      latents (B, Z)
-    w      patch that the decoder writes             B T Z N   images, steps, latents, window side
+    w      patch that the decoder writes             y      labels (B, classes), one-hot, if any
+    B T Z N   images, steps, latents, window side
 """
 
 import math
@@ -20,7 +21,7 @@ from drawnet import attention, probability
 from drawnet.errors import UserError
 from drawnet.probability import Gaussian, Pixels
 from drawnet.recurrence import LSTM, Linear
-from drawnet.step import StepModel
+from drawnet.step import StepModel, given
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,15 @@ class DrawConfig:
     """N, side of the write window; 0 writes the whole canvas instead (18)."""
     likelihood: Literal["bernoulli", "logistic", "cross_entropy"] = "bernoulli"
     """Binary pixels; 256 grey levels (a true code length); or the paper's cost on intensities."""
+    classes: int = 0
+    """Classes of images that the model is told; 0: none."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "units", "latents"):
             if getattr(self, name) < 1:
                 raise UserError(f"--model.{name} must be at least 1, not {getattr(self, name)}")
+        if self.classes < 0:
+            raise UserError(f"--model.classes must be at least 0, not {self.classes}")
         for name in ("read", "write"):
             if (n := getattr(self, name)) < 0 or n == 1:
                 raise UserError(
@@ -62,6 +67,7 @@ class State(NamedTuple):
     s_dec: Tensor
     read: Tensor
     write: Tensor
+    y: Tensor
 
 
 class Draw(StepModel):
@@ -69,7 +75,7 @@ class Draw(StepModel):
 
     def __init__(self, config: DrawConfig, shape: tuple[int, int, int]) -> None:
         super().__init__()
-        self.config, self.shape = config, shape
+        self.config, self.shape, self.classes = config, shape, config.classes
         self.steps, self.latents = config.steps, (config.latents,)
         channels, height, width = shape
         deep = probability.canvas_channels(config.likelihood, channels)
@@ -78,9 +84,9 @@ class Draw(StepModel):
         patch = deep * (config.write**2 or height * width)
         units = config.units
 
-        self.encoder = LSTM((glimpse, units), units)
+        self.encoder = LSTM(given(glimpse, units, config.classes), units)
         self.q = Linear(units, 2 * config.latents)
-        self.decoder = LSTM((config.latents,), units)
+        self.decoder = LSTM(given(config.latents, config.classes), units)
         self.read_head = Linear(units, 5) if config.read else None
         self.write_head = Linear(units, patch + (5 if config.write else 0))
 
@@ -110,11 +116,11 @@ class Draw(StepModel):
         """Start the canvas at the mean training image (C, H, W) instead of at grey."""
         self.c.copy_(probability.first_canvas(self.config.likelihood, mean))
 
-    def start(self, batch: int) -> State:
+    def start(self, y: Tensor) -> State:
         """Learned c_0, h_enc_0 and h_dec_0."""
         learned = (self.c, self.h_enc, self.s_enc, self.h_dec, self.s_dec)
-        nowhere = self.c.new_zeros(batch, 5)
-        return State._make([*(p.expand(batch, *p.shape) for p in learned), nowhere, nowhere])
+        nowhere = self.c.new_zeros(len(y), 5)
+        return State._make([*(p.expand(len(y), *p.shape) for p in learned), nowhere, nowhere, y])
 
     def infer(self, x: Tensor, state: State) -> tuple[Gaussian, State]:
         x_hat = probability.error_image(x, self.likelihood(state))  # (3)
@@ -124,7 +130,7 @@ class Draw(StepModel):
         else:
             window = self.read_head(state.h_dec)  # (21)
             r = attention.read((x, x_hat), window, self.config.read).flatten(1)  # (4), (27)
-        h_enc, s_enc = self.encoder((r, state.h_dec), state.h_enc, state.s_enc)  # (5)
+        h_enc, s_enc = self.encoder(given(r, state.h_dec, state.y), state.h_enc, state.s_enc)  # (5)
         mu, log_sigma = self.q(h_enc).chunk(2, 1)  # (1), (2)
         return Gaussian(mu, log_sigma), state._replace(h_enc=h_enc, s_enc=s_enc, read=window)
 
@@ -132,7 +138,7 @@ class Draw(StepModel):
         """N(0, I) at every step."""
 
     def advance(self, z: Tensor, state: State) -> State:
-        h_dec, s_dec = self.decoder((z,), state.h_dec, state.s_dec)  # (7)
+        h_dec, s_dec = self.decoder(given(z, state.y), state.h_dec, state.s_dec)  # (7)
         n, deep = self.config.write, self.canvas_shape[0]
         w = self.write_head(h_dec)
         if n:
