@@ -12,6 +12,7 @@ import pytest
 
 import drawnet.fetch
 from drawnet.data import File, Info
+from drawnet.data._files import look
 from drawnet.errors import UserError
 from drawnet.fetch import Patience, fetch
 
@@ -134,11 +135,16 @@ def test_downloads_every_file_and_only_once(server, monkeypatch, tmp_path):
     assert len(server.asked) == 3
 
 
-def test_a_file_is_mended_where_the_readers_find_it(server, monkeypatch, tmp_path):
+def test_another_sets_file_of_the_same_name_is_left_alone(server, monkeypatch, tmp_path):
+    """Fashion-MNIST's files are called as MNIST's are; readers look in the set's folder first."""
     know(monkeypatch, "a.gz")
-    (tmp_path / "a.gz").write_bytes(b"damaged")
+    (tmp_path / "a.gz").write_bytes(b"another set's")
+    for _ in range(2):
+        assert fetch("toy", tmp_path, base=server.base) == [tmp_path / "toy" / "a.gz"]
+    assert (tmp_path / "a.gz").read_bytes() == b"another set's" and len(server.asked) == 1
+    assert look(tmp_path, "toy", "a.gz") == tmp_path / "toy" / "a.gz"
+    (tmp_path / "toy" / "a.gz").replace(tmp_path / "a.gz")
     assert fetch("toy", tmp_path, base=server.base) == [tmp_path / "a.gz"]
-    assert (tmp_path / "a.gz").read_bytes() == BODY and not (tmp_path / "toy").exists()
 
 
 def test_the_default_folder(server, monkeypatch, tmp_path):
@@ -309,12 +315,12 @@ def test_ctrl_c_leaves_a_part_to_go_on_with(server, toy, tmp_path):
     assert server.asked == [None, f"bytes={len(left)}-"]
 
 
-@pytest.mark.parametrize("name", ["digits", "images"])
+@pytest.mark.parametrize("name", ["digits", "images", "faces"])
 def test_nothing_to_fetch(name, tmp_path, capsys):
     assert fetch(name, tmp_path) == [] and list(tmp_path.iterdir()) == []
-    assert capsys.readouterr().out == (
-        f"{name}: nothing to download: it comes with drawnet, or is your own\n"
-    )
+    told = capsys.readouterr().out
+    assert told.startswith(f"{name}: nothing that drawnet downloads: it is here already, or see ")
+    assert told.count("\n") == 1 and (name != "faces" or "https://cs.nyu.edu/" in told)
 
 
 def test_an_unknown_name(tmp_path):

@@ -12,7 +12,7 @@ from urllib import request
 from urllib.error import HTTPError
 
 from drawnet.data import File, about, default_dir
-from drawnet.data._files import look, sha256
+from drawnet.data._files import sha256
 from drawnet.errors import UserError
 
 CHUNK = 1 << 18
@@ -49,20 +49,24 @@ def fetch(
 ) -> list[Path]:
     """Downloads the official files of data set `name` into data_dir/name; returns where they lie.
 
-    A file that is there already, with the right sha256, is left alone. What a broken download got
-    stays in a .part file, and the next goes on from there.
+    A file that is there already or in data_dir, with the right sha256, is left alone, and so is
+    one in data_dir with another, which may be another set's. What a broken download got stays in a
+    .part file, and the next goes on from there.
 
     data_dir  None: `drawnet.data.default_dir`
     base      where the files are instead of at their official addresses: base + file name
     """
-    files, data_dir = about(name).files, data_dir or default_dir()
-    if not files:
-        print(f"{name}: nothing to download: it comes with drawnet, or is your own")
-    paths = [look(data_dir, name, file.name) or data_dir / name / file.name for file in files]
-    for file, path in zip(files, paths, strict=True):
-        if not path.exists() or sha256(path) != file.sha256:
+    info, data_dir = about(name), data_dir or default_dir()
+    if not info.files:
+        print(f"{name}: nothing that drawnet downloads: it is here already, or see {info.source}")
+    paths = []
+    for file in info.files:
+        own = data_dir / name / file.name
+        there = (p for p in (own, data_dir / file.name) if p.is_file() and sha256(p) == file.sha256)
+        if (path := next(there, None)) is None:
             addresses = [base + file.name] if base is not None else list(file.addresses)
-            _download(file, path, addresses, patience or Patience(), progress)
+            _download(file, own, addresses, patience or Patience(), progress)
+        paths.append(path or own)
     return paths
 
 

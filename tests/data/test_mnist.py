@@ -52,7 +52,7 @@ def test_too_few_images_are_refused(files, tmp_path):
 def test_other_sizes_and_labels_are_refused(files, tmp_path):
     labels = tmp_path / "train-labels-idx1-ubyte"
     labels.write_bytes(idx(np.full(60, 11, np.uint8)))
-    with pytest.raises(UserError, match="no list of digits"):
+    with pytest.raises(UserError, match=r"others than 0\.\.9"):
         load("mnist", tmp_path)
     (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(np.zeros((60, 28, 27), np.uint8)))
     with pytest.raises(UserError, match=r"is \(60, 28, 27\), not"):

@@ -10,22 +10,24 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from drawnet.data import Images
 from drawnet.errors import UserError
 
 
 def look(data_dir: Path, name: str, *files: str) -> Path | None:
-    """The first of `files` that lies in data_dir or in data_dir/name; None if none does."""
-    places = (folder / file for file in files for folder in (data_dir, data_dir / name))
+    """The first of `files` that lies in data_dir/name or in data_dir; None if none does."""
+    places = (folder / file for file in files for folder in (data_dir / name, data_dir))
     return next((place for place in places if place.is_file()), None)
 
 
-def find(data_dir: Path, name: str, *files: str) -> Path:
-    """As `look`, but a missing file is the user's to mend."""
+def find(data_dir: Path, name: str, *files: str, address: str | None = None) -> Path:
+    """As `look`, but a missing file is the user's to mend; `address` if `fetch` does not get it."""
     if place := look(data_dir, name, *files):
         return place
+    cure = f"download it from {address}" if address else f"run `drawnet fetch {name}`"
     raise UserError(
-        f"{name}: no {' or '.join(files)} in {data_dir} or {data_dir / name}: run `drawnet fetch "
-        f"{name}`, or point --data-dir or DRAWNET_DATA at the folder that has it"
+        f"{name}: no {' or '.join(files)} in {data_dir} or {data_dir / name}: {cure}, "
+        "or point --data-dir or DRAWNET_DATA at the folder that has it"
     )
 
 
@@ -116,6 +118,17 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     if len(raw) != told:
         raise UserError(f"{path} has {len(raw)} bytes, but its head tells of {told}: get it anew")
     return np.frombuffer(bytearray(raw), np.uint8, offset=start).reshape(shape)  # writable
+
+
+def read_labelled(images: Path, labels: Path, *, count: int) -> Images:
+    """`count` grey images 28x28 and their classes 0..9, from MNIST's pair of IDX files."""
+    pixels, raw = read_idx(images), read_idx(labels)
+    if pixels.shape[1:] != (28, 28):
+        raise UserError(f"{images} is {pixels.shape}, not (N, 28, 28): get it anew")
+    numbers = classes(raw, range(10), labels)
+    counted(len(pixels), count, "images", images)
+    counted(len(numbers), count, "labels", labels)
+    return Images(pixels[:, None], numbers)
 
 
 def counted(found: int, official: int, what: str, path: Path) -> None:

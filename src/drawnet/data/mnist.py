@@ -2,12 +2,8 @@
 
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from drawnet.data import Dataset, File, Images, Info
-from drawnet.data._files import counted, find, read_idx
-from drawnet.errors import UserError
+from drawnet.data._files import find, read_labelled
 
 _MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -48,27 +44,11 @@ INFO = Info(
 
 def load(data_dir: Path) -> Dataset:
     """MNIST: 50,000 / 10,000 / 10,000 images (1, 28, 28), 256 levels, labels 0..9."""
-    pixels, labels = _read(data_dir, "train", 60_000)
-    splits = {
-        "train": Images(pixels[:50_000], labels[:50_000]),
-        "valid": Images(pixels[50_000:], labels[50_000:]),
-        "test": Images(*_read(data_dir, "t10k", 10_000)),
-    }
-    return INFO.dataset(256, splits)
+    learn = _read(data_dir, "train", 60_000)
+    splits = {"train": learn[:50_000], "valid": learn[50_000:]}
+    return INFO.dataset(256, splits | {"test": _read(data_dir, "t10k", 10_000)})
 
 
-def _read(data_dir: Path, prefix: str, count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    pixels_path = _find(data_dir, f"{prefix}-images-idx3-ubyte")
-    labels_path = _find(data_dir, f"{prefix}-labels-idx1-ubyte")
-    pixels, labels = read_idx(pixels_path), read_idx(labels_path)
-    if pixels.shape[1:] != (28, 28):
-        raise UserError(f"{pixels_path} is {pixels.shape}, not (N, 28, 28): get it anew")
-    if labels.ndim != 1 or labels.max(initial=0) > 9:
-        raise UserError(f"{labels_path} is no list of digits 0..9: get it anew")
-    counted(len(pixels), count, "images", pixels_path)
-    counted(len(labels), count, "labels", labels_path)
-    return pixels[:, None], labels.astype(np.int64)
-
-
-def _find(data_dir: Path, file: str) -> Path:
-    return find(data_dir, "mnist", f"{file}.gz", file)
+def _read(data_dir: Path, prefix: str, count: int) -> Images:
+    files = (f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte")
+    return read_labelled(*(find(data_dir, "mnist", f"{f}.gz", f) for f in files), count=count)

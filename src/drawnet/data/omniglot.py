@@ -152,12 +152,7 @@ def _ink(png: bytes) -> NDArray[np.uint8]:
 def _burda(data_dir: Path, size: int) -> Dataset:
     if size != 28:
         raise UserError(f"Burda's omniglot is 28x28, not {size}x{size}: leave the size out")
-    path = look(data_dir, "omniglot", "chardata.mat")
-    if path is None:
-        raise UserError(
-            f"omniglot: no chardata.mat in {data_dir} or {data_dir / 'omniglot'}: "
-            f"download it from {_BURDA_ADDRESS}"
-        )
+    path = find(data_dir, "omniglot", "chardata.mat", address=_BURDA_ADDRESS)
     arrays = read_mat(path, *_BURDA)
     learn, test = (_grey(arrays, key, path) for key in _BURDA)
     held = np.arange(len(learn)) % 18 == 17

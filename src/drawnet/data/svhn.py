@@ -16,6 +16,7 @@ from drawnet.errors import UserError
 _BASE = "http://ufldl.stanford.edu/housenumbers/"
 _COUNTS = {"train": 73_257, "test": 26_032, "extra": 531_131}
 _VALID = 5_257
+_EXTRA = "extra_32x32.mat"
 _PART = "svhn_cropped_test_7136.parquet"
 _PART_DIGITS = 7_136
 _PART_SPLITS = {
@@ -71,7 +72,7 @@ def load(data_dir: Path, extra: bool = False) -> Dataset:
     splits["test"] = kept([test], lambda: _mat(test, "test"))
     if not extra:
         return INFO.dataset(256, splits)
-    more = _extra(data_dir)
+    more = find(data_dir, "svhn", _EXTRA, address=f"{_BASE}{_EXTRA} (1.3 GB)")
     splits["train"] = kept([train, more], lambda: joined([learn[:end], _mat(more, "extra")]))
     told = "with the 531,131 extra digits for training"
     return INFO.dataset(256, splits, name=f"svhn, {told}")
@@ -88,15 +89,6 @@ def _mat(path: Path, split: str) -> Images:
     counted(pixels.shape[3], _COUNTS[split], "digits", path)
     counted(len(labels), _COUNTS[split], "labels", path)
     return Images(pixels.transpose(3, 2, 0, 1), labels % 10)
-
-
-def _extra(data_dir: Path) -> Path:
-    if path := look(data_dir, "svhn", "extra_32x32.mat"):
-        return path
-    raise UserError(
-        f"svhn: no extra_32x32.mat in {data_dir} or {data_dir / 'svhn'}: download it (1.3 GB) "
-        f"from {_BASE}extra_32x32.mat"
-    )
 
 
 # ---- the part -----------------------------------------------------------------------------------
