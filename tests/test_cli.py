@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from drawnet import checkpoint, cli, listing, train
+from drawnet.errors import UserError
 
 
 def drawnet(capsys, *words):
@@ -129,6 +130,84 @@ def test_sample_draws_the_same_from_the_same_seed(capsys, run, tmp_path):
     assert np.abs(np.load(tmp_path / "c.npz")["images"] - a).max() > 1e-3
     with Image.open(tmp_path / "a.gif") as film:
         assert film.n_frames == 3 + 2
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """A run of a model that is told which digit it draws."""
+    folder = tmp_path_factory.mktemp("runs") / "told"
+    words = ["train", "digits_quick", *QUICK, "--model.classes", 10, "--out", folder]
+    cli.main([str(w) for w in words])
+    return folder
+
+
+def drawn(capsys, run, folder, *words):
+    """The images that `sample` draws, with these further words."""
+    path = folder / "drawn.npz"
+    status, _, err = drawnet(capsys, "sample", run, "-n", 12, "--out", path, *words)
+    assert status == 0, err
+    return np.load(path)["images"]
+
+
+def test_a_conditional_run_is_evaluated_and_drawn_by_label(capsys, told, tmp_path):
+    status, out, _ = drawnet(capsys, "evaluate", told, "--images", 20, "--importance-samples", 2)
+    assert status == 0 and "digits, test: 20 images" in out
+    turns = drawn(capsys, told, tmp_path)
+    every = drawn(capsys, told, tmp_path, "--label", *range(10), "--batch", 5)
+    np.testing.assert_allclose(turns, every, atol=1e-5)
+    sevens = drawn(capsys, told, tmp_path, "--label", 7)
+    pair = drawn(capsys, told, tmp_path, "--label", 7, 0)
+    # Noise belongs to the image's number: those of the same label are the same, the others not.
+    same = [np.abs(a - b).max() < 1e-5 for a, b in zip(turns, sevens, strict=True)]
+    assert [k for k in range(12) if same[k]] == [7]
+    same = [np.abs(a - b).max() < 1e-5 for a, b in zip(pair, sevens, strict=True)]
+    assert same == [True, False] * 6
+
+
+def test_the_python_function_takes_labels(told, run):
+    from drawnet import load, sample
+
+    model = load(told)
+    images = sample(model, n=4, labels=[3])
+    assert torch.equal(images[3], sample(model, n=4)[3])
+    assert not torch.equal(images[0], sample(model, n=4)[0])
+    with pytest.raises(UserError, match="no labels"):
+        sample(load(run), n=4, labels=[3])
+
+
+def test_a_conditional_run_redraws_what_it_is_told(capsys, told, tmp_path):
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    for path in paths:
+        Image.effect_noise((28, 28), 90).save(path)
+    results = []
+    for label in ([3], [3, 3], [3, 4]):
+        out = tmp_path / "out.png"
+        words = [*paths, "--out", out, "--label", *label]
+        status, _, err = drawnet(capsys, "reconstruct", told, *words)
+        assert status == 0, err
+        results.append(out.read_bytes())
+    assert results[0] == results[1] != results[2]
+    for label in ([], ["--label", 1, 2, 3]):
+        assert "one for all or one for each" in refused(capsys, "reconstruct", told, *paths, *label)
+
+
+def test_labels_out_of_place_get_one_line(capsys, told, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.effect_noise((28, 28), 90).save("a.png")
+    assert "leave out --label" in refused(capsys, "sample", run, "--label", 7)
+    assert "leave out --label" in refused(capsys, "reconstruct", run, "a.png", "--label", 7)
+    assert "--label 10 is none of the model's, 0 to 9" in refused(
+        capsys, "sample", told, "--label", 10
+    )
+    assert "0 to 9" in refused(capsys, "sample", told, "--label", -1)
+    assert "--label" in refused(capsys, "sample", told, "--label", "seven")
+    few = ["train", "digits_quick", *QUICK, "--model.classes", 5]
+    assert "--model.classes 10" in refused(capsys, *few)
+    for k in range(9):
+        Image.effect_noise((28, 28), 90).save(f"{k}.png")
+    words = ["--data.name", tmp_path, "--model.classes", 2]
+    assert "has no labels" in refused(capsys, "train", "digits_quick", *QUICK, *words)
+    assert {p.suffix for p in tmp_path.iterdir()} == {".png"}
 
 
 def test_samples_beside_their_neighbours(capsys, run, tmp_path):

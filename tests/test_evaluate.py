@@ -1,12 +1,13 @@
 """Exact sums over a whole split, whatever the batch; bounds in their order."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from drawnet import models, step
-from drawnet.evaluate import batches, evaluate, importance_bound
+from drawnet.evaluate import batches, evaluate, importance_bound, labels
 from drawnet.randomness import normal_each
 from drawnet.run import Data
 
@@ -62,6 +63,33 @@ def test_the_importance_bound_uses_its_k_and_tightens_with_it(model, pixels):
     )
 
 
+def test_every_image_is_evaluated_with_its_own_label(tiny_run, tiny_data, pixels):
+    torch.manual_seed(0)
+    told = models.build(replace(tiny_run.model, classes=3), (1, 8, 8)).eval()
+    y = labels(tiny_data, "test", 3)
+    settings = (told, pixels, 2, Data("blobs"), "test")
+    whole = evaluate(*settings, y, importance_samples=3)
+    parts = evaluate(*settings, y, importance_samples=3, rows=4)
+    assert parts.elbo_nats == pytest.approx(whole.elbo_nats, rel=1e-5)
+    assert parts.iw_nats == pytest.approx(whole.iw_nats, rel=1e-5)
+    eps = normal_each(0, "evaluate", range(11), 3, 4).transpose(0, 1)
+    b = step.bound(told, pixels.float(), eps, y)
+    assert whole.elbo_nats == pytest.approx(b.total.mean().item(), rel=1e-6)
+    other = evaluate(*settings, y.roll(1, 1), importance_samples=3)
+    assert other.elbo_nats != pytest.approx(whole.elbo_nats, rel=1e-6)
+    assert other.iw_nats != pytest.approx(whole.iw_nats, rel=1e-6)
+
+
+def test_labels_of_a_split(tiny_data):
+    y = labels(tiny_data, "test", 4)
+    assert y.shape == (11, 4)
+    assert torch.equal(y.argmax(1), torch.from_numpy(tiny_data.splits["test"].labels))
+    assert labels(tiny_data, "test", 0).shape == (11, 0)
+    bare = replace(tiny_data.splits["test"], labels=None)
+    data = replace(tiny_data, splits=tiny_data.splits | {"test": bare})
+    assert labels(data, "test", 0).shape == (11, 0)
+
+
 def test_dynamic_binarisation_is_fixed_in_evaluation():
     pixels = torch.full((9, 1, 8, 8), 100, dtype=torch.uint8)
     data = Data("grey", "dynamic")
@@ -74,8 +102,6 @@ def test_dynamic_binarisation_is_fixed_in_evaluation():
 
 
 def test_a_cost_on_intensities_is_never_called_a_bound(tiny_run):
-    from dataclasses import replace
-
     config = replace(tiny_run.model, likelihood="cross_entropy")
     model = models.build(config, (1, 8, 8)).eval()
     pixels = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8)

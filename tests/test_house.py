@@ -20,11 +20,13 @@ def small(kind, **settings):
     return replace(models.config(kind)(), steps=3, **settings)
 
 
+@pytest.mark.parametrize("classes", [0, 3])
 @pytest.mark.parametrize("kind", MODELS)
 def test_a_model_trains_stops_resumes_and_comes_back(
-    kind, tiny_run, tiny_data, tmp_path, monkeypatch
+    kind, classes, tiny_run, tiny_data, tmp_path, monkeypatch
 ):
-    job = replace(tiny_run, model=small(kind), examples=48, evaluate_every=16, save_every=16)
+    model = small(kind, classes=classes)
+    job = replace(tiny_run, model=model, examples=48, evaluate_every=16, save_every=16)
     train.train(job, tiny_data, tmp_path / "whole")
     real, count = train.train_step, iter(range(1, 100))
 

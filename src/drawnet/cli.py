@@ -88,6 +88,8 @@ class Sample:
     """A run folder or a .safetensors file."""
     n: Count = 64
     """How many images."""
+    label: tuple[int, ...] = ()
+    """Classes to draw, in turn (conditional models); all of them in turn if left out."""
     seed: int = 0
     temperature: float = 1.0
     """Scale of the latents' standard deviation: below 1 more typical, above 1 more varied."""
@@ -114,6 +116,8 @@ class Reconstruct:
     """Pictures; they are brought to the model's size and colours."""
     out: Path = Path("reconstruction.png")
     """A still (.png) or the film (.gif, .webp) of input, read window, canvas and write window."""
+    label: tuple[int, ...] = ()
+    """What the pictures show (conditional models): one class for all, or one for each."""
     seed: int = 0
     invert: bool = False
     """Take dark strokes on white paper for light strokes on black, as the digits are."""
@@ -172,6 +176,7 @@ def evaluate(arguments: Sequence[str]) -> None:
 
     from drawnet import kernels
     from drawnet.evaluate import evaluate as measure
+    from drawnet.evaluate import labels
 
     model = trained(command.run)
     data = dataset(model.run, command.data_dir)
@@ -183,6 +188,7 @@ def evaluate(arguments: Sequence[str]) -> None:
         data.levels,
         model.run.data,
         command.split,
+        labels(data, command.split, model.network.classes)[: command.images],
         importance_samples=command.importance_samples,
         seed=command.seed,
         precision=kernels.operands(command.precision),
@@ -228,6 +234,7 @@ def sample(arguments: Sequence[str]) -> None:
     film = drawing.sample_film(
         model.network,
         command.n,
+        labels=command.label,
         seed=command.seed,
         temperature=command.temperature,
         batch=command.batch,
@@ -256,7 +263,7 @@ def reconstruct(arguments: Sequence[str]) -> None:
     suffix(command.out, figures.PICTURES, figures.ANIMATIONS)
     binary = getattr(model.run.model, "likelihood", "bernoulli") == "bernoulli"
     x = drawing.read_pictures(command.image, model.network, binary=binary, invert=command.invert)
-    film = drawing.redraw_film(model.network, x, seed=command.seed)
+    film = drawing.redraw_film(model.network, x, labels=command.label, seed=command.seed)
     drawing.save_comparison(x, film, command.out)
     print(command.out)
 

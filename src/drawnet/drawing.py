@@ -11,6 +11,7 @@ from torch import Tensor
 
 from drawnet import checkpoint, figures, step
 from drawnet.data import _pictures
+from drawnet.errors import UserError
 from drawnet.figures import Film
 from drawnet.randomness import normal_each
 from drawnet.step import StepModel
@@ -34,29 +35,77 @@ def _batched(n: int, batch: int, film: Callable[[range], Film]) -> Film:
     return figures.joined([film(numbers) for numbers in ranges])
 
 
+def told(model: StepModel, labels: Sequence[int], images: range) -> Tensor:
+    """What the model is told of images by number: the labels in turn, (len(images), classes).
+
+    UserError for labels that the model has not, or that it is not told at all.
+    """
+    if labels and not model.classes:
+        raise UserError("the model is told no labels: leave out --label")
+    for label in labels:
+        if not 0 <= label < model.classes:
+            raise UserError(f"--label {label} is none of the model's, 0 to {model.classes - 1}")
+    turn = labels or [0]
+    return step.one_hot(torch.tensor([turn[k % len(turn)] for k in images]), model.classes)
+
+
 def sample_film(
-    model: StepModel, n: int, *, seed: int = 0, temperature: float = 1.0, batch: int = BATCH
+    model: StepModel,
+    n: int,
+    *,
+    labels: Sequence[int] = (),
+    seed: int = 0,
+    temperature: float = 1.0,
+    batch: int = BATCH,
 ) -> Film:
-    """n samples from the prior and how they were drawn; latents have `temperature` times unit σ."""
+    """n samples from the prior and how they were drawn; latents have `temperature` times unit σ.
+
+    labels: what a conditional model is to draw, in turn; none: all its classes in turn.
+    """
+    labels = labels or range(model.classes)
 
     def film(numbers: range) -> Film:
         eps = temperature * _noise(model, seed, "sample", numbers)
-        return figures.film(model, step.generate(model, eps))
+        return figures.film(model, step.generate(model, eps, told(model, labels, numbers)))
 
     return _batched(n, batch, film)
 
 
-def sample(model: StepModel, n: int = 64, *, seed: int = 0, temperature: float = 1.0) -> Tensor:
-    """Pixel means of n samples from the prior, (n, C, H, W) in [0, 1]."""
-    return sample_film(model, n, seed=seed, temperature=temperature).frames[-1]
+def sample(
+    model: StepModel,
+    n: int = 64,
+    *,
+    labels: Sequence[int] = (),
+    seed: int = 0,
+    temperature: float = 1.0,
+) -> Tensor:
+    """Pixel means of n samples from the prior, (n, C, H, W) in [0, 1]; labels as in `sample_film`."""
+    film = sample_film(model, n, labels=labels, seed=seed, temperature=temperature)
+    return film.images
 
 
-def redraw_film(model: StepModel, x: Tensor, *, seed: int = 0, batch: int = BATCH) -> Film:
-    """How the model reads x (n, C, H, W) in [0, 1] and draws it again."""
+def redraw_film(
+    model: StepModel,
+    x: Tensor,
+    *,
+    labels: Sequence[int] = (),
+    seed: int = 0,
+    batch: int = BATCH,
+) -> Film:
+    """How the model reads x (n, C, H, W) in [0, 1] and draws it again.
+
+    labels: for a conditional model, one for all images or one for each; UserError otherwise.
+    """
+    if model.classes and len(labels) not in (1, len(x)):
+        raise UserError(
+            f"the model is told labels: --label, one for all or one for each picture ({len(x)}), "
+            f"not {len(labels)}"
+        )
 
     def film(numbers: range) -> Film:
         eps, part = _noise(model, seed, "redraw", numbers), x[numbers.start : numbers.stop]
-        return figures.film(model, step.reconstruct(model, part, eps))
+        y = told(model, labels, numbers)
+        return figures.film(model, step.reconstruct(model, part, eps, y))
 
     return _batched(len(x), batch, film)
 

@@ -13,6 +13,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from drawnet import step
+from drawnet.data import Dataset
+from drawnet.errors import UserError
 from drawnet.randomness import normal_each, uniform_each
 from drawnet.run import Data
 from drawnet.step import StepModel
@@ -57,6 +59,27 @@ def fixed_noise(data: Data, split: str, images: Iterable[int], shape: Any) -> Te
     return uniform_each(0, f"binarise {split}", images, *shape)
 
 
+def labels(data: Dataset, split: str, classes: int) -> Tensor:
+    """What a model of so many classes is told of a split's images: one-hot (n, classes).
+
+    UserError if the set has no labels, or others than 0 .. classes - 1.
+    """
+    images = data.splits[split]
+    if not classes:
+        return torch.zeros(len(images), 0)
+    if images.labels is None:
+        raise UserError(
+            f"{data.name} has no labels to tell the model: take a set that has, or --model.classes 0"
+        )
+    low, high = int(images.labels.min()), int(images.labels.max())
+    if low < 0 or high >= classes:
+        raise UserError(
+            f"{data.name} has labels from {low} to {high}, the model takes 0 to {classes - 1}: "
+            f"--model.classes {max(high + 1, classes)} or other labels"
+        )
+    return step.one_hot(torch.from_numpy(images.labels), classes)
+
+
 def batches(
     pixels: Tensor, levels: int, data: Data, split: str, rows: int = ROWS
 ) -> Iterator[tuple[range, Tensor]]:
@@ -75,6 +98,7 @@ def evaluate(
     levels: int,
     data: Data,
     split: str,
+    y: Tensor | None = None,
     *,
     importance_samples: int | None = None,
     seed: int = 0,
@@ -85,6 +109,7 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate on pixels (n, C, H, W) uint8 of so many levels, one noise draw an image.
 
+    y: their labels (n, classes), one-hot, for a model that is told them.
     importance_samples: K of the K-sample bound, computed `rows` copies of images at a time.
     """
     model.eval()
@@ -93,12 +118,13 @@ def evaluate(
     bar = tqdm(total=len(pixels), disable=not progress, unit="image", desc=split)
     for numbers, x in batches(pixels, levels, data, split, rows):
         eps = normal_each(seed, "evaluate", numbers, *size).transpose(0, 1)
-        b = step.bound(model, x, eps, precision=precision)
+        told = None if y is None else y[numbers.start : numbers.stop]
+        b = step.bound(model, x, eps, y=told, precision=precision)
         distortion.append(b.distortion.double())
         rate.append(b.rate.double())
         if importance_samples:
             k = importance_samples
-            iw.append(importance_bound(model, x, numbers, k, seed, precision, rows))
+            iw.append(importance_bound(model, x, numbers, k, seed, precision, rows, told))
         bar.update(len(numbers))
     bar.close()
     d, r = torch.cat(distortion), torch.cat(rate, 1)
@@ -130,6 +156,7 @@ def importance_bound(
     seed: int,
     precision: torch.dtype | None,
     rows: int = ROWS,
+    y: Tensor | None = None,
 ) -> Tensor:
     """-log 1/K Σ_k p(x, z_k)/q(z_k | x) of each image, (B,) float64, `rows` copies at a time."""
     size, group = (model.steps, *model.latents), max(1, rows // k)
@@ -142,6 +169,7 @@ def importance_bound(
                 [normal_each(seed, f"importance {n}", draws, *size) for n in numbers[images]]
             ).transpose(0, 1)
             copies = x[images].repeat_interleave(len(draws), 0)
-            w = step.log_weights(model, copies, eps, precision=precision).double()
+            told = None if y is None else y[images].repeat_interleave(len(draws), 0)
+            w = step.log_weights(model, copies, eps, told, precision=precision).double()
             sums[images] = torch.logaddexp(sums[images], w.view(-1, len(draws)).logsumexp(1))
     return math.log(k) - sums

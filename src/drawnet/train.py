@@ -132,9 +132,12 @@ def not_finite(model: nn.Module, loss: Tensor) -> str | None:
 
 
 def train_step(
-    session: Session, pixels: Tensor, levels: int, precision: torch.dtype
+    session: Session, pixels: Tensor, levels: int, precision: torch.dtype, y: Tensor | None = None
 ) -> dict[str, float]:
-    """Advance by one batch: the metrics of the step, in nats (`kl` and `distortion` unweighted)."""
+    """Advance by one batch: the metrics of the step, in nats (`rate` and `distortion` unweighted).
+
+    y: labels of all the images, one-hot, for a model that is told them.
+    """
     run, model, progress = session.run, session.model, session.progress
     local = run.batch // parallel.world()
     noise = Noise(run.seed, progress.seen, parallel.rank(), parallel.world())
@@ -148,7 +151,8 @@ def train_step(
     x = evaluate.prepare(mine, levels, uniform)
     eps = noise.normal("latents", model.steps, local, *model.latents, axis=1)
 
-    b = step.bound(model, x, eps, precision=precision, recompute=run.recompute)
+    told = None if y is None else y[places]
+    b = step.bound(model, x, eps, y=told, precision=precision, recompute=run.recompute)
     rate = b.rate.sum(0)
     loss = (b.distortion + kl_weight(run, progress.seen) * rate).mean()
     session.optimizer.zero_grad(set_to_none=True)
@@ -206,6 +210,10 @@ def train(
     if run.batch % parallel.world():
         raise UserError(f"--batch {run.batch} does not divide over {parallel.world()} processes")
     check_pixels(run, data.levels)
+    y = {
+        split: evaluate.labels(data, split, getattr(run.model, "classes", 0))
+        for split in ("train", "valid")
+    }
     run = replace(run, precision=kernels.precision(run.precision))
     kernels.settle()
     pixels = torch.from_numpy(data.splits["train"].pixels)
@@ -216,7 +224,7 @@ def train(
             if not resume:
                 raise UserError(f"{folder} holds a run already: --resume goes on with it")
             session.load(saved)
-        loop = Loop(session, data, folder, tensorboard)
+        loop = Loop(session, data, y, folder, tensorboard)
         parallel.barrier()
         try:
             loop.go(pixels, stopped)
@@ -243,8 +251,15 @@ def check_pixels(run: Run[Any], levels: int) -> None:
 class Loop:
     """The run from one position to the next: bar, metrics, evaluations, checkpoints."""
 
-    def __init__(self, session: Session, data: Dataset, folder: Path, tensorboard: bool) -> None:
-        self.session, self.data, self.folder = session, data, folder
+    def __init__(
+        self,
+        session: Session,
+        data: Dataset,
+        y: dict[str, Tensor],
+        folder: Path,
+        tensorboard: bool,
+    ) -> None:
+        self.session, self.data, self.y, self.folder = session, data, y, folder
         self.chief = parallel.rank() == 0
         self.precision = kernels.operands(session.run.precision)
         self.sums: dict[str, list[float]] = {}
@@ -269,7 +284,9 @@ class Loop:
                     self.farewell(stopped)
                     return
                 before, clocks = progress.seen, (time.perf_counter(), time.process_time())
-                metrics = train_step(self.session, pixels, self.data.levels, self.precision)
+                metrics = train_step(
+                    self.session, pixels, self.data.levels, self.precision, self.y["train"]
+                )
                 progress.seconds += time.perf_counter() - clocks[0]
                 progress.cpu_seconds += time.process_time() - clocks[1]
                 bar.update(min(progress.seen, run.examples) - before)
@@ -304,7 +321,13 @@ class Loop:
         s, valid = self.session, self.data.splits["valid"].pixels
         part = torch.from_numpy(valid[: s.run.validation_images])
         e = evaluate.evaluate(
-            s.average, part, self.data.levels, s.run.data, "valid", precision=self.precision
+            s.average,
+            part,
+            self.data.levels,
+            s.run.data,
+            "valid",
+            self.y["valid"],
+            precision=self.precision,
         )
         nats = e.rate_nats + e.distortion_nats
         self.write(
