@@ -224,7 +224,10 @@ def sample(arguments: Sequence[str]) -> None:
     command = parse(Sample, "sample", arguments)
     positive(command.n, "-n")
     positive(command.batch, "--batch")
+    import torch
+
     from drawnet import drawing, figures
+    from drawnet.evaluate import window
 
     suffix(command.out, figures.PICTURES, figures.ANIMATIONS, [".npz"])
     suffix(command.film, figures.ANIMATIONS)
@@ -247,9 +250,8 @@ def sample(arguments: Sequence[str]) -> None:
     if command.neighbours:
         data = dataset(model.run, command.data_dir)
         fits(model, data)
-        near = figures.neighbours(
-            film.images, data.splits["train"].pixels * (255 // (data.levels - 1))
-        )
+        pixels = window(torch.from_numpy(data.splits["train"].pixels), model.network.shape)
+        near = figures.neighbours(film.images, pixels if data.levels == 256 else 255 * pixels)
         figures.save_image(figures.beside(film.images, near.images), command.neighbours)
     written = [command.out, command.film, command.stages, command.neighbours]
     print("\n".join(str(path) for path in written if path))

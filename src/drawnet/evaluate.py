@@ -52,6 +52,31 @@ def prepare(pixels: Tensor, levels: int, noise: Tensor | None) -> Tensor:
     return x if noise is None else (noise < x).float()
 
 
+def window(x: Tensor, shape: tuple[int, int, int], where: Tensor | None = None) -> Tensor:
+    """(B, …, H, W) -> (B, …, h, w) of `shape` (…, h, w): the middle of every image, or a part of it.
+
+    where: (B, 2) in [0, 1), how far down and to the right of all the places that there are.
+    """
+    if x.shape[-2:] == shape[-2:]:
+        return x
+    sides = list(zip(x.shape[-2:], shape[-2:], strict=True))
+    if where is None:
+        (top, height), (left, width) = (((whole - part) // 2, part) for whole, part in sides)
+        return x[..., top : top + height, left : left + width]
+    rows, columns = (
+        (start * (whole - part + 1)).long()[:, None] + torch.arange(part)
+        for start, (whole, part) in zip(where.unbind(1), sides, strict=True)
+    )
+    images = torch.arange(len(x))[:, None, None]
+    return x.movedim(1, -1)[images, rows[:, :, None], columns[:, None]].movedim(-1, 1)
+
+
+def mean_image(pixels: Tensor) -> Tensor:
+    """The mean of uint8 images (n, C, H, W), float32 (C, H, W), without a float copy of them all."""
+    sums = sum(part.sum(0, dtype=torch.int64) for part in pixels.split(4096))
+    return torch.as_tensor(sums).float() / len(pixels)
+
+
 def fixed_noise(data: Data, split: str, images: Iterable[int], shape: Any) -> Tensor | None:
     """The uniform noise that binarises these images of a split for good, or None."""
     if data.binarise == "no":
@@ -107,7 +132,7 @@ def evaluate(
     progress: bool = False,
     name: str | None = None,
 ) -> Evaluation:
-    """Evaluate on pixels (n, C, H, W) uint8 of so many levels, one noise draw an image.
+    """Evaluate on pixels (n, C, H, W) uint8 of so many levels, or their middle, one draw an image.
 
     y: their labels (n, classes), one-hot, for a model that is told them.
     importance_samples: K of the K-sample bound, computed `rows` copies of images at a time.
@@ -116,7 +141,8 @@ def evaluate(
     size = (model.steps, *model.latents)
     distortion, rate, iw = [], [], []
     bar = tqdm(total=len(pixels), disable=not progress, unit="image", desc=split)
-    for numbers, x in batches(pixels, levels, data, split, rows):
+    for numbers, whole in batches(pixels, levels, data, split, rows):
+        x = window(whole, model.shape)
         eps = normal_each(seed, "evaluate", numbers, *size).transpose(0, 1)
         told = None if y is None else y[numbers.start : numbers.stop]
         b = step.bound(model, x, eps, y=told, precision=precision)

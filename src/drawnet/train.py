@@ -56,12 +56,18 @@ class Session:
     progress: Progress = field(default_factory=Progress)
 
     @classmethod
-    def fresh(cls, run: Run[Any], pixels: Tensor, levels: int) -> "Session":
-        """A model initialised from the run's seed and the mean image of the training data."""
+    def fresh(
+        cls, run: Run[Any], pixels: Tensor, levels: int, shape: tuple[int, int, int] | None = None
+    ) -> "Session":
+        """A model initialised from the run's seed and the mean image of the training data.
+
+        shape: (C, H, W) of what the model sees of an image; None: all of it.
+        """
         torch.manual_seed(randomness.generator(run.seed, "initialise").initial_seed())
-        shape = tuple(pixels.shape[1:])
+        shape = shape or tuple(pixels.shape[1:])  # type: ignore[assignment]
         model, average = (models.build(run.model, shape) for _ in range(2))  # type: ignore[arg-type]
-        model.prepare(pixels.float().mean(0) / (levels - 1))
+        mean = evaluate.mean_image(pixels)
+        model.prepare(evaluate.window(mean, model.shape) / (levels - 1))
         average.load_state_dict(model.state_dict())
         return cls(run, model, average.eval(), torch.optim.Adam(model.parameters(), fused=True))
 
@@ -149,6 +155,7 @@ def train_step(
     else:
         uniform = evaluate.fixed_noise(run.data, "train", places.tolist(), mine.shape[1:])
     x = evaluate.prepare(mine, levels, uniform)
+    x = evaluate.window(x, model.shape, noise.uniform("window", local, 2))
     eps = noise.normal("latents", model.steps, local, *model.latents, axis=1)
 
     told = None if y is None else y[places]
@@ -218,7 +225,7 @@ def train(
     kernels.settle()
     pixels = torch.from_numpy(data.splits["train"].pixels)
     with claimed(folder), interruptible() as stopped:
-        session = Session.fresh(run, pixels, data.levels)
+        session = Session.fresh(run, pixels, data.levels, data.shape)
         saved = folder / "training.safetensors"
         if saved.exists():
             if not resume:

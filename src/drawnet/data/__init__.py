@@ -55,7 +55,8 @@ class Dataset:
     """A whole data set in memory.
 
     levels  2: pixels are 0 or 1;  256: pixels are 0..255
-    splits  'train', 'valid' and 'test', all of one shape (C, H, W), none empty
+    splits  'train', 'valid' and 'test', none empty, all of one shape (C, H, W); but train may be
+            larger: training then sees windows of it at random places, all else the middle
     """
 
     name: str
@@ -71,15 +72,18 @@ class Dataset:
         if self.levels not in (2, 256):
             raise ValueError(f"levels is {self.levels}, neither 2 nor 256")
         for split, images in self.splits.items():
-            if not len(images) or images.pixels.shape[1:] != self.shape:
+            (c, *sides), (channels, *least) = images.pixels.shape[1:], self.shape
+            larger = all(side >= low for side, low in zip(sides, least, strict=True))
+            fits = sides == least or (split == "train" and larger)
+            if not len(images) or c != channels or not fits:
                 raise ValueError(f"{split} is {images.pixels.shape}, the set is {self.shape}")
             if self.levels == 2 and images.pixels.max() > 1:
                 raise ValueError(f"{split} has pixels other than 0 and 1")
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
-        return cast(tuple[int, int, int], self.splits["train"].pixels.shape[1:])
+        """(C, H, W) of an image as a model sees it."""
+        return cast(tuple[int, int, int], self.splits["valid"].pixels.shape[1:])
 
     @cached_property
     def checksum(self) -> str:
