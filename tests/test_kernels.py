@@ -1,6 +1,7 @@
 """Every fused kernel against its PyTorch twin, and what happens where there are no kernels."""
 
 import os
+import platform
 import subprocess
 import sys
 
@@ -72,15 +73,14 @@ def test_a_step_of_unequal_batches_is_refused():
     x, h, c = torch.zeros(5, 3), torch.zeros(5, 4), torch.zeros(5, 4)
     with recurrence.Unrolled(layer):
         for wrong in ((x[:2], h, c), (x, h[:1], c), (x, h, c[:1])):
-            with pytest.raises(ValueError, match="expected a tensor of shape"):
+            with pytest.raises(ValueError, match="expected"):
                 layer((wrong[0],), *wrong[1:])
 
 
 def lstm_cell(gates, bias, c, dtype=torch.float32):
     """The fused step with the identity for its weights: the cell alone."""
-    identity = torch.eye(gates.shape[1], dtype=dtype)
-    operand = torch.nn.functional.pad(identity, (0, 16))
-    unroll = recurrence.Unroll(operand, identity, bias, recurrence.Rows())
+    identity = torch.eye(gates.shape[1])
+    unroll = recurrence.Unroll(identity, bias, dtype, groups=4)
     return kernels.LSTMStep.apply(identity, bias, unroll, c, gates.float())
 
 
@@ -121,6 +121,26 @@ def test_lstm_with_bfloat16_gates(batch, units):
 
     # Activations are kept, and gradients handed on, with 8 bits.
     compare(fused, lambda gates, c: recurrence.cell(gates + bias, c), (gates, c), 0.015)
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("batch", [1, 3, 64, 71, 200])
+def test_products_of_any_size_and_parts_that_want_no_gradient(batch, dtype):
+    """Blocks, tiles and panels that are not full; an input of four is only looked at."""
+    torch.manual_seed(batch)
+    layer, widths = recurrence.Linear(90, 45), (1, 33, 16, 40)
+    exact = {torch.float32: 2e-5, torch.bfloat16: 0.02}[dtype]
+    parts = [torch.randn(batch, 2 * n)[:, :n].requires_grad_(n != 33) for n in widths]
+    wanted = [part for part in parts if part.requires_grad]
+    with recurrence.Unrolled(layer, dtype):
+        out = layer(*parts)
+    assert "LinearStep" in type(out.grad_fn).__name__ or not kernels.serves(dtype)
+    plain, noise = layer(*parts), torch.randn(batch, 45)
+    operands = (*wanted, layer.weight, layer.bias)
+    ours, theirs = (torch.autograd.grad((o * noise).sum(), operands) for o in (out, plain))
+    for a, b in zip((out, *ours), (plain, *theirs), strict=True):
+        assert (a - b).abs().max() <= exact * b.abs().max()
 
 
 @needs_kernels
@@ -335,6 +355,23 @@ def test_the_loss_is_the_same_with_kernels_without_and_without_a_compiler(tmp_pa
     assert off[:2] == failed[:2]
     for a, b in zip(one[:2], off[:2], strict=True):
         assert float(a) == pytest.approx(float(b), rel=1e-4)
+
+
+@needs_kernels
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="names kinds of x86-64 processors")
+def test_narrower_vectors_give_the_same_loss(tmp_path):
+    """Tiles are cut for the processor: 16, 8 or 4 floats wide."""
+    runs = []
+    for kind in ("x86-64-v3", "x86-64-v2"):
+        compiler = tmp_path / kind
+        compiler.write_text(f'#!/bin/bash\nexec cc "${{@/-march=native/-march={kind}}}"\n')
+        compiler.chmod(0o755)
+        runs.append(start(LOSS, XDG_CACHE_HOME=str(tmp_path), CC=str(compiler)))
+    plain, *narrow = (words(run) for run in (start(LOSS, DRAWNET_KERNELS="0"), *runs))
+    for loss, size, loaded, *_ in narrow:
+        assert loaded == "True"
+        assert float(loss) == pytest.approx(float(plain[0]), rel=1e-5)
+        assert float(size) == pytest.approx(float(plain[1]), rel=1e-4)
 
 
 @pytest.mark.parametrize("why", [OSError("read-only"), RuntimeError("no home")])

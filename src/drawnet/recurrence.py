@@ -10,7 +10,7 @@ bfloat16 if asked, weights once for all steps.  Everything outside the products 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -20,11 +20,8 @@ from torch.autograd.function import once_differentiable
 
 from drawnet import kernels
 
-ROWS = 2048
+ROWS = 1536
 """Rows of a block, that enter a weight's gradient together: enough for a fast product, and bounded."""
-
-ALIGN = 16
-"""Operands are padded to a multiple of this many columns: products of odd ones are a fifth slower."""
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
@@ -81,8 +78,12 @@ class Rows:
         for missing in set(range(min(slots), max(slots))) - slots:
             g[missing].zero_()
         x, g = (t[min(slots) : max(slots) + 1].flatten(0, 1) for t in (x, g))
-        product = (g.T @ x).to(_wide(g.dtype))
-        self.sums = product if self.sums is None else self.sums + product
+        if self.sums is None:
+            self.sums = (g.T @ x).to(_wide(g.dtype))
+        elif g.dtype == self.sums.dtype:
+            self.sums.addmm_(g.T, x)
+        else:
+            self.sums += g.T @ x
 
     def take(self) -> Tensor | None:
         for key in list(self.open):
@@ -96,15 +97,15 @@ class _Collect(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, bias: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
-        ctx.rows, ctx.columns = rows, weight.shape[1]
+        ctx.rows, ctx.shape = rows, weight.shape
         ctx.set_materialize_grads(False)
         return weight.view_as(weight), bias.view_as(bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *_: None) -> tuple[Tensor | None, Tensor | None, None]:
-        sums, k = ctx.rows.take(), ctx.columns
-        return (None, None, None) if sums is None else (sums[:, :k], sums[:, k], None)
+        sums, (n, k) = ctx.rows.take(), ctx.shape
+        return (None, None, None) if sums is None else (sums[:n, :k], sums[:n, k], None)
 
 
 class _Product(torch.autograd.Function):
@@ -114,8 +115,7 @@ class _Product(torch.autograd.Function):
     def forward(
         ctx: Any, weight: Tensor, bias: Tensor, unroll: "Unroll", *inputs: Tensor
     ) -> Tensor:
-        x = unroll.place(inputs)
-        at = 0
+        x, at = unroll.place(inputs), 0
         for part in inputs:
             x[:, at : (at := at + part.shape[1])] = part
         x[:, at] = 1
@@ -134,25 +134,48 @@ class _Product(torch.autograd.Function):
         return None, None, None, *dx.split(ctx.widths, 1)
 
 
-@dataclass
 class Unroll:
-    """What a layer holds while it is unrolled: its weights as an operand, and where gradients go."""
+    """What a layer holds while it is unrolled: its weights for the products, and where gradients go.
 
-    operand: Tensor
-    """W (out, in), rounded, its columns padded with zeros to a multiple of `ALIGN`, one at least.
-
-    The first padding column of an *input* is 1, not 0: there Σ gᵀ x holds Σ g, the bias's gradient.
+    Operands x are padded with columns to a multiple of `kernels.ALIGN`, one at least.  The first of
+    these is 1: there Σ gᵀ x holds Σ g, the gradient of the bias.
     """
-    weight: Tensor
-    bias: Tensor
-    rows: Rows
 
-    def place(self, inputs: Sequence[Tensor]) -> Tensor:
-        """Where the operand of one more step goes, (B, padded in)."""
-        have, want = sum(part.shape[1] for part in inputs), self.weight.shape[1]
-        if have != want:
+    def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype, groups: int = 1) -> None:
+        self.rows, self.dtype, self.groups = Rows(), dtype, groups
+        self.columns = kernels.aligned(weight.shape[1] + 1)
+        self.plain = weight.detach()
+        self.weight, self.bias = _Collect.apply(weight, bias, self.rows)
+        self.fused = kernels.usable(weight) and kernels.serves(dtype)
+
+    @cached_property
+    def operand(self) -> Tensor:
+        """W (out, in), rounded and padded with zeros: for products by PyTorch."""
+        padding = self.columns - self.plain.shape[1]
+        return F.pad(self.plain.to(self.dtype), (0, padding))
+
+    @cached_property
+    def forward(self) -> Tensor:
+        """W packed for x Wᵀ by the kernels."""
+        return kernels.pack(self.plain, self.dtype, self.columns, self.groups)
+
+    @cached_property
+    def backward(self) -> Tensor:
+        """W packed for g W by the kernels."""
+        return kernels.pack(self.plain.T, self.dtype, kernels.aligned(len(self.plain)))
+
+    def place(self, inputs: Sequence[Tensor], keep: bool = True) -> Tensor:
+        """Where the operand of one more step goes, (B, padded in); keep it for the weights' gradient?"""
+        batch, (_, want) = len(inputs[0]), self.plain.shape
+        if any(part.dim() != 2 or len(part) != batch for part in inputs):
+            shapes = [tuple(part.shape) for part in inputs]
+            raise ValueError(f"expected inputs of shape ({batch}, …), not {shapes}")
+        if (have := sum(part.shape[1] for part in inputs)) != want:
             raise RuntimeError(f"the layer takes {want} inputs, not {have}")
-        return self.rows.place(len(inputs[0]), self.operand.shape[1], self.operand)
+        like = self.plain.new_empty(0, dtype=self.dtype)
+        if keep:
+            return self.rows.place(batch, self.columns, like)
+        return like.new_empty(batch, self.columns)
 
 
 class Layer(nn.Module):
@@ -168,6 +191,9 @@ class Layer(nn.Module):
 class Affine(Layer):
     """W (out, in) and b (out,), applied to inputs that stand side by side: (B, in_1), (B, in_2) …"""
 
+    groups = 1
+    """Equal parts of the outputs that are used together element by element: the gates of an LSTM."""
+
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(outputs, inputs))
@@ -175,10 +201,7 @@ class Affine(Layer):
         nn.init.normal_(self.weight, std=inputs**-0.5)
 
     def begin(self, dtype: torch.dtype | None) -> Unroll:
-        rows, operand = Rows(), self.weight.detach().to(dtype or self.weight.dtype)
-        operand = F.pad(operand, (0, ALIGN - operand.shape[1] % ALIGN))
-        weight, bias = _Collect.apply(self.weight, self.bias, rows)
-        return Unroll(operand, weight, bias, rows)
+        return Unroll(self.weight, self.bias, dtype or self.weight.dtype, self.groups)
 
     def product(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         """(x Wᵀ, b), still to be added: an LSTM does that in passing.  b's gradient goes with W's."""
@@ -193,8 +216,11 @@ class Linear(Affine):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         u = self.unroll
-        if u and kernels.usable(*inputs):
-            return kernels.LinearStep.apply(u.weight, self.bias.detach(), u, *inputs)
+        if u and u.fused and kernels.usable(*inputs):
+            bias = self.bias.detach()
+            if torch.is_grad_enabled():
+                return kernels.LinearStep.apply(u.weight, bias, u, *inputs)
+            return kernels.linear_step(u, bias, inputs, keep=False)[0]
         product, bias = self.product(*inputs)
         return product + bias
 
@@ -204,6 +230,8 @@ class LSTM(Affine):
 
     i, f, g, o = W [x, h] + b;   c' = σ(f) c + σ(i) tanh(g);   h' = σ(o) tanh(c').
     """
+
+    groups = 4
 
     def __init__(self, inputs: Sequence[int], units: int) -> None:
         super().__init__(sum(inputs) + units, 4 * units)
@@ -217,8 +245,12 @@ class LSTM(Affine):
     def forward(self, inputs: tuple[Tensor, ...], h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """inputs (B, in) …, h and c (B, units) -> (h', c')."""
         u = self.unroll
-        if u and kernels.usable(c, h, *inputs):
-            return kernels.LSTMStep.apply(u.weight, self.bias.detach(), u, c, *inputs, h)
+        if u and u.fused and kernels.usable(c, h, *inputs):
+            bias = self.bias.detach()
+            if torch.is_grad_enabled():
+                return kernels.LSTMStep.apply(u.weight, bias, u, c, *inputs, h)
+            h, c, *_ = kernels.lstm_step(u, bias, c, (*inputs, h), keep=False)
+            return h, c
         gates, bias = self.product(*inputs, h)
         return cell(gates + bias, c)
 

@@ -124,13 +124,14 @@ class Draw(StepModel):
 
     def infer(self, x: Tensor, state: State) -> tuple[Gaussian, State]:
         x_hat = probability.error_image(x, self.likelihood(state))  # (3)
+        r: tuple[Tensor, ...] = x.flatten(1), x_hat.flatten(1)  # (17)
         window = state.read
-        if self.read_head is None:
-            r = torch.cat((x.flatten(1), x_hat.flatten(1)), 1)  # (17)
-        else:
+        if self.read_head is not None:
             window = self.read_head(state.h_dec)  # (21)
-            r = attention.read((x, x_hat), window, self.config.read).flatten(1)  # (4), (27)
-        h_enc, s_enc = self.encoder(given(r, state.h_dec, state.y), state.h_enc, state.s_enc)  # (5)
+            r = (attention.read((x, x_hat), window, self.config.read).flatten(1),)  # (4), (27)
+        h_enc, s_enc = self.encoder(
+            given(*r, state.h_dec, state.y), state.h_enc, state.s_enc
+        )  # (5)
         mu, log_sigma = self.q(h_enc).chunk(2, 1)  # (1), (2)
         return Gaussian(mu, log_sigma), state._replace(h_enc=h_enc, s_enc=s_enc, read=window)
 

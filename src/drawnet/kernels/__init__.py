@@ -1,6 +1,7 @@
-"""The fused CPU kernels of kernels.c: compiled once with the system's C compiler, called from autograd.
+"""The fused CPU kernels, C files of this folder: compiled once with the system's compiler, called
+from autograd.
 
-A second's compilation, kept in the user's cache folder and keyed by source, compiler and processor.
+Two seconds' compilation, kept in the user's cache folder and keyed by source, compiler and processor.
 Where they cannot be had (no compiler, another device, another number type) the callers' PyTorch
 formulas serve instead, with one warning; DRAWNET_KERNELS=0 asks for that.
 """
@@ -24,10 +25,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-SOURCE = Path(__file__).with_name("kernels.c")
+SOURCES = sorted(Path(__file__).parent.glob("*.[ch]"))
 FLAGS = ["-O3", "-march=native", "-std=gnu11", "-fPIC", "-shared", "-fvisibility=hidden"]
 FLAGS += ["-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros"]
-FLAGS += ["-fassociative-math", "-freciprocal-math"]
+FLAGS += ["-fassociative-math", "-freciprocal-math", "-Wno-psabi"]
 
 
 def cache_folder() -> Path:
@@ -44,15 +45,17 @@ def _processor() -> str:
 
 
 def build(folder: Path | None = None) -> Path:
-    """Compile kernels.c into `folder` unless it lies there; the library's path.  OSError if it fails."""
+    """The library's path in `folder`, compiled there unless it lies there.  OSError if it fails."""
     named = os.environ.get("CC")
     compiler = shutil.which(named) if named else shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         raise OSError(f"no C compiler ({named or 'cc or gcc'}) was found")
     # PyTorch's own OpenMP library, where it brings one: two of them would fight for the cores.
     openmp = sorted((Path(torch.__file__).parent / "lib").glob("libgomp*"))
-    command = [compiler, *FLAGS, "-fopenmp", str(SOURCE), *map(str, openmp[:1])]
-    key = "\n".join([SOURCE.read_text(), *command, torch.__version__, _processor()])
+    units = [str(path) for path in SOURCES if path.suffix == ".c"]
+    command = [compiler, *FLAGS, "-fopenmp", *units, *map(str, openmp[:1])]
+    texts = [path.read_text() for path in SOURCES]
+    key = "\n".join([*texts, *command, torch.__version__, _processor()])
     folder = folder or cache_folder()
     library = folder / f"kernels-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
     if not library.exists():
@@ -61,7 +64,9 @@ def build(folder: Path | None = None) -> Path:
             built = Path(scratch) / library.name
             done = subprocess.run([*command, "-o", str(built)], capture_output=True, text=True)
             if done.returncode:
-                raise OSError(f"{compiler}: {(done.stderr.splitlines() or ['failed'])[0]}")
+                lines = done.stderr.splitlines() or ["failed"]
+                why = next((line for line in lines if "error" in line), lines[0])
+                raise OSError(f"{compiler}: {why}")
             built.replace(library)
     return library
 
@@ -117,7 +122,7 @@ def usable(*tensors: Tensor) -> bool:
 
 
 LANES = 16
-"""Rows of filters are padded to a multiple of this: LANES in kernels.c."""
+"""Rows of filters are padded to a multiple of this: LANES in attention.c."""
 
 
 def small(image: Tensor, n: int) -> bool:
@@ -145,7 +150,7 @@ def _function(name: str, arity: int) -> Any:
     return function
 
 
-def _call(name: str, *arguments: Tensor | int | None) -> None:
+def _call(name: str, *arguments: Any) -> None:
     words = [a.data_ptr() if isinstance(a, Tensor) else a for a in arguments]
     _function(name, len(words))(*words)
 
@@ -154,26 +159,79 @@ def _suffix(dtype: torch.dtype) -> str:
     return "bf16" if dtype == torch.bfloat16 else "f32"
 
 
-def pack(parts: Sequence[Tensor], out: Tensor) -> Tensor:
-    """Fill the dense operand out (B, n) with parts (B, n_1), (B, n_2) … side by side, 1 and zeros."""
-    at, name = 0, f"pack_{_suffix(out.dtype)}"
-    for k, part in enumerate(parts, 1):
-        _check(part, len(out), part.shape[1])
-        p = part if part.stride(1) == 1 else part.contiguous()
-        sizes = (len(out), p.shape[1], p.stride(0), p, out.shape[1], at, int(k == len(parts)))
-        _call(name, *sizes, out)
-        at += p.shape[1]
+def _parts(tensors: Sequence[Tensor | None], widths: Sequence[int]) -> tuple[Any, int]:
+    """Matrices as the kernels' `Part`s: address (NULL for None), width and stride of each."""
+    words: list[int] = []
+    for tensor, width in zip(tensors, widths, strict=True):
+        words += (0, width, 0) if tensor is None else (tensor.data_ptr(), width, tensor.stride(0))
+    return (ctypes.c_long * len(words))(*words), len(widths)
+
+
+def serves(operand: torch.dtype) -> bool:
+    """Whether products of such operands have a kernel on this processor."""
+    loaded = library()
+    return loaded is not None and (
+        operand == torch.float32 or (operand == torch.bfloat16 and hasattr(loaded, "pack_bf16"))
+    )
+
+
+def pack(weight: Tensor, dtype: torch.dtype, columns: int, groups: int = 1) -> Tensor:
+    """A matrix (N, K), float32, laid out for products x Wᵀ with x (B, columns): K and padding.
+
+    groups: N falls into so many equal parts, each filled up with zero rows to whole panels.
+    """
+    loaded = library()
+    assert loaded is not None
+    n, k = weight.shape
+    panel = loaded.panel()
+    rows = groups * -(-(n // groups) // panel) * panel
+    out = torch.empty(rows, columns, dtype=dtype)
+    sizes = (n, k, *weight.stride(), groups, columns)
+    _call(f"pack_{_suffix(dtype)}", *sizes, weight, out)
     return out
 
 
-def unpack(whole: Tensor, widths: Sequence[int]) -> list[Tensor]:
-    """The inverse: float32 parts of the given widths."""
-    parts, at = [], 0
-    for n in widths:
-        parts.append(torch.empty(len(whole), n))
-        _call(f"unpack_{_suffix(whole.dtype)}", len(whole), n, whole.shape[1], at, whole, parts[-1])
-        at += n
-    return parts
+ALIGN = 16
+"""Operands of products are padded to a multiple of this many columns."""
+
+
+def aligned(columns: int) -> int:
+    """So many columns, padded."""
+    return -(-columns // ALIGN) * ALIGN
+
+
+def lstm_step(
+    u: Any, bias: Tensor, c: Tensor, parts: Sequence[Tensor], keep: bool = True
+) -> tuple[Tensor, ...]:
+    """(h', c') and what its gradient needs: operand x and activations."""
+    x, c, inputs = u.place(parts, keep), c.contiguous(), [_rows(p) for p in parts]
+    _check(c, len(x), len(bias) // 4)
+    gates = x.new_empty(len(x), len(bias))
+    h_next, c_next = torch.empty_like(c), torch.empty_like(c)
+    given = (*c.shape, x.shape[1], *_parts(inputs, [p.shape[1] for p in parts]), u.forward)
+    _call(f"lstm_forward_{_suffix(x.dtype)}", *given, bias, c, x, gates, c_next, h_next)
+    return h_next, c_next, x, gates, c
+
+
+def linear_step(
+    u: Any, bias: Tensor, parts: Sequence[Tensor], keep: bool = True
+) -> tuple[Tensor, Tensor]:
+    """W x + b and the operand x."""
+    x, inputs = u.place(parts, keep), [_rows(p) for p in parts]
+    out = inputs[0].new_empty(len(x), len(bias))
+    given = (*out.shape, x.shape[1], *_parts(inputs, [p.shape[1] for p in parts]), u.forward)
+    _call(f"linear_forward_{_suffix(x.dtype)}", *given, bias, x, out)
+    return out, x
+
+
+def _rows(part: Tensor) -> Tensor:
+    return part if part.stride(1) == 1 else part.contiguous()
+
+
+def _gradients(ctx: Any, like: Tensor, widths: Sequence[int], first: int) -> list[Tensor | None]:
+    """Room for the gradients of those inputs, from the first-th argument on, that want one."""
+    want = ctx.needs_input_grad[first:]
+    return [torch.empty(len(like), n) if w else None for n, w in zip(widths, want, strict=True)]
 
 
 class LSTMStep(torch.autograd.Function):
@@ -186,26 +244,22 @@ class LSTMStep(torch.autograd.Function):
     def forward(
         ctx: Any, weight: Tensor, bias: Tensor, unroll: Any, c: Tensor, *parts: Tensor
     ) -> tuple[Tensor, Tensor]:
-        x, c = pack(parts, unroll.place(parts)), c.contiguous()
-        gates = x @ unroll.operand.T
-        _check(c, len(x), gates.shape[1] // 4)
-        h_next, c_next = torch.empty_like(c), torch.empty_like(c)
-        name = f"lstm_forward_{_suffix(gates.dtype)}"
-        _call(name, *c.shape, gates, bias, c, c_next, h_next)
-        ctx.save_for_backward(x, gates, c, c_next, unroll.operand)
+        h_next, c_next, x, gates, c = lstm_step(unroll, bias, c, parts)
+        ctx.save_for_backward(x, gates, c, c_next, unroll.backward)
         ctx.rows, ctx.widths = unroll.rows, [p.shape[1] for p in parts]
         return h_next, c_next
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dh: Tensor, dc: Tensor) -> tuple[Tensor | None, ...]:
-        x, gates, c, c_next, operand = ctx.saved_tensors
-        dgates, dc_prev = ctx.rows.gradient(x, gates.shape[1]), torch.empty_like(c)
-        name = f"lstm_backward_{_suffix(gates.dtype)}"
-        dh, dc = dh.contiguous(), dc.contiguous()
-        _call(name, *c.shape, gates, c, c_next, dh, dc, dgates, dc_prev)
+        x, gates, c, c_next, weights = ctx.saved_tensors
+        dgates, dc_prev = ctx.rows.gradient(x, aligned(gates.shape[1])), torch.empty_like(c)
+        dparts = _gradients(ctx, c, ctx.widths, 4)
+        given = (*c.shape, dgates.shape[1], gates, c, c_next, dh.contiguous(), dc.contiguous())
+        made = (weights, dgates, dc_prev, *_parts(dparts, ctx.widths))
+        _call(f"lstm_backward_{_suffix(x.dtype)}", *given, *made)
         ctx.rows.add(x)
-        return None, None, None, dc_prev, *unpack(dgates @ operand, ctx.widths)
+        return None, None, None, dc_prev, *dparts
 
 
 class LinearStep(torch.autograd.Function):
@@ -213,21 +267,22 @@ class LinearStep(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, bias: Tensor, unroll: Any, *parts: Tensor) -> Tensor:
-        x = pack(parts, unroll.place(parts))
-        product = x @ unroll.operand.T
-        out = torch.empty(product.shape)
-        _call(f"affine_{_suffix(x.dtype)}", *product.shape, product, bias, out)
-        ctx.save_for_backward(x, unroll.operand)
+        out, x = linear_step(unroll, bias, parts)
+        ctx.save_for_backward(x, unroll.backward)
         ctx.rows, ctx.widths = unroll.rows, [p.shape[1] for p in parts]
         return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        x, operand = ctx.saved_tensors
-        g = pack((g,), ctx.rows.gradient(x, g.shape[1]))
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
+        x, weights = ctx.saved_tensors
+        dout = _rows(dout)
+        g = ctx.rows.gradient(x, aligned(dout.shape[1]))
+        dparts = _gradients(ctx, x, ctx.widths, 3)
+        given = (*g.shape, _parts([dout], [dout.shape[1]])[0], weights, g)
+        _call(f"linear_backward_{_suffix(x.dtype)}", *given, *_parts(dparts, ctx.widths))
         ctx.rows.add(x)
-        return None, None, None, *unpack(g @ operand, ctx.widths)
+        return None, None, None, *dparts
 
 
 class SampleAndKL(torch.autograd.Function):
