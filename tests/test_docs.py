@@ -45,6 +45,11 @@ def test_readme_names_every_recipe():
         assert f"`{name}`" in README
 
 
+def test_readme_names_every_data_set():
+    for name in listing.files("data"):
+        assert f"`{name}`" in README or name == "images"
+
+
 def test_the_documents_have_no_gaps():
     for path in [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")]:
         text = path.read_text(encoding="utf-8")

@@ -251,6 +251,8 @@ def numbers(*shape: int) -> np.ndarray:
         ((20, 9, 7, 3), None, (0, 3, 1, 2)),
         ((20, 1, 9, 7), None, (0, 1, 2, 3)),
         ((20, 3, 9, 7), None, (0, 1, 2, 3)),
+        ((9, 7, 3, 20), None, (3, 2, 0, 1)),
+        ((9, 7, 1, 20), None, (3, 2, 0, 1)),
         ((20, 3, 9, 3), "nchw", (0, 1, 2, 3)),
         ((20, 3, 9, 3), "nhwc", (0, 3, 1, 2)),
     ],
@@ -313,13 +315,52 @@ def test_idx_files(tmp_path):
         assert (sorted_rows(everything(data)) == sorted_rows(array)).all()
 
 
+def test_npy_files(tmp_path):
+    array = numbers(20, 9, 7, 3)
+    np.save(tmp_path / "x.npy", array)
+    data = load(str(tmp_path / "x.npy"))
+    assert (sorted_rows(everything(data)) == sorted_rows(array.transpose(0, 3, 1, 2))).all()
+    (tmp_path / "x.npy").write_bytes((tmp_path / "x.npy").read_bytes()[:-1])
+    with pytest.raises(UserError, match=r"no whole \.npy file"):
+        load(str(tmp_path / "x.npy"))
+    np.save(tmp_path / "x.npy", array / 255)
+    with pytest.raises(UserError, match="is float64, not uint8"):
+        load(str(tmp_path / "x.npy"))
+    np.save(tmp_path / "x.npy", np.array([{}], object), allow_pickle=True)
+    with pytest.raises(UserError, match=r"no whole \.npy file"):
+        load(str(tmp_path / "x.npy"))
+
+
+@pytest.mark.parametrize("key", ["y", "labels"])
+def test_mat_files(tmp_path, key):
+    """As SVHN's: X (H, W, C, N) and y (N, 1)."""
+    scipy_io = pytest.importorskip("scipy.io")
+    array, path = numbers(9, 7, 3, 20), tmp_path / "x.mat"
+    content = {"X": array, key: np.arange(20, dtype=np.uint8)[:, None], "note": "text"}
+    scipy_io.savemat(path, content, do_compression=True)
+    data = load(str(path))
+    assert data.shape == (3, 9, 7) and sum(map(len, data.splits.values())) == 20
+    for images_ in data.splits.values():
+        assert (images_.pixels == array.transpose(3, 2, 0, 1)[images_.labels]).all()
+    scipy_io.savemat(path, content | {"Z": array})
+    with pytest.raises(UserError, match=r"which uint8 array of images\? it has X, Z: key="):
+        load(str(path))
+    assert load(str(path), key="X").shape == (3, 9, 7)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(UserError, match="no whole MATLAB file"):
+        load(str(path))
+    path.write_bytes(b"MATLAB 7.3 MAT-file, Platform: GLNXA64" + b" " * 90)
+    with pytest.raises(UserError, match=r"version 7\.3: save it with -v7"):
+        load(str(path))
+
+
 def test_files_of_another_kind(tmp_path):
     photo().save(tmp_path / "x.png")
     (tmp_path / "empty").write_bytes(b"")
     (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04 cut")
     for name, told in (
-        ("x.png", "no .npz, IDX or parquet file: give one of these, or a folder"),
-        ("empty", "no .npz, IDX or parquet file"),
+        ("x.png", "no .npz, .npy, .mat, IDX or parquet file: give one of these, or a folder"),
+        ("empty", "no .npz, .npy, .mat, IDX or parquet file"),
         ("cut.npz", "is no whole .npz file"),
     ):
         with pytest.raises(UserError, match=told):

@@ -1,7 +1,7 @@
-"""Images in one file: .npz, IDX, parquet. Each opens as a list of named pictures."""
+"""Images in one file: .npz, .npy, .mat, IDX, parquet. Each opens as a list of named pictures."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from drawnet.data._files import needing, read_idx, read_npz, reading
+from drawnet.data._files import needing, read_idx, read_mat, read_npy, read_npz, reading
 from drawnet.data._pictures import plain, read
 from drawnet.errors import UserError
 
-LAYOUTS = {"nhw": 3, "nhwc": 4, "nchw": 4}
+LAYOUTS = {"nhw": 3, "nhwc": 4, "nchw": 4, "hwcn": 4}
+KINDS = ".npz, .npy, .mat, IDX or parquet file"
 
 
 @dataclass(frozen=True)
@@ -35,25 +36,26 @@ class Pictures:
 
 
 def from_file(path: Path, layout: str | None, key: str | None) -> Pictures:
-    """What is in an .npz, IDX or parquet file, told apart by its first bytes."""
+    """What is in an .npz, .npy, .mat, IDX or parquet file, told apart by its first bytes."""
     with reading(path, "file"), path.open("rb") as file:
-        head = file.read(4)
-    if head == b"PAR1":
+        head = file.read(6)
+    if head[:4] == b"PAR1":
         return _from_parquet(path, key)
+    if head == b"\x93NUMPY":
+        return from_array(read_npy(path), path, layout)
     if head[:2] == b"PK":
-        return _from_npz(path, layout, key)
+        return _from_arrays(read_npz(path), path, layout, key)
+    if head == b"MATLAB":
+        return _from_arrays(read_mat(path), path, layout, key)
     if head[:2] in (b"\0\0", b"\x1f\x8b"):
         return from_array(read_idx(path), path, layout)
-    raise UserError(
-        f"{path} is no .npz, IDX or parquet file: give one of these, or a folder of pictures"
-    )
+    raise UserError(f"{path} is no {KINDS}: give one of these, or a folder of pictures")
 
 
 def from_array(
     pixels: NDArray[np.uint8],
     path: Path,
     layout: str | None = None,
-    labels: NDArray[np.int64] | None = None,
 ) -> Pictures:
     """An array of N images in `layout`, or in the one layout that its shape allows."""
     layout = layout or _layout(pixels.shape, path)
@@ -63,6 +65,8 @@ def from_array(
         pixels = pixels[..., None]
     if layout == "nchw":
         pixels = pixels.transpose(0, 2, 3, 1)
+    if layout == "hwcn":
+        pixels = pixels.transpose(3, 0, 1, 2)
     if pixels.shape[3] not in (1, 3, 4) or 0 in pixels.shape:
         raise UserError(
             f"{path}: as {layout} its images are {pixels.shape[1:]} (H, W, C), and 1, 3 or 4 "
@@ -74,33 +78,33 @@ def from_array(
         opened=lambda k: plain(Image.fromarray(pixels[k, :, :, 0] if mono else pixels[k])),
         size=(pixels.shape[1], pixels.shape[2]),
         grey=mono,
-        labels=labels,
     )
 
 
-_CHOICE = "layout='nhw', 'nhwc' or 'nchw' decides"
+_CHOICE = "layout='nhw', 'nhwc', 'nchw' or 'hwcn' decides"
 
 
 def _layout(shape: tuple[int, ...], path: Path) -> str:
-    """nhw: three axes; nhwc and nchw: four, of which one of the two places for C is 1, 3 or 4."""
+    """nhw: three axes; else four, of which one of the places that C may have is 1, 3 or 4."""
     if len(shape) == 3 and shape[2] > 4:
         return "nhw"
-    first, last = len(shape) == 4 and shape[1] in (1, 3, 4), shape[-1] in (1, 3, 4)
-    if len(shape) == 4 and first != last:
-        return "nchw" if first else "nhwc"
+    if len(shape) == 4:
+        places = {"nchw": shape[1], "hwcn": shape[2], "nhwc": shape[3]}
+        if len(able := [layout for layout, size in places.items() if size in (1, 3, 4)]) == 1:
+            return able[0]
     raise UserError(f"{path}: it is not clear which axes of {shape} are which: {_CHOICE}")
 
 
-def _from_npz(path: Path, layout: str | None, key: str | None) -> Pictures:
-    arrays = read_npz(path)
+def _from_arrays(
+    arrays: dict[str, NDArray[Any]], path: Path, layout: str | None, key: str | None
+) -> Pictures:
+    """The uint8 array of images, with whole numbers `labels` or `y` that are one each."""
     images = {k: a for k, a in arrays.items() if a.dtype == np.uint8 and a.ndim in (3, 4)}
     key = _one(key, list(images), "uint8 array of images", path)
-    return from_array(images[key], path, layout, _labels(arrays.get("labels"), images[key]))
-
-
-def _labels(labels: NDArray[Any] | None, images: NDArray[np.uint8]) -> NDArray[np.int64] | None:
-    fits = labels is not None and labels.shape == images.shape[:1] and labels.dtype.kind in "iu"
-    return labels.astype(np.int64) if fits and labels is not None else None
+    pictures = from_array(images[key], path, layout)
+    labels = arrays.get("labels", arrays.get("y", np.empty(0)))
+    fits = labels.dtype.kind in "iu" and labels.shape in ((n := len(pictures.names),), (n, 1))
+    return replace(pictures, labels=labels.reshape(-1).astype(np.int64) if fits else None)
 
 
 def _from_parquet(path: Path, key: str | None) -> Pictures:

@@ -56,12 +56,15 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def read_mat(path: Path, *keys: str) -> dict[str, NDArray[Any]]:
-    """Those of the arrays `keys` that a MATLAB file (version 5) has."""
+    """The arrays of a MATLAB file (version 5), or those of `keys` that it has."""
     with needing("scipy", path, "a MATLAB file"):
         from scipy.io import loadmat
     with reading(path, "MATLAB file"):
-        arrays = loadmat(path, variable_names=keys)
-    return {key: arrays[key] for key in keys if key in arrays}
+        with path.open("rb") as file:
+            if file.read(10) == b"MATLAB 7.3":
+                raise UserError(f"{path} is a MATLAB file of version 7.3: save it with -v7")
+        found = loadmat(path, variable_names=keys or None)
+    return {key: array for key, array in found.items() if not key.startswith("__")}
 
 
 def read_parquet(path: Path, *columns: str) -> dict[str, list[Any]]:
@@ -84,6 +87,15 @@ def needing(package: str, path: Path, kind: str) -> Iterator[None]:
         raise UserError(
             f"{path} is {kind}, and {package} is not here: `pip install 'drawnet[data]'` to read it"
         ) from None
+
+
+def read_npy(path: Path) -> NDArray[np.uint8]:
+    """The array of an .npy file, memory-mapped, which must be uint8; pickles are refused."""
+    with reading(path, ".npy file"):
+        found = np.asarray(np.load(path, mmap_mode="c", allow_pickle=False))
+    if found.dtype != np.uint8:
+        raise UserError(f"{path} is {found.dtype}, not uint8: save pixels as whole numbers 0..255")
+    return found
 
 
 def array(arrays: dict[str, NDArray[Any]], key: str, shape: tuple[int, ...], path: Path) -> Any:

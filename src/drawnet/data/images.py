@@ -1,4 +1,4 @@
-"""Your own images: a folder of pictures, or an .npz, IDX or parquet file.
+"""Your own images: a folder of pictures, or an .npz, .npy, .mat, IDX or parquet file.
 
 `drawnet.data.load("a/folder")` comes here. A picture's split is decided by its name alone, so
 that adding pictures never moves another from one split to another.
@@ -18,8 +18,8 @@ from drawnet.errors import UserError
 
 INFO = Info(
     name="images",
-    description="your own images, from a folder of pictures or an .npz, IDX or parquet file; train "
-    "80 %, valid 10 %, test 10 %, decided by a hash of each picture's name",
+    description="your own images, from a folder of pictures or an .npz, .npy, .mat, IDX or "
+    "parquet file; train 80 %, valid 10 %, test 10 %, decided by a hash of each picture's name",
     licence="yours to know",
     source="you",
 )
@@ -43,8 +43,8 @@ def load(
     fit           'crop' to cover, 'pad' with white, or 'stretch', see `_pictures.fitted`
     grey          ITU-R 601 luma
     skip_corrupt  leave out what cannot be read, with a warning, instead of stopping
-    layout        of an array: 'nhw', 'nhwc' or 'nchw'; None: the only one its shape allows
-    key           name of the array in an .npz or column in a parquet file; None: the only one
+    layout        of an array: 'nhw', 'nhwc', 'nchw', 'hwcn'; None: the only one its shape allows
+    key           name of the array in an .npz or .mat or column of a parquet file; None: the only
     """
     path = Path(path).expanduser() if path is not None else data_dir / "images"
     _check(size, fit, layout)
@@ -87,7 +87,7 @@ def _check(size: int | tuple[int, int] | None, fit: str, layout: str | None) -> 
     if fit not in ("crop", "pad", "stretch"):
         raise UserError(f"fit is {fit!r}: choose 'crop', 'pad' or 'stretch'")
     if layout is not None and layout not in LAYOUTS:
-        raise UserError(f"layout is {layout!r}: choose 'nhw', 'nhwc' or 'nchw'")
+        raise UserError(f"layout is {layout!r}: choose {', '.join(LAYOUTS)}")
 
 
 def _from_folder(folder: Path) -> Pictures:
