@@ -3,8 +3,10 @@
 import json
 import math
 import re
+import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -331,3 +333,29 @@ def test_the_python_example_of_the_readme(run):
     images = sample(model, n=3, seed=0)
     assert images.shape == (3, 1, 28, 28)
     assert torch.equal(images, sample(model, n=3, seed=0))
+
+
+def test_the_conditional_benchmark_judges_a_run(capsys, told, run, monkeypatch, tmp_path):
+    path = Path(__file__).parents[1] / "benchmarks" / "conditional.py"
+    main = runpy.run_path(str(path))["main"]
+    out = tmp_path / "conditional.json"
+    words = ["conditional.py", told, "--samples", 30, "--json", out]
+    results = []
+    for _ in range(2):  # the second time with the classifier that the first has kept
+        monkeypatch.setattr(sys, "argv", [str(word) for word in words])
+        main()
+        kept = (told / "classifier.safetensors").stat().st_mtime_ns
+        results.append((json.loads(out.read_text()), kept))
+    assert results[0] == results[1]
+    result = results[0][0]
+    assert result["accuracy"] > 0.8 and result["samples"] == 30
+    for kind in ("drawn", "means"):
+        share, error = result[kind]["all"]
+        assert error == pytest.approx(math.sqrt(share * (1 - share) / 30), abs=1e-4)
+        each = result[kind]["classes"]
+        assert set(each) == set(map(str, range(10)))
+        assert sum(p for p, _ in each.values()) / 10 == pytest.approx(share, abs=1e-3)
+    assert re.search(r"drawn: +\d+\.\d ± \d+\.\d %", capsys.readouterr().out)
+    monkeypatch.setattr(sys, "argv", ["conditional.py", str(run)])
+    with pytest.raises(UserError, match="0 classes"):
+        main()
