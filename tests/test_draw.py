@@ -11,6 +11,7 @@ from torch import nn
 import oracle
 from drawnet import attention, kernels
 from drawnet.models.draw import Draw, DrawConfig
+from drawnet.probability import Gaussian
 from drawnet.step import bound, generate, one_hot
 
 WINDOWS = {"both": (2, 3), "read only": (3, 0), "write only": (0, 2), "none": (0, 0)}
@@ -264,3 +265,59 @@ def test_labels_are_columns_of_their_own_in_both_lstms():
     x, eps = torch.rand(6, 1, 8, 8).round(), torch.randn(3, 6, 5)
     y = one_hot(torch.tensor([0, 1, 2, 3, 3, 0]), 4)
     torch.testing.assert_close(bound(told, x, eps, y).total, bound(plain, x, eps).total)
+
+
+# ---- a learned prior ----------------------------------------------------------------------------
+
+
+def priors(windows="both", **sizes):
+    """The same weights with either prior, as one seed gives them."""
+    read, write = WINDOWS[windows]
+    models = []
+    for prior in ("standard", "learned"):
+        torch.manual_seed(0)
+        config = DrawConfig(
+            steps=4, units=16, latents=5, read=read, write=write, prior=prior, **sizes
+        )
+        models.append(Draw(config, (1, 8, 8)))
+    return models
+
+
+@pytest.mark.parametrize("windows", WINDOWS)
+def test_a_fresh_learned_prior_is_the_standard_one(windows):
+    standard, learned = priors(windows)
+    theirs, ours = standard.state_dict(), learned.state_dict()
+    assert set(ours) - set(theirs) == {"p.weight", "p.bias"}
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    x, eps = torch.rand(6, 1, 8, 8).round(), torch.randn(4, 6, 5)
+    for state in [learned.start(torch.zeros(6, 0)), *generate(learned, eps)]:
+        p = learned.prior(state)
+        assert torch.equal(p.mu, torch.zeros(6, 5)) and torch.equal(p.log_sigma, torch.zeros(6, 5))
+    a, b = (bound(model, x, eps) for model in (standard, learned))
+    torch.testing.assert_close(a.rate, b.rate, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(a.distortion, b.distortion, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("windows", WINDOWS)
+def test_the_gradient_reaches_a_learned_prior(windows):
+    _, learned = priors(windows)
+    x, eps = torch.rand(6, 1, 8, 8).round(), torch.randn(4, 6, 5)
+    bound(learned, x, eps).total.mean().backward()
+    for name, p in learned.named_parameters():
+        assert p.grad.isfinite().all() and p.grad.abs().max() > 1e-7, name
+    assert (learned.p.weight.grad != 0).float().mean() > 0.9
+
+
+def test_the_posterior_is_told_in_the_learned_priors_units():
+    """The rate is that of N(d, s²) against N(0, I), wherever the prior stands."""
+    _, learned = priors(classes=3)
+    nn.init.normal_(learned.p.weight, std=0.5)
+    nn.init.normal_(learned.p.bias)
+    y = one_hot(torch.tensor([0, 1, 1]), 3)
+    q, state = learned.infer(torch.rand(3, 1, 8, 8).round(), learned.start(y))
+    p = learned.prior(state)
+    assert p.mu.abs().min() > 0 and (p.mu[0] - p.mu[1]).abs().min() > 1e-4
+    torch.testing.assert_close(p.mu[1], p.mu[2])
+    d, log_s = learned.q(state.h_enc).chunk(2, 1)
+    torch.testing.assert_close(q.kl(p), Gaussian(d, log_s).kl())
+    torch.testing.assert_close(q.sample(p.mu), p.sample(d + log_s.exp() * p.mu))

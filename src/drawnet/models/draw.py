@@ -42,6 +42,8 @@ class DrawConfig:
     """Binary pixels; 256 grey levels (a true code length); or the paper's cost on intensities."""
     classes: int = 0
     """Classes of images that the model is told; 0: none."""
+    prior: Literal["standard", "learned"] = "standard"
+    """p(z_t): the paper's N(0, I), or told by h_dec_t-1 what is to be expected next."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "units", "latents"):
@@ -95,6 +97,11 @@ class Draw(StepModel):
             nn.Parameter(torch.zeros(units)) for _ in range(4)
         )
         self.initialise()
+        # Last, so that from one seed both kinds of prior begin with the same other weights.
+        learned = config.prior == "learned"
+        self.p = Linear(units + config.classes, 2 * config.latents) if learned else None
+        if self.p is not None:
+            nn.init.zeros_(self.p.weight)  # exactly N(0, I)
 
     @torch.no_grad()
     def initialise(self) -> None:
@@ -129,14 +136,19 @@ class Draw(StepModel):
         if self.read_head is not None:
             window = self.read_head(state.h_dec)  # (21)
             r = (attention.read((x, x_hat), window, self.config.read).flatten(1),)  # (4), (27)
-        h_enc, s_enc = self.encoder(
-            given(*r, state.h_dec, state.y), state.h_enc, state.s_enc
-        )  # (5)
-        mu, log_sigma = self.q(h_enc).chunk(2, 1)  # (1), (2)
-        return Gaussian(mu, log_sigma), state._replace(h_enc=h_enc, s_enc=s_enc, read=window)
+        inputs = given(*r, state.h_dec, state.y)
+        h_enc, s_enc = self.encoder(inputs, state.h_enc, state.s_enc)  # (5)
+        q, p = Gaussian(*self.q(h_enc).chunk(2, 1)), self.prior(state)  # (1), (2)
+        if p is not None:  # then q is told in p's units
+            q = Gaussian(p.sample(q.mu), p.log_sigma + q.log_sigma)
+        return q, state._replace(h_enc=h_enc, s_enc=s_enc, read=window)
 
-    def prior(self, state: State) -> None:
-        """N(0, I) at every step."""
+    def prior(self, state: State) -> Gaussian | None:
+        """N(0, I) at every step, or N(mu_p, sigma_p²) from h_dec_t-1 and y."""
+        if self.p is None:
+            return None
+        mu, log_sigma = self.p(*given(state.h_dec, state.y)).chunk(2, 1)
+        return Gaussian(mu, log_sigma)
 
     def advance(self, z: Tensor, state: State) -> State:
         h_dec, s_dec = self.decoder(given(z, state.y), state.h_dec, state.s_dec)  # (7)
