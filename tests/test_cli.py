@@ -272,6 +272,17 @@ def test_a_folder_of_mixed_pictures_goes_through_the_same_commands(capsys, tmp_p
     assert drawnet(capsys, "sample", out, "-n", 4, "--out", out / "s.gif")[0] == 0
 
 
+def test_options_of_a_data_set_reach_it_and_stay_with_the_run(capsys, tmp_path):
+    both = {"small": np.zeros((30, 6, 6), np.uint8), "large": np.zeros((30, 9, 9), np.uint8)}
+    np.savez(tmp_path / "p.npz", **both)
+    words = ["train", "images", "--data.name", tmp_path / "p.npz", "--data.size", 0]
+    words += ["--data.options", "key", "large", *QUICK, "--out", tmp_path / "run"]
+    assert drawnet(capsys, *words)[0] == 0
+    status, text, _ = drawnet(capsys, "evaluate", tmp_path / "run", "--json")
+    assert status == 0 and json.loads(text)["images"] == 3
+    assert checkpoint.load_model(tmp_path / "run").network.shape == (1, 9, 9)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -285,6 +296,7 @@ def test_a_folder_of_mixed_pictures_goes_through_the_same_commands(capsys, tmp_p
         (["train", "digits_quick", "--model.read", "1"], "no stride"),
         (["train", "digits_quick", "--data.name", "digts"], "did you mean 'digits'"),
         (["train", "digits_quick", "--data.binarise", "no"], "--data.binarise dynamic"),
+        (["train", "digits_quick", "--data.options", "colour", "red"], "no option"),
         (["train", "images"], "FOLDER"),
         (["evaluate"], "drawnet evaluate"),
         (["evaluate", "nowhere"], "nowhere"),

@@ -349,8 +349,10 @@ def dataset(run: Run[Any], data_dir: Path | None) -> "Dataset":
     """The run's data set, with the options that it takes."""
     from drawnet import data
 
-    options = {k: v for k, v in (("size", run.data.size), ("grey", run.data.grey)) if v}
-    return data.load(run.data.name, data_dir, **options)
+    d = run.data
+    options: dict[str, Any] = {k: v for k, v in (("size", d.size), ("grey", d.grey)) if v}
+    options |= {k: {"true": True, "false": False}.get(v, v) for k, v in d.options.items()}
+    return data.load(d.name, data_dir, **options)
 
 
 def fits(model: "Model", data: "Dataset") -> None:

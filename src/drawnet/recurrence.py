@@ -165,7 +165,7 @@ class Unroll:
         return kernels.pack(self.plain.T, self.dtype, kernels.aligned(len(self.plain)))
 
     def place(self, inputs: Sequence[Tensor], keep: bool = True) -> Tensor:
-        """Where the operand of one more step goes, (B, padded in); keep it for the weights' gradient?"""
+        """Where the operand of one more step goes, (B, padded in); whether a gradient will need it."""
         batch, (_, want) = len(inputs[0]), self.plain.shape
         if any(part.dim() != 2 or len(part) != batch for part in inputs):
             shapes = [tuple(part.shape) for part in inputs]
@@ -217,10 +217,7 @@ class Linear(Affine):
     def forward(self, *inputs: Tensor) -> Tensor:
         u = self.unroll
         if u and u.fused and kernels.usable(*inputs):
-            bias = self.bias.detach()
-            if torch.is_grad_enabled():
-                return kernels.LinearStep.apply(u.weight, bias, u, *inputs)
-            return kernels.linear_step(u, bias, inputs, keep=False)[0]
+            return kernels.apply(kernels.LinearStep, u.weight, self.bias.detach(), u, *inputs)
         product, bias = self.product(*inputs)
         return product + bias
 
@@ -246,11 +243,7 @@ class LSTM(Affine):
         """inputs (B, in) …, h and c (B, units) -> (h', c')."""
         u = self.unroll
         if u and u.fused and kernels.usable(c, h, *inputs):
-            bias = self.bias.detach()
-            if torch.is_grad_enabled():
-                return kernels.LSTMStep.apply(u.weight, bias, u, c, *inputs, h)
-            h, c, *_ = kernels.lstm_step(u, bias, c, (*inputs, h), keep=False)
-            return h, c
+            return kernels.apply(kernels.LSTMStep, u.weight, self.bias.detach(), u, c, *inputs, h)
         gates, bias = self.product(*inputs, h)
         return cell(gates + bias, c)
 
@@ -276,9 +269,9 @@ class Unrolled:
     def __enter__(self) -> "Unrolled":
         self.outer.append([layer.unroll for layer, _ in self.layers])
         for layer, unroll in self.layers:
-            layer.unroll = unroll
+            vars(layer)["unroll"] = unroll  # a module's own setattr is slow
         return self
 
     def __exit__(self, *_: object) -> None:
         for (layer, _unroll), before in zip(self.layers, self.outer.pop(), strict=True):
-            layer.unroll = before
+            vars(layer)["unroll"] = before

@@ -23,6 +23,8 @@ class Data:
     """Side to which pictures of a folder are brought; 0: the data set's own."""
     grey: bool = False
     """Whether pictures of a folder are made grey."""
+    options: dict[str, str] = field(default_factory=dict)
+    """What else the data set's `load` takes, name and value in turn: which frey."""
 
 
 @dataclass(frozen=True)

@@ -200,28 +200,18 @@ def aligned(columns: int) -> int:
     return -(-columns // ALIGN) * ALIGN
 
 
-def lstm_step(
-    u: Any, bias: Tensor, c: Tensor, parts: Sequence[Tensor], keep: bool = True
-) -> tuple[Tensor, ...]:
-    """(h', c') and what its gradient needs: operand x and activations."""
-    x, c, inputs = u.place(parts, keep), c.contiguous(), [_rows(p) for p in parts]
-    _check(c, len(x), len(bias) // 4)
-    gates = x.new_empty(len(x), len(bias))
-    h_next, c_next = torch.empty_like(c), torch.empty_like(c)
-    given = (*c.shape, x.shape[1], *_parts(inputs, [p.shape[1] for p in parts]), u.forward)
-    _call(f"lstm_forward_{_suffix(x.dtype)}", *given, bias, c, x, gates, c_next, h_next)
-    return h_next, c_next, x, gates, c
+class Forget:
+    """A context for a forward pass whose gradient nobody will ask for."""
+
+    def save_for_backward(self, *_: Tensor) -> None:
+        """Nothing is saved."""
 
 
-def linear_step(
-    u: Any, bias: Tensor, parts: Sequence[Tensor], keep: bool = True
-) -> tuple[Tensor, Tensor]:
-    """W x + b and the operand x."""
-    x, inputs = u.place(parts, keep), [_rows(p) for p in parts]
-    out = inputs[0].new_empty(len(x), len(bias))
-    given = (*out.shape, x.shape[1], *_parts(inputs, [p.shape[1] for p in parts]), u.forward)
-    _call(f"linear_forward_{_suffix(x.dtype)}", *given, bias, x, out)
-    return out, x
+def apply(function: type[torch.autograd.Function], *operands: Any) -> Any:
+    """function.apply, without its bookkeeping where gradients are off."""
+    if torch.is_grad_enabled():
+        return function.apply(*operands)
+    return function.forward(Forget(), *operands)
 
 
 def _rows(part: Tensor) -> Tensor:
@@ -244,9 +234,16 @@ class LSTMStep(torch.autograd.Function):
     def forward(
         ctx: Any, weight: Tensor, bias: Tensor, unroll: Any, c: Tensor, *parts: Tensor
     ) -> tuple[Tensor, Tensor]:
-        h_next, c_next, x, gates, c = lstm_step(unroll, bias, c, parts)
-        ctx.save_for_backward(x, gates, c, c_next, unroll.backward)
-        ctx.rows, ctx.widths = unroll.rows, [p.shape[1] for p in parts]
+        keep, parts = not isinstance(ctx, Forget), tuple(_rows(p) for p in parts)
+        x, c, widths = unroll.place(parts, keep), c.contiguous(), [p.shape[1] for p in parts]
+        _check(c, len(x), len(bias) // 4)
+        gates = x.new_empty(len(x), len(bias))
+        h_next, c_next = torch.empty_like(c), torch.empty_like(c)
+        given = (*c.shape, x.shape[1], *_parts(parts, widths), unroll.forward)
+        _call(f"lstm_forward_{_suffix(x.dtype)}", *given, bias, c, x, gates, c_next, h_next)
+        if keep:
+            ctx.save_for_backward(x, gates, c, c_next, unroll.backward)
+            ctx.rows, ctx.widths = unroll.rows, widths
         return h_next, c_next
 
     @staticmethod
@@ -267,9 +264,14 @@ class LinearStep(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, bias: Tensor, unroll: Any, *parts: Tensor) -> Tensor:
-        out, x = linear_step(unroll, bias, parts)
-        ctx.save_for_backward(x, unroll.backward)
-        ctx.rows, ctx.widths = unroll.rows, [p.shape[1] for p in parts]
+        keep, parts = not isinstance(ctx, Forget), tuple(_rows(p) for p in parts)
+        x, widths = unroll.place(parts, keep), [p.shape[1] for p in parts]
+        out = parts[0].new_empty(len(x), len(bias))
+        given = (*out.shape, x.shape[1], *_parts(parts, widths), unroll.forward)
+        _call(f"linear_forward_{_suffix(x.dtype)}", *given, bias, x, out)
+        if keep:
+            ctx.save_for_backward(x, unroll.backward)
+            ctx.rows, ctx.widths = unroll.rows, widths
         return out
 
     @staticmethod
@@ -393,24 +395,24 @@ def read(images: Sequence[Tensor], parameters: Tensor, n: int) -> Tensor:
     _check(parameters, len(images[0]), 5)
     for x in images:
         _check(x, *images[0].shape)
-    return Read.apply(parameters, n, *images)
+    return apply(Read, parameters, n, *images)
 
 
 def write(canvas: Tensor, patch: Tensor, parameters: Tensor) -> Tensor:
     """`attention.write`, fused."""
     _check(parameters, len(canvas), 5)
     _check(patch, *canvas.shape[:2], patch.shape[-1], patch.shape[-1])
-    return Write.apply(canvas, patch, parameters)
+    return apply(Write, canvas, patch, parameters)
 
 
 def error_image(x: Tensor, logits: Tensor) -> Tensor:
     """`probability.error_image` of Bernoulli pixels, fused."""
-    return ErrorImage.apply(x, logits)
+    return apply(ErrorImage, x, logits)
 
 
 def sample_and_kl(mu: Tensor, log_sigma: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
     """`probability.sample_and_kl` against N(0, I), fused."""
     _check(mu, *eps.shape)
     _check(log_sigma, *eps.shape)
-    z, kl = SampleAndKL.apply(mu, log_sigma, eps)
+    z, kl = apply(SampleAndKL, mu, log_sigma, eps)
     return z, kl
