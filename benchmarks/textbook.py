@@ -103,12 +103,13 @@ def from_drawnet(model):
         theirs.bias_ih.copy_(ours.bias)
         theirs.bias_hh.zero_()
     patch = k.write**2 or height * width
+    window = patch + (5 if k.write else 0)
     parts = [
         (book.mu, model.q, slice(0, k.latents)),
         (book.log_sigma, model.q, slice(k.latents, None)),
-        (book.patch, model.write_head, slice(0, patch)),
-        (book.write_window, model.write_head, slice(patch, None)),
-        (book.read_window, model.read_head, slice(None)),
+        (book.patch, model.heads, slice(0, patch)),
+        (book.write_window, model.heads, slice(patch, window)),
+        (book.read_window, model.heads, slice(window, None)),
     ]
     for theirs, ours, rows in parts:
         if theirs is not None:

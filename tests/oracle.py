@@ -145,7 +145,7 @@ class Draw:
         """(1)-(5) -> mu, log sigma, h_enc, s_enc."""
         p, x_hat = self.p, x - self.mean(c)
         if self.n_read:
-            raw = linear(p["read_head.weight"], p["read_head.bias"], h_dec)
+            raw = linear(p["heads.weight"][-5:], p["heads.bias"][-5:], h_dec)
             glimpses = [read(image, raw, self.n_read) for image in (x, x_hat)]
         else:
             glimpses = [x, x_hat]
@@ -160,11 +160,12 @@ class Draw:
         """(7)-(8) -> c, h_dec, s_dec."""
         p = self.p
         h_dec, s_dec = lstm(p["decoder.weight"], p["decoder.bias"], z, h_dec, s_dec)
-        out = linear(p["write_head.weight"], p["write_head.bias"], h_dec)
+        out = linear(p["heads.weight"], p["heads.bias"], h_dec)
         if self.n_write:
-            patch = out[:-5].reshape(len(c), self.n_write, self.n_write)
-            return c + write(patch, out[-5:], *c.shape[1:]), h_dec, s_dec
-        return c + out.reshape(c.shape), h_dec, s_dec
+            size = len(c) * self.n_write**2
+            patch = out[:size].reshape(len(c), self.n_write, self.n_write)
+            return c + write(patch, out[size : size + 5], *c.shape[1:]), h_dec, s_dec
+        return c + out[: c.size].reshape(c.shape), h_dec, s_dec
 
     def log_likelihood(self, x, c):
         if self.likelihood == "bernoulli":

@@ -26,10 +26,8 @@ def build(windows, shape, likelihood="bernoulli", seed=0):
     for p in model.parameters():
         nn.init.normal_(p, std=0.4)
     with torch.no_grad():  # windows near the image: far off it the package clamps, not the paper
-        for head, n in ((model.read_head, read), (model.write_head, write)):
-            if n:
-                head.weight[-5:] *= 0.5
-                head.bias[-5:] *= 0.5
+        for p in (model.heads.weight, model.heads.bias):
+            p[model.parts[0] :] *= 0.5
     x = torch.rand(2, *shape, dtype=torch.float64)
     x = (x * 255).round() / 255 if likelihood == "logistic" else (x < 0.5).double()
     return model, x, torch.randn(3, 2, 2, dtype=torch.float64)
@@ -101,10 +99,10 @@ def test_read_and_write_have_windows_of_their_own_from_the_state_before_and_afte
     state = model.start(torch.zeros(2, 0))
     q, seen = model.infer(x, state)
     windows = model.windows(seen)
-    raw = state.h_dec @ model.read_head.weight.T + model.read_head.bias
+    raw = state.h_dec @ model.heads.weight[-5:].T + model.heads.bias[-5:]
     assert torch.allclose(windows["read"], raw)
     after = model.advance(q.sample(eps[0]), seen)
-    raw = after.h_dec @ model.write_head.weight[-5:].T + model.write_head.bias[-5:]
+    raw = after.h_dec @ model.heads.weight[-10:-5].T + model.heads.bias[-10:-5]
     assert torch.allclose(model.windows(after)["write"], raw)
     assert torch.equal(model.windows(after)["read"], windows["read"])
     assert not torch.allclose(model.windows(after)["write"], windows["read"])
@@ -164,10 +162,11 @@ def middling(windows, shape=(1, 14, 12), batch=16):
         for p in (model.c, model.h_enc, model.s_enc, model.h_dec, model.s_dec):
             p.normal_(std=0.3)
         shrink = torch.tensor([0.1, 0.1, 0.3, 0.3, 0.3])[:, None]
-        for head, n in ((model.read_head, read), (model.write_head, write)):
-            if n:
-                head.weight[-5:] *= shrink
-                head.bias[-5:] = torch.tensor([0.05, -0.05, 0.2, -0.4, 0.1])
+        for weight, bias in zip(
+            *(p.split(model.parts)[1:] for p in (model.heads.weight, model.heads.bias)), strict=True
+        ):
+            weight *= shrink[: len(weight)]
+            bias.copy_(torch.tensor([0.05, -0.05, 0.2, -0.4, 0.1])[: len(bias)])
     x = (torch.rand(batch, *shape) < 0.3).float()
     return model, x, torch.randn(6, batch, 7)
 
@@ -181,8 +180,7 @@ def book_gradients(model, book):
     for name in ("encoder", "decoder"):
         out[f"{name}.weight"] = torch.cat((g[f"{name}.weight_ih"], g[f"{name}.weight_hh"]), 1)
         out[f"{name}.bias"] = g[f"{name}.bias_ih"]
-    heads = {"q": ["mu", "log_sigma"], "read_head": ["read_window"]}
-    heads["write_head"] = ["patch", "write_window"]
+    heads = {"q": ["mu", "log_sigma"], "heads": ["patch", "write_window", "read_window"]}
     for name, parts in heads.items():
         for kind in ("weight", "bias"):
             found = [g[f"{part}.{kind}"] for part in parts if f"{part}.{kind}" in g]

@@ -134,10 +134,10 @@ def test_a_linear_layer_takes_its_inputs_side_by_side():
 # ---- unrolled -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rows", [1, 7, recurrence.ROWS])
+@pytest.mark.parametrize("block", [1, 120, recurrence.BLOCK])
 @pytest.mark.parametrize("dtype", UNROLLED_TYPES)
-def test_unrolling_changes_neither_output_nor_gradient(dtype, rows, monkeypatch):
-    monkeypatch.setattr(recurrence, "ROWS", rows)
+def test_unrolling_changes_neither_output_nor_gradient(dtype, block, monkeypatch):
+    monkeypatch.setattr(recurrence, "BLOCK", block)
     net, x, side, loss = setup(dtype)
     plain = net(x, side)
     expected = gradients(net, x, side, loss(plain))

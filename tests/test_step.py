@@ -22,10 +22,8 @@ def tiny(seed=0, shape=(1, 2, 2), likelihood="bernoulli", scale=0.8, **config):
     for p in model.parameters():
         nn.init.normal_(p, std=scale)
     with torch.no_grad():  # windows near the image: far off it the package clamps, not the paper
-        for head, n in ((model.read_head, sizes["read"]), (model.write_head, sizes["write"])):
-            if n:
-                head.weight[-5:] *= 0.4
-                head.bias[-5:] *= 0.4
+        for p in (model.heads.weight, model.heads.bias):
+            p[model.parts[0] :] *= 0.4
     return model
 
 
@@ -155,9 +153,10 @@ def test_samples_come_from_the_prior_and_the_decoder_alone():
         assert before[-1][b].numpy() == pytest.approx(expected, rel=1e-9)
     assert len(before) == model.steps
     with torch.no_grad():
-        for module in (model.encoder, model.q, model.read_head):
+        for module in (model.encoder, model.q):
             for p in module.parameters():
                 p.normal_()
+        model.heads.weight[-5:].normal_()  # the read window
         model.h_enc.normal_()
     after = [state.c for state in generate(model, eps)]
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))

@@ -20,8 +20,8 @@ from torch.autograd.function import once_differentiable
 
 from drawnet import kernels
 
-ROWS = 1536
-"""Rows of a block, that enter a weight's gradient together: enough for a fast product, and bounded."""
+BLOCK = 6144
+"""Bytes of a block's column: so many rows enter a weight's gradient together, enough to be fast."""
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
@@ -44,7 +44,7 @@ class Rows:
 
     def place(self, batch: int, columns: int, like: Tensor) -> Tensor:
         """Where the next step's operand goes, (batch, columns): beside its neighbours'."""
-        steps = max(1, ROWS // batch)
+        steps = max(1, BLOCK // (batch * like.element_size()))
         block = self.block
         if block is None or self.used == steps or block.shape[1:] != (batch, columns):
             block, self.used = like.new_empty(steps, batch, columns), 0
@@ -63,7 +63,7 @@ class Rows:
         if key not in self.open:
             steps = x.untyped_storage().nbytes() // (size * x.element_size())
             block = x.as_strided((steps, *x.shape), (size, *x.stride()), 0)
-            self.open[key] = block, x.new_empty(steps, len(x), outputs), set()
+            self.open[key] = block, x.new_empty(steps, x.shape[0], outputs), set()
         return self.open[key][1][x.storage_offset() // size]
 
     def add(self, x: Tensor) -> None:
@@ -144,7 +144,7 @@ class Unroll:
     def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype, groups: int = 1) -> None:
         self.rows, self.dtype, self.groups = Rows(), dtype, groups
         self.columns = kernels.aligned(weight.shape[1] + 1)
-        self.plain = weight.detach()
+        self.plain, self.like = weight.detach(), weight.new_empty(0, dtype=dtype)
         self.weight, self.bias = _Collect.apply(weight, bias, self.rows)
         self.fused = kernels.usable(weight) and kernels.serves(dtype)
 
@@ -166,16 +166,15 @@ class Unroll:
 
     def place(self, inputs: Sequence[Tensor], keep: bool = True) -> Tensor:
         """Where the operand of one more step goes, (B, padded in); whether a gradient will need it."""
-        batch, (_, want) = len(inputs[0]), self.plain.shape
-        if any(part.dim() != 2 or len(part) != batch for part in inputs):
-            shapes = [tuple(part.shape) for part in inputs]
+        shapes = [part.shape for part in inputs]
+        batch, want = shapes[0][0], self.plain.shape[1]
+        if any(len(shape) != 2 or shape[0] != batch for shape in shapes):
             raise ValueError(f"expected inputs of shape ({batch}, …), not {shapes}")
-        if (have := sum(part.shape[1] for part in inputs)) != want:
+        if (have := sum(shape[1] for shape in shapes)) != want:
             raise RuntimeError(f"the layer takes {want} inputs, not {have}")
-        like = self.plain.new_empty(0, dtype=self.dtype)
         if keep:
-            return self.rows.place(batch, self.columns, like)
-        return like.new_empty(batch, self.columns)
+            return self.rows.place(batch, self.columns, self.like)
+        return self.like.new_empty(batch, self.columns)
 
 
 class Layer(nn.Module):

@@ -115,10 +115,7 @@ def library() -> ctypes.CDLL | None:
 
 def usable(*tensors: Tensor) -> bool:
     """Whether the kernels serve: all operands float32 on the CPU."""
-    return (
-        all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)
-        and library() is not None
-    )
+    return library() is not None and all(t.dtype == torch.float32 and t.is_cpu for t in tensors)
 
 
 LANES = 16
@@ -156,7 +153,7 @@ def _call(name: str, *arguments: Any) -> None:
 
 
 def _suffix(dtype: torch.dtype) -> str:
-    return "bf16" if dtype == torch.bfloat16 else "f32"
+    return "bf16" if dtype is torch.bfloat16 else "f32"
 
 
 def _parts(tensors: Sequence[Tensor | None], widths: Sequence[int]) -> tuple[Any, int]:
@@ -236,8 +233,8 @@ class LSTMStep(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         keep, parts = not isinstance(ctx, Forget), tuple(_rows(p) for p in parts)
         x, c, widths = unroll.place(parts, keep), c.contiguous(), [p.shape[1] for p in parts]
-        _check(c, len(x), len(bias) // 4)
-        gates = x.new_empty(len(x), len(bias))
+        _check(c, x.shape[0], bias.shape[0] // 4)
+        gates = x.new_empty(x.shape[0], bias.shape[0])
         h_next, c_next = torch.empty_like(c), torch.empty_like(c)
         given = (*c.shape, x.shape[1], *_parts(parts, widths), unroll.forward)
         _call(f"lstm_forward_{_suffix(x.dtype)}", *given, bias, c, x, gates, c_next, h_next)
@@ -266,7 +263,7 @@ class LinearStep(torch.autograd.Function):
     def forward(ctx: Any, weight: Tensor, bias: Tensor, unroll: Any, *parts: Tensor) -> Tensor:
         keep, parts = not isinstance(ctx, Forget), tuple(_rows(p) for p in parts)
         x, widths = unroll.place(parts, keep), [p.shape[1] for p in parts]
-        out = parts[0].new_empty(len(x), len(bias))
+        out = parts[0].new_empty(x.shape[0], bias.shape[0])
         given = (*out.shape, x.shape[1], *_parts(parts, widths), unroll.forward)
         _call(f"linear_forward_{_suffix(x.dtype)}", *given, bias, x, out)
         if keep:

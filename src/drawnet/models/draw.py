@@ -60,13 +60,15 @@ class DrawConfig:
 
 
 class State(NamedTuple):
-    """What DRAW carries from step to step; windows are the raw parameters of the last step."""
+    """What DRAW carries from step to step; windows are raw parameters."""
 
     c: Tensor
     h_enc: Tensor
     s_enc: Tensor
     h_dec: Tensor
     s_dec: Tensor
+    look: Tensor
+    """The window that h_dec asks to read next, (B, 5); (B, 0) without read attention."""
     read: Tensor
     write: Tensor
     y: Tensor
@@ -83,14 +85,15 @@ class Draw(StepModel):
         deep = probability.canvas_channels(config.likelihood, channels)
         self.canvas_shape = (deep, height, width)
         glimpse = 2 * channels * (config.read**2 or height * width)
-        patch = deep * (config.write**2 or height * width)
+        self.patch = (deep, config.write, config.write) if config.write else self.canvas_shape
         units = config.units
 
         self.encoder = LSTM(given(glimpse, units, config.classes), units)
         self.q = Linear(units, 2 * config.latents)
         self.decoder = LSTM(given(config.latents, config.classes), units)
-        self.read_head = Linear(units, 5) if config.read else None
-        self.write_head = Linear(units, patch + (5 if config.write else 0))
+        # One map of h_dec for the patch, the window to write it with, and the window to read next.
+        self.parts = (math.prod(self.patch), 5 * bool(config.write), 5 * bool(config.read))
+        self.heads = Linear(units, sum(self.parts))
 
         self.c = nn.Parameter(torch.zeros(self.canvas_shape))
         self.h_enc, self.s_enc, self.h_dec, self.s_dec = (
@@ -108,13 +111,15 @@ class Draw(StepModel):
         """Start with windows that already do something, if there are two."""
         self.q.weight.mul_(0.3)
         n_read, n_write = self.config.read, self.config.write
-        if self.read_head is not None and n_write:
-            read, write = self.read_head, self.write_head
+        if n_read and n_write:
+            (_, write, read), (_, write_bias, read_bias) = (
+                p.split(self.parts) for p in (self.heads.weight, self.heads.bias)
+            )
             initialise_windows(
                 self.decoder,
                 (self.h_dec, self.s_dec),
-                (read.weight[-5:], read.bias[-5:], n_read),
-                (write.weight[-5:], write.bias[-5:], n_write),
+                (read, read_bias, n_read),
+                (write, write_bias, n_write),
                 max(self.shape[1:]),
             )
 
@@ -126,22 +131,21 @@ class Draw(StepModel):
     def start(self, y: Tensor) -> State:
         """Learned c_0, h_enc_0 and h_dec_0."""
         learned = (self.c, self.h_enc, self.s_enc, self.h_dec, self.s_dec)
-        nowhere = self.c.new_zeros(len(y), 5)
-        return State._make([*(p.expand(len(y), *p.shape) for p in learned), nowhere, nowhere, y])
+        c, h_enc, s_enc, h_dec, s_dec = (p.expand(len(y), *p.shape) for p in learned)
+        _, write, look = self.heads(h_dec).split(self.parts, 1)
+        return State(c, h_enc, s_enc, h_dec, s_dec, look, look, write, y)
 
     def infer(self, x: Tensor, state: State) -> tuple[Gaussian, State]:
         x_hat = probability.error_image(x, self.likelihood(state))  # (3)
         r: tuple[Tensor, ...] = x.flatten(1), x_hat.flatten(1)  # (17)
-        window = state.read
-        if self.read_head is not None:
-            window = self.read_head(state.h_dec)  # (21)
-            r = (attention.read((x, x_hat), window, self.config.read).flatten(1),)  # (4), (27)
+        if self.config.read:
+            r = (attention.read((x, x_hat), state.look, self.config.read).flatten(1),)  # (4), (27)
         inputs = given(*r, state.h_dec, state.y)
         h_enc, s_enc = self.encoder(inputs, state.h_enc, state.s_enc)  # (5)
         q, p = Gaussian(*self.q(h_enc).chunk(2, 1)), self.prior(state)  # (1), (2)
         if p is not None:  # then q is told in p's units
             q = Gaussian(p.sample(q.mu), p.log_sigma + q.log_sigma)
-        return q, state._replace(h_enc=h_enc, s_enc=s_enc, read=window)
+        return q, state._replace(h_enc=h_enc, s_enc=s_enc, read=state.look)
 
     def prior(self, state: State) -> Gaussian | None:
         """N(0, I) at every step, or N(mu_p, sigma_p²) from h_dec_t-1 and y."""
@@ -152,14 +156,13 @@ class Draw(StepModel):
 
     def advance(self, z: Tensor, state: State) -> State:
         h_dec, s_dec = self.decoder(given(z, state.y), state.h_dec, state.s_dec)  # (7)
-        n, deep = self.config.write, self.canvas_shape[0]
-        w = self.write_head(h_dec)
-        if n:
-            w, window = w.split((deep * n * n, 5), 1)  # (21)
-            c = attention.write(state.c, w.view(-1, deep, n, n), window)  # (8), (28)-(29)
-        else:
-            c, window = state.c + w.view(-1, *self.canvas_shape), state.write  # (8), (18)
-        return state._replace(c=c, h_dec=h_dec, s_dec=s_dec, write=window)
+        w, window, look = self.heads(h_dec).split(self.parts, 1)  # (21)
+        w = w.view(-1, *self.patch)
+        attentive = self.config.write > 0
+        c = (
+            attention.write(state.c, w, window) if attentive else state.c + w
+        )  # (8), (18), (28)-(29)
+        return state._replace(c=c, h_dec=h_dec, s_dec=s_dec, look=look, write=window)
 
     def likelihood(self, state: State) -> Pixels:
         return probability.pixels(self.config.likelihood, state.c)  # (9)
