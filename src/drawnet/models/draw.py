@@ -132,8 +132,9 @@ class Draw(StepModel):
         """Learned c_0, h_enc_0 and h_dec_0."""
         learned = (self.c, self.h_enc, self.s_enc, self.h_dec, self.s_dec)
         c, h_enc, s_enc, h_dec, s_dec = (p.expand(len(y), *p.shape) for p in learned)
-        _, write, look = self.heads(h_dec).split(self.parts, 1)
-        return State(c, h_enc, s_enc, h_dec, s_dec, look, look, write, y)
+        _, _, look = self.heads(h_dec).split(self.parts, 1)
+        nowhere = self.c.new_zeros(len(y), 5)
+        return State(c, h_enc, s_enc, h_dec, s_dec, look, nowhere, nowhere, y)
 
     def infer(self, x: Tensor, state: State) -> tuple[Gaussian, State]:
         x_hat = probability.error_image(x, self.likelihood(state))  # (3)
