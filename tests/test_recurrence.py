@@ -327,3 +327,20 @@ def test_backward_frees_what_the_forward_pass_saved():
         assert [ref() for ref in saved if ref() is not None] == []
     finally:
         gc.enable()
+
+
+def test_a_block_is_no_longer_than_the_steps_in_a_row():
+    """Recomputation keeps little only if the blocks of operands end with its segments."""
+    net, x, side, _ = setup(torch.float32, steps=5)
+    session = Unrolled(net, None, 2)
+    with session:
+        net(x[:2], side[:2])
+    first = net_blocks(session)
+    assert [block.shape[0] for block in first] == [2, 2, 2]
+    with session:
+        net(x[2:4], side[2:4])
+    assert not {b.data_ptr() for b in first} & {b.data_ptr() for b in net_blocks(session)}
+
+
+def net_blocks(session):
+    return [unroll.rows.block for _, unroll in session.layers]

@@ -9,6 +9,7 @@ flow step by step as always.  Any model built from these layers gains, whatever 
 bfloat16 if asked, weights once for all steps.  Everything outside the products stays float32.
 """
 
+import sys
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -33,18 +34,19 @@ class Rows:
     """A layer's operands x and output gradients g, several steps to a block, and Σ gᵀ x so far.
 
     Steps come in order and their gradients in reverse; a block enters the sums when it is complete.
+    most: steps that come in a row; no block is longer.
     """
 
     def __init__(self) -> None:
         self.block: Tensor | None = None
-        self.used = 0
+        self.most, self.used = sys.maxsize, 0
         self.open: dict[int, tuple[Tensor, Tensor, set[int]]] = {}
         self.sums: Tensor | None = None
         self.task = -1
 
     def place(self, batch: int, columns: int, like: Tensor) -> Tensor:
         """Where the next step's operand goes, (batch, columns): beside its neighbours'."""
-        steps = max(1, BLOCK // (batch * like.element_size()))
+        steps = max(1, min(self.most, BLOCK // (batch * like.element_size())))
         block = self.block
         if block is None or self.used == steps or block.shape[1:] != (batch, columns):
             block, self.used = like.new_empty(steps, batch, columns), 0
@@ -260,13 +262,21 @@ class Unrolled:
     May be entered again for the same sequence, as recomputation in the backward pass does.
     """
 
-    def __init__(self, model: nn.Module, dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, dtype: torch.dtype | None = None, steps: int | None = None
+    ) -> None:
+        """steps: how many are unrolled at a time, if not all; a new block begins with them."""
         layers = [m for m in model.modules() if isinstance(m, Layer)]
         self.layers: list[tuple[Layer, Any]] = [(m, m.begin(dtype)) for m in layers]
+        self.rows = [u.rows for _, u in self.layers if isinstance(u, Unroll)]
+        for rows in self.rows:
+            rows.most = steps or rows.most
         self.outer: list[list[Any]] = []
 
     def __enter__(self) -> "Unrolled":
         self.outer.append([layer.unroll for layer, _ in self.layers])
+        for rows in self.rows:
+            rows.block = None
         for layer, unroll in self.layers:
             vars(layer)["unroll"] = unroll  # a module's own setattr is slow
         return self

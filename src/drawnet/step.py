@@ -98,7 +98,7 @@ def bound(
     recompute: keep only every so-manieth state for the backward pass and compute the others again;
     memory falls from T to about T/recompute + recompute steps, for one more forward pass.
     """
-    with Unrolled(model, precision) as session:
+    with Unrolled(model, precision, recompute) as session:
         state = model.start(labelled(model, eps, y))
         rates: list[Tensor] = []
         for first in range(0, model.steps, recompute or model.steps):
