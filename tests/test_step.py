@@ -222,9 +222,13 @@ def test_recomputation_changes_nothing(recompute, precision):
     for k in (0, recompute):
         result = bound(model, x, eps, precision=precision, recompute=k)
         gradients = torch.autograd.grad(result.total.sum(), list(model.parameters()))
-        outs.append([result.distortion, result.rate, *result.state, *gradients])
-    for ours, theirs in zip(*outs, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+        outs.append(([result.distortion, result.rate, *result.state], gradients))
+    (values, gradients), (again, others) = outs
+    torch.testing.assert_close(values, again, rtol=1e-5, atol=1e-5)
+    # Weight gradients are rounded once a block, and blocks end with what is recomputed together.
+    limit = 1e-5 if precision is None else 0.01
+    for ours, theirs in zip(gradients, others, strict=True):
+        assert (ours - theirs).norm() <= limit * theirs.norm()
 
 
 def test_recomputation_keeps_fewer_tensors():
