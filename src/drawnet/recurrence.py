@@ -268,15 +268,15 @@ class Unrolled:
         """steps: how many are unrolled at a time, if not all; a new block begins with them."""
         layers = [m for m in model.modules() if isinstance(m, Layer)]
         self.layers: list[tuple[Layer, Any]] = [(m, m.begin(dtype)) for m in layers]
-        self.rows = [u.rows for _, u in self.layers if isinstance(u, Unroll)]
-        for rows in self.rows:
-            rows.most = steps or rows.most
+        self.unrolls = [u for _, u in self.layers if isinstance(u, Unroll)]
+        for unroll in self.unrolls:
+            unroll.rows.most = steps or unroll.rows.most
         self.outer: list[list[Any]] = []
 
     def __enter__(self) -> "Unrolled":
         self.outer.append([layer.unroll for layer, _ in self.layers])
-        for rows in self.rows:
-            rows.block = None
+        for unroll in self.unrolls:
+            unroll.rows.block = None
         for layer, unroll in self.layers:
             vars(layer)["unroll"] = unroll  # a module's own setattr is slow
         return self
@@ -284,3 +284,6 @@ class Unrolled:
     def __exit__(self, *_: object) -> None:
         for (layer, _unroll), before in zip(self.layers, self.outer.pop(), strict=True):
             vars(layer)["unroll"] = before
+        if torch.is_grad_enabled():  # the backward pass has a packing of its own
+            for unroll in self.unrolls:
+                vars(unroll).pop("forward", None)
