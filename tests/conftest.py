@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from drawnet import models
 from drawnet.data import Dataset, Images
 from drawnet.models.draw import DrawConfig
 from drawnet.run import Data, Run
@@ -36,6 +37,13 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the published data sets are not at hand (DRAWNET_DATA)")
     return folder
+
+
+def small(kind: str, **settings):
+    """The configuration of a model by default, with few steps where their number is a setting."""
+    config = models.config(kind)
+    steps = {"steps": 3} if hasattr(config, "steps") else {}
+    return config(**steps, **settings)
 
 
 def blobs(n: int, seed: int, side: int = 8) -> np.ndarray:

@@ -8,16 +8,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from conftest import small
 from drawnet import checkpoint, data, listing, models, recipes, run, step, train
 from drawnet.errors import UserError
 
 MODELS = sorted(listing.models())
 RECIPES = sorted(listing.recipes())
-
-
-def small(kind, **settings):
-    """A model's defaults, with few steps."""
-    return replace(models.config(kind)(), steps=3, **settings)
 
 
 @pytest.mark.parametrize("classes", [0, 3])
@@ -51,9 +47,11 @@ def test_a_model_trains_stops_resumes_and_comes_back(
 def test_a_model_keeps_the_step_contract(kind):
     model = models.build(small(kind), (1, 8, 8))
     assert isinstance(model, step.StepModel)
-    x, eps = torch.rand(5, 1, 8, 8).round(), torch.randn(3, 5, *model.latents)
+    x, eps = torch.rand(5, 1, 8, 8).round(), torch.randn(model.steps, 5, *model.latents)
     b = step.bound(model, x, eps)
-    assert b.rate.shape == (3, 5) and b.distortion.shape == (5,) and b.total.isfinite().all()
+    assert (
+        b.rate.shape == (model.steps, 5) and b.distortion.shape == (5,) and b.total.isfinite().all()
+    )
     *_, state = step.generate(model, eps)
     mean = model.likelihood(state).mean
     assert mean.shape == x.shape and mean.min() >= 0 and mean.max() <= 1
@@ -69,7 +67,7 @@ def test_a_conditional_model_hears_what_it_is_told(kind):
     for p in model.parameters():  # a fresh prior may start deaf
         torch.nn.init.normal_(p, std=0.1)
     assert model.classes == 3
-    x, eps = torch.rand(5, 1, 8, 8).round(), torch.randn(3, 5, *model.latents)
+    x, eps = torch.rand(5, 1, 8, 8).round(), torch.randn(model.steps, 5, *model.latents)
     told = [step.one_hot(torch.tensor(labels), 3) for labels in ([0, 1, 2, 0, 1], [1, 1, 0, 0, 2])]
     other = torch.tensor([True, False, True, False, True])
     bounds = [step.bound(model, x, eps, y) for y in told]
@@ -91,7 +89,7 @@ def test_labels_and_models_must_fit(kind):
     x, y = torch.rand(5, 1, 8, 8).round(), step.one_hot(torch.arange(5) % 3, 3)
     for classes, wrong in ((3, None), (0, y), (2, y), (3, y[:4])):
         model = models.build(small(kind, classes=classes), (1, 8, 8))
-        eps = torch.randn(3, 5, *model.latents)
+        eps = torch.randn(model.steps, 5, *model.latents)
         for function, images in (
             (step.bound, (x,)), (step.log_weights, (x,)), (step.generate, ()), (step.reconstruct, (x,))
         ):  # fmt: skip

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import classes_of
-from drawnet import checkpoint, folder, listing, models, step, train
+from conftest import classes_of, small
+from drawnet import checkpoint, folder, listing, step, train
 from drawnet.errors import UserError
 from drawnet.train import Session, kl_weight, learning_rate
 
@@ -114,9 +114,8 @@ sys.path.insert(0, {tests!r})
 import conftest
 from drawnet import parallel, train
 from dataclasses import replace
-from drawnet import models
 data, run = conftest.make_data(), conftest.make_run()
-run = replace(run, model=replace(models.config({kind!r})(), steps=3, classes={classes}), examples=64)
+run = replace(run, model=conftest.small({kind!r}, classes={classes}), examples=64)
 with parallel.group():
     train.train(run, data, pathlib.Path({out!r}))
 """
@@ -125,7 +124,7 @@ with parallel.group():
 @pytest.mark.parametrize("kind", sorted(listing.models()))
 def test_two_processes_equal_one(kind, tiny_run, tiny_data, tmp_path):
     classes = 0 if kind == "draw" else 3
-    model = replace(models.config(kind)(), steps=3, classes=classes)
+    model = small(kind, classes=classes)
     train.train(replace(tiny_run, model=model, examples=64), tiny_data, tmp_path / "one")
     script = tmp_path / "two.py"
     tests = str(Path(__file__).parent)

@@ -1,6 +1,8 @@
-"""Convolutional DRAW."""
+"""DRAW and convolutions: in place of its parts (conv_draw), around them, or within its windows."""
 
 from drawnet.models.conv_draw import ConvDrawConfig
+from drawnet.models.patch_draw import PatchDrawConfig
+from drawnet.models.stem_draw import StemDrawConfig
 from drawnet.run import Data, Run
 
 
@@ -16,4 +18,35 @@ def mnist_conv() -> Run[ConvDrawConfig]:
         Data("binarized_mnist"),
         examples=2_000_000,
         warmup=2_560,
+    )
+
+
+def mnist_stem() -> Run[StemDrawConfig]:
+    """DRAW between convolutions on static binarised MNIST.
+
+    `drawnet train mnist_stem`.  A bound of 134.2 nats (rate 22.7) on 1,000 validation images after
+    20,000 examples, 39 seconds of one core in bfloat16 (processor time, on a busy machine).
+    """
+    return Run(
+        "mnist_stem",
+        StemDrawConfig(),
+        Data("binarized_mnist"),
+        examples=2_000_000,
+        warmup=2_560,
+    )
+
+
+def mnist_patch() -> Run[PatchDrawConfig]:
+    """DRAW with convolutions in its windows on static binarised MNIST (read 12×12, write 12×12).
+
+    `drawnet train mnist_patch`.  A bound of 185.9 nats (rate 15.3) on 1,000 validation images after
+    20,000 examples, 47 seconds of one core in bfloat16 (processor time, on a busy machine).
+    """
+    return Run(
+        "mnist_patch",
+        PatchDrawConfig(),
+        Data("binarized_mnist"),
+        examples=2_000_000,
+        warmup=2_560,
+        kl_warmup=20_000,
     )
