@@ -106,11 +106,13 @@ class ConvDraw(StepModel):
 
         The first steps of Adam silence z, as long as it is noise to the decoder.  It comes back
         once the way from x through z to c is learned, for which small weights need the fewest
-        steps: on MNIST about 50 at a third of unit gain, more than 110 at unit gain.
+        steps: on MNIST about 50 at a third of unit gain, more than 110 at unit gain.  Grey levels and
+        colours say enough for z to stay, and learn faster from twice that (docs/log.md).
         """
+        gain = 0.35 if self.config.likelihood == "bernoulli" else 0.7
         for layer in self.modules():
             if isinstance(layer, Conv):
-                layer.weight.mul_(0.35)
+                layer.weight.mul_(gain)
         self.p.weight.zero_()
 
     @torch.no_grad()

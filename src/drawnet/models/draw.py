@@ -201,12 +201,13 @@ def initialise_windows(
     (to_read, read_bias, n_read), (to_write, write_bias, n_write) = read, write
     stride = 0.6 * (image - 1) / (n_write - 1)  # of the write window's filters
     cell = n_write * stride / n_read  # the read window's, over the same square
+    ink = -2.0 - 2 * math.log(stride / 4.05)  # as much a pixel as at 5 × 5 on 28 × 28, see (29)
     to_write[:2] *= 1.5
     to_write[2:] *= 0.3
     to_read[:2] = to_write[:2]
     to_read[2:] *= 0.3
     for bias, n, delta, log_gamma in (
-        (write_bias, n_write, stride, -2.0),
+        (write_bias, n_write, stride, ink),
         (read_bias, n_read, cell, 1.0),
     ):
         sigma2, delta_ = math.log((0.45 * delta) ** 2), math.log(delta * (n - 1) / (image - 1))

@@ -117,9 +117,8 @@ class PatchDraw(StepModel):
     def initialise(self) -> None:
         """Start with windows that already do something, as DRAW's do.
 
-        Three changes, measured (docs/log.md): q and z are heard louder, for the way from x through
-        z to c is longer here, and the KL collapses before it is found; the pen is lighter, for the
-        filters of a larger window overlap as much but stand closer, so that more ink meets a pixel.
+        But q and z are heard louder, for the way from x through z to c is longer here, and the KL
+        collapses before it is found (measured: docs/log.md).
         """
         self.q.weight.mul_(0.6)
         initialise_windows(
@@ -130,7 +129,6 @@ class PatchDraw(StepModel):
             max(self.shape[1:]),
         )
         self.decoder.weight[:, : -self.config.units] *= 3.0
-        self.write.layers[-1].get_parameter("weight").mul_(0.3)
 
     @torch.no_grad()
     def prepare(self, mean: Tensor) -> None:
