@@ -81,21 +81,29 @@ def test_float32_agrees_and_hears_labels():
 
 def test_fresh_windows_are_those_of_draw():
     """Both cover the same square of 0.6 of the image, and stand where the other stands."""
-    sizes = {"steps": 4, "units": 8, "latents": 3, "read": 6, "write": 12}
-    models = (
-        Draw(DrawConfig(**sizes), (1, 28, 20)),
-        PatchDraw(PatchDrawConfig(**sizes), (1, 28, 20)),
-    )
+    sizes = {"steps": 4, "units": 8, "latents": 3, "read": 6, "write": 12, "likelihood": "logistic"}
+    draw = Draw(DrawConfig(**sizes), (1, 28, 20))
+    patch = PatchDraw(PatchDrawConfig(**sizes), (1, 28, 20))
+    _, write, read = draw.heads.bias.detach().split(draw.parts)
     geometry = []
-    for model in models:
-        raws = [model.read_head.bias[-5:], model.write_head.bias[-5:]]
-        pair = zip(raws, (6, 12), strict=True)
-        read, write = (attention.window(raw.detach()[None], n, 28, 20) for raw, n in pair)
-        assert write.delta.item() * 11 == pytest.approx(0.6 * 27, rel=1e-5)
-        assert read.delta.item() * 6 == pytest.approx(write.delta.item() * 12, rel=1e-5)
-        geometry.append(torch.stack([*read, *write]))
-        assert torch.equal(model.read_head.weight[-5:-3], model.write_head.weight[-5:-3])
+    for raws in ((read, write), (patch.read_head.bias.detach(), patch.write_head.bias.detach())):
+        pairs = zip(raws, (6, 12), strict=True)
+        seen, filled = (attention.window(raw[None], n, 28, 20) for raw, n in pairs)
+        assert filled.delta.item() * 11 == pytest.approx(0.6 * 27, rel=1e-5)
+        assert seen.delta.item() * 6 == pytest.approx(filled.delta.item() * 12, rel=1e-5)
+        geometry.append(torch.stack([*seen, *filled]))
     torch.testing.assert_close(*geometry)
+    assert torch.equal(patch.read_head.weight[:2], patch.write_head.weight[:2])
+
+
+def test_fresh_ink_is_the_same_whatever_the_window():
+    """A patch of ones leaves about 0.45 in its middle: 1/γ times the filters' density 1/stride²."""
+    for n, side in ((5, 28), (12, 28), (12, 32), (6, 16)):
+        model = PatchDraw(PatchDrawConfig(**SIZES | {"write": n}), (1, side, side))
+        blank, raw = torch.zeros(1, 1, side, side), model.write_head.bias.detach()[None]
+        ink = attention.write(blank, torch.ones(1, 1, n, n), raw)
+        middle = ink[0, 0, side // 2 - 1 : side // 2 + 1, side // 2 - 1 : side // 2 + 1].mean()
+        assert middle.item() == pytest.approx(0.45, abs=0.1), (n, side)
 
 
 def test_fresh_windows_move_with_the_steps():

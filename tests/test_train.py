@@ -115,7 +115,7 @@ import conftest
 from drawnet import parallel, train
 from dataclasses import replace
 data, run = conftest.make_data(), conftest.make_run()
-run = replace(run, model=conftest.small({kind!r}, classes={classes}), examples=64)
+run = replace(run, model=conftest.small({kind!r}, classes={classes}), examples={examples})
 with parallel.group():
     train.train(run, data, pathlib.Path({out!r}))
 """
@@ -124,12 +124,16 @@ with parallel.group():
 @pytest.mark.parametrize("kind", sorted(listing.models()))
 def test_two_processes_equal_one(kind, tiny_run, tiny_data, tmp_path):
     classes = 0 if kind == "draw" else 3
-    model = small(kind, classes=classes)
-    train.train(replace(tiny_run, model=model, examples=64), tiny_data, tmp_path / "one")
+    # Patches of overlapping filters have gradients near 0, and Adam blows up their rounding errors.
+    examples = 16 if kind == "patch_draw" else 64
+    job = replace(tiny_run, model=small(kind, classes=classes), examples=examples)
+    train.train(job, tiny_data, tmp_path / "one")
     script = tmp_path / "two.py"
     tests = str(Path(__file__).parent)
     script.write_text(
-        TORCHRUN.format(tests=tests, kind=kind, classes=classes, out=str(tmp_path / "two"))
+        TORCHRUN.format(
+            tests=tests, kind=kind, classes=classes, examples=examples, out=str(tmp_path / "two")
+        )
     )
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

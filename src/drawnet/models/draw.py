@@ -121,6 +121,7 @@ class Draw(StepModel):
                 (read, read_bias, n_read),
                 (write, write_bias, n_write),
                 max(self.shape[1:]),
+                strong=self.config.likelihood == "bernoulli",
             )
 
     @torch.no_grad()
@@ -180,6 +181,8 @@ def initialise_windows(
     read: tuple[Tensor, Tensor, int],
     write: tuple[Tensor, Tensor, int],
     image: int,
+    *,
+    strong: bool,
 ) -> None:
     """Start with windows that already do something; the paper is silent on initial values.
 
@@ -191,6 +194,8 @@ def initialise_windows(
 
     states: the learned h_dec_0 and its cell; read, write: weight (5, units) and bias (5,) that make
     a window's parameters of h_dec, and its N; image: the longer side.  All are filled in place.
+    strong: ink 1/γ = e², from which binary pixels start best; otherwise as much a pixel as that is
+    for 5 × 5 on 28 × 28: grey levels are steeper, and strong ink in a large window blows up.
     """
     for state in states:
         state.normal_()
@@ -201,7 +206,7 @@ def initialise_windows(
     (to_read, read_bias, n_read), (to_write, write_bias, n_write) = read, write
     stride = 0.6 * (image - 1) / (n_write - 1)  # of the write window's filters
     cell = n_write * stride / n_read  # the read window's, over the same square
-    ink = -2.0 - 2 * math.log(stride / 4.05)  # as much a pixel as at 5 × 5 on 28 × 28, see (29)
+    ink = -2.0 if strong else -2.0 - 2 * math.log(stride / 4.05)
     to_write[:2] *= 1.5
     to_write[2:] *= 0.3
     to_read[:2] = to_write[:2]

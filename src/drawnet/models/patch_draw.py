@@ -127,6 +127,7 @@ class PatchDraw(StepModel):
             (self.read_head.weight, self.read_head.bias, self.config.read),
             (self.write_head.weight, self.write_head.bias, self.config.write),
             max(self.shape[1:]),
+            strong=False,
         )
         self.decoder.weight[:, : -self.config.units] *= 3.0
 
