@@ -17,12 +17,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from drawnet import kernels
 
-BLOCK = 6144
-"""Bytes of a block's column: so many rows enter a weight's gradient together, enough to be fast."""
+BLOCK = {torch.bfloat16: 4096}
+"""Rows that enter a weight's gradient together, enough to be fast; 1,536 of wider types."""
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
@@ -46,7 +45,7 @@ class Rows:
 
     def place(self, batch: int, columns: int, like: Tensor) -> Tensor:
         """Where the next step's operand goes, (batch, columns): beside its neighbours'."""
-        steps = max(1, min(self.most, BLOCK // (batch * like.element_size())))
+        steps = max(1, min(self.most, BLOCK.get(like.dtype, 1536) // batch))
         block = self.block
         if block is None or self.used == steps or block.shape[1:] != (batch, columns):
             block, self.used = like.new_empty(steps, batch, columns), 0
@@ -104,7 +103,7 @@ class _Collect(torch.autograd.Function):
         return weight.view_as(weight), bias.view_as(bias)
 
     @staticmethod
-    @once_differentiable
+    @kernels.first
     def backward(ctx: Any, *_: None) -> tuple[Tensor | None, Tensor | None, None]:
         sums, (n, k) = ctx.rows.take(), ctx.shape
         return (None, None, None) if sums is None else (sums[:n, :k], sums[:n, k], None)
@@ -127,7 +126,7 @@ class _Product(torch.autograd.Function):
         return x @ unroll.operand.T
 
     @staticmethod
-    @once_differentiable
+    @kernels.first
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, operand = ctx.saved_tensors
         g = ctx.rows.gradient(x, g.shape[1]).copy_(g)

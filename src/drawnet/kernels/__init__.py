@@ -16,14 +16,13 @@ import shutil
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 SOURCES = sorted(Path(__file__).parent.glob("*.[ch]"))
 FLAGS = ["-O3", "-march=native", "-std=gnu11", "-fPIC", "-shared", "-fvisibility=hidden"]
@@ -197,6 +196,17 @@ def aligned(columns: int) -> int:
     return -(-columns // ALIGN) * ALIGN
 
 
+def first(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """A backward pass without a derivative of its own, that says so when asked for one."""
+
+    def checked(ctx: Any, *gradients: Tensor) -> Any:
+        if torch.is_grad_enabled():
+            raise RuntimeError("the fused layers have no second derivative")
+        return backward(ctx, *gradients)
+
+    return checked
+
+
 class Forget:
     """A context for a forward pass whose gradient nobody will ask for."""
 
@@ -244,7 +254,7 @@ class LSTMStep(torch.autograd.Function):
         return h_next, c_next
 
     @staticmethod
-    @once_differentiable
+    @first
     def backward(ctx: Any, dh: Tensor, dc: Tensor) -> tuple[Tensor | None, ...]:
         x, gates, c, c_next, weights = ctx.saved_tensors
         dgates, dc_prev = ctx.rows.gradient(x, aligned(gates.shape[1])), torch.empty_like(c)
@@ -272,7 +282,7 @@ class LinearStep(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @first
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
         x, weights = ctx.saved_tensors
         dout = _rows(dout)
@@ -295,7 +305,7 @@ class SampleAndKL(torch.autograd.Function):
         return z, kl
 
     @staticmethod
-    @once_differentiable
+    @first
     def backward(ctx: Any, dz: Tensor, dkl: Tensor) -> tuple[Tensor, Tensor, None]:
         mu, s, eps = ctx.saved_tensors
         dmu, ds = torch.empty_like(eps), torch.empty_like(eps)
@@ -316,7 +326,7 @@ class ErrorImage(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @first
     def backward(ctx: Any, d: Tensor) -> tuple[Tensor | None, Tensor]:
         x, out = ctx.saved_tensors
         d, dlogits = d.contiguous(), torch.empty_like(x)
@@ -343,7 +353,7 @@ class Read(torch.autograd.Function):
         return glimpse
 
     @staticmethod
-    @once_differentiable
+    @first
     def backward(ctx: Any, dglimpse: Tensor) -> tuple[Tensor | None, ...]:
         parameters, filters, *images = ctx.saved_tensors
         dglimpse, n = dglimpse.contiguous(), ctx.n
@@ -377,7 +387,7 @@ class Write(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @first
     def backward(ctx: Any, dcanvas: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         patch, parameters, filters = ctx.saved_tensors
         dcanvas = dcanvas.contiguous()

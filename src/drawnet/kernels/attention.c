@@ -46,10 +46,7 @@ static inline lanes vector_exp(lanes x) {
   return p * (lanes)((whole + 127) << 23);
 }
 
-/* v += s u and Σ u v over a padded row. */
-static inline void axpy(long n, float s, const float *u, float *v) {
-  for (long a = 0; a < n; a += LANES) store(v + a, load(v + a) + s * load(u + a));
-}
+/* Σ u v over a padded row. */
 static inline float dot(long n, const float *u, const float *v) {
   lanes sums = {0};
   float sum = 0.0f;
@@ -64,6 +61,43 @@ static inline void blend(long N, long P, const float *f, long step, const float 
     lanes sum = load(row + a);
     for (long i = 0; i < N; i++) sum += f[i * step] * load(U + i * P + a);
     store(row + a, sum);
+  }
+}
+
+/* LANES rows of an image from `top` on, padded with zeros: what is worked on at a time. */
+static void stage(long top, long H, long W, long P, const float *image, float *rows) {
+  memset(rows, 0, sizeof(float) * (size_t)(LANES * P));
+  for (long r = 0; r < min_(LANES, H - top); r++)
+    memcpy(rows + r * P, image + (top + r) * W, sizeof(float) * (size_t)W);
+}
+
+/* The sums over the lanes of 16 vectors, in their order: halves, quarters, eighths, sixteenths are
+   added up, those of two vectors at once. */
+static inline lanes sum_each(lanes v[LANES]) {
+#define FOLD(half, ...)                                                                           \
+  for (long k = 0; k < half; k++) {                                                               \
+    const words mask = {__VA_ARGS__};                                                             \
+    v[k] = __builtin_shuffle(v[k], v[k + half], mask) +                                           \
+           __builtin_shuffle(v[k], v[k + half], mask + half);                                     \
+  }
+  FOLD(8, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23)
+  FOLD(4, 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27)
+  FOLD(2, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29)
+  FOLD(1, 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30)
+#undef FOLD
+  return v[0];
+}
+
+/* D[i, r] += rows[r] · V[i] for LANES rows; rows of D lie Q apart. */
+static void dot_rows(long N, long P, long Q, const float *rows, const float *V, float *D) {
+  for (long i = 0; i < N; i++) {
+    lanes each[LANES];
+    for (long r = 0; r < LANES; r++) {
+      each[r] = load(rows + r * P) * load(V + i * P);
+      for (long a = LANES; a < P; a += LANES)
+        each[r] += load(rows + r * P + a) * load(V + i * P + a);
+    }
+    store(D + i * Q, load(D + i * Q) + sum_each(each));
   }
 }
 
@@ -163,15 +197,14 @@ EXPORT void read_forward(long B, long C, long H, long W, long N, const float *im
     float *F_y = filters + b * N * (Q + P), *F_x = F_y + N * Q;
     Window w = decode(parameters + 5 * b, N, H, W);
     if (fresh) filterbanks(w, N, H, W, F_y, F_x);
-    float ALIGNED(U, N * P), ALIGNED(row, P);
-    memset(row, 0, sizeof row);
+    float ALIGNED(U, N * P), ALIGNED(rows, LANES * P);
     for (long c = 0; c < C; c++) {
       const float *image = images + (b * C + c) * H * W;
       float *out = glimpse + b * stride + offset + c * N * N;
       memset(U, 0, sizeof U);
-      for (long r = 0; r < H; r++) {
-        memcpy(row, image + r * W, sizeof(float) * (size_t)W);
-        for (long i = 0; i < N; i++) axpy(P, F_y[i * Q + r], row, U + i * P);
+      for (long top = 0; top < H; top += LANES) {
+        stage(top, H, W, P, image, rows);
+        for (long i = 0; i < N; i++) blend(LANES, P, F_y + i * Q + top, 1, rows, U + i * P);
       }
       for (long i = 0; i < N; i++)
         for (long j = 0; j < N; j++) out[i * N + j] = w.gamma * dot(P, U + i * P, F_x + j * P);
@@ -188,27 +221,24 @@ EXPORT void read_backward(long B, long C, long H, long W, long N, const float *i
     const float *F_y = filters + b * N * (Q + P), *F_x = F_y + N * Q;
     Window w = decode(parameters + 5 * b, N, H, W);
     float ALIGNED(dF_y, N * Q), ALIGNED(dF_x, N * P), ALIGNED(U, N * P), ALIGNED(dU, N * P);
-    float ALIGNED(row, P), ALIGNED(drow, P), d[N * N], dp[5], dlog_gamma = 0.0f;
+    float ALIGNED(rows, LANES * P), ALIGNED(drow, P), d[N * N], dp[5], dlog_gamma = 0.0f;
     memset(dF_y, 0, sizeof dF_y);
     memset(dF_x, 0, sizeof dF_x);
-    memset(row, 0, sizeof row);
     for (long c = 0; c < C; c++) {
       const float *image = images + (b * C + c) * H * W;
       const float *dout = dglimpse + b * stride + offset + c * N * N;
       for (long k = 0; k < N * N; k++) d[k] = w.gamma * dout[k];
       expand_columns(N, P, d, F_x, dU);
       memset(U, 0, sizeof U);
-      for (long r = 0; r < H; r++) {
-        memcpy(row, image + r * W, sizeof(float) * (size_t)W);
-        for (long i = 0; i < N; i++) {
-          axpy(P, F_y[i * Q + r], row, U + i * P);
-          dF_y[i * Q + r] += dot(P, dU + i * P, row);
-        }
-        if (dimages) {
-          memset(drow, 0, sizeof drow);
-          blend(N, P, F_y + r, Q, dU, drow);
-          memcpy(dimages + ((b * C + c) * H + r) * W, drow, sizeof(float) * (size_t)W);
-        }
+      for (long top = 0; top < H; top += LANES) {
+        stage(top, H, W, P, image, rows);
+        for (long i = 0; i < N; i++) blend(LANES, P, F_y + i * Q + top, 1, rows, U + i * P);
+        dot_rows(N, P, Q, rows, dU, dF_y + top);
+      }
+      for (long r = 0; dimages && r < H; r++) {
+        memset(drow, 0, sizeof drow);
+        blend(N, P, F_y + r, Q, dU, drow);
+        memcpy(dimages + ((b * C + c) * H + r) * W, drow, sizeof(float) * (size_t)W);
       }
       for (long i = 0; i < N; i++) {
         blend(N, P, d + i, N, U, dF_x + i * P);
@@ -252,22 +282,19 @@ EXPORT void write_backward(long B, long C, long H, long W, long N, long lead, co
     const float *F_y = filters + b * N * (Q + P), *F_x = F_y + N * Q;
     Window w = decode(parameters + b * lead, N, H, W);
     float ALIGNED(dF_y, N * Q), ALIGNED(dF_x, N * P), ALIGNED(V, N * P), ALIGNED(dV, N * P);
-    float ALIGNED(row, P), scaled[N * N], dlog_gamma = 0.0f;
+    float ALIGNED(rows, LANES * P), scaled[N * N], dlog_gamma = 0.0f;
     memset(dF_y, 0, sizeof dF_y);
     memset(dF_x, 0, sizeof dF_x);
-    memset(row, 0, sizeof row);
     for (long c = 0; c < C; c++) {
       const float *dout = dcanvas + (b * C + c) * H * W;
       float *dw = dpatch + (b * C + c) * N * N;
       for (long k = 0; k < N * N; k++) scaled[k] = patch[b * lead + c * N * N + k] / w.gamma;
       expand_columns(N, P, scaled, F_x, V);
       memset(dV, 0, sizeof dV);
-      for (long r = 0; r < H; r++) {
-        memcpy(row, dout + r * W, sizeof(float) * (size_t)W);
-        for (long i = 0; i < N; i++) {
-          axpy(P, F_y[i * Q + r], row, dV + i * P);
-          dF_y[i * Q + r] += dot(P, row, V + i * P);
-        }
+      for (long top = 0; top < H; top += LANES) {
+        stage(top, H, W, P, dout, rows);
+        for (long i = 0; i < N; i++) blend(LANES, P, F_y + i * Q + top, 1, rows, dV + i * P);
+        dot_rows(N, P, Q, rows, V, dF_y + top);
       }
       for (long i = 0; i < N; i++)
         for (long j = 0; j < N; j++) {
