@@ -144,6 +144,28 @@ def test_products_of_any_size_and_parts_that_want_no_gradient(batch, dtype):
 
 
 @needs_kernels
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("batch", "units"), [(1, 1), (130, 3), (4, 70)])
+def test_a_cell_on_gates_from_elsewhere(batch, units, dtype):
+    if not kernels.serves(dtype):
+        pytest.skip("the processor has no products of bfloat16")
+    torch.manual_seed(0)
+    gates = (2 * torch.randn(batch, 4 * units)).to(dtype).float()
+    bias, c = torch.randn(4 * units), torch.randn(batch, units)
+
+    def fused(gates, bias, c):
+        return kernels.Cell.apply(gates.to(dtype), bias, c)
+
+    def plain(gates, bias, c):
+        return recurrence.cell(gates + bias, c)
+
+    limit = {torch.float32: 1e-6, torch.bfloat16: 0.015}[dtype]
+    compare(fused, plain, (gates, bias, c), limit)
+    with pytest.raises(ValueError, match="expected a tensor"):
+        kernels.Cell.apply(gates, bias[1:], c)
+
+
+@needs_kernels
 @pytest.mark.parametrize(("batch", "latents"), [(1, 1), (130, 3), (4, 100)])
 def test_gaussian(batch, latents):
     torch.manual_seed(0)

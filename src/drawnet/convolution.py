@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from drawnet import kernels
 from drawnet.recurrence import Layer, Linear, cell
 
 
@@ -35,12 +36,14 @@ class Conv(Layer):
         """A convolution needs to know no more of its sequence than the operands' type."""
         return dtype
 
-    def forward(self, *inputs: Tensor) -> Tensor:
+    def product(self, *inputs: Tensor) -> Tensor:
+        """W * x, in the type of the operands."""
         x = inputs[0] if len(inputs) == 1 else torch.cat(inputs, 1)
         dtype = self.unroll or x.dtype
-        operands = x.to(dtype), self.weight.to(dtype)
-        product = F.conv2d(*operands, None, self.stride, self.kernel // 2)
-        return product.to(x.dtype) + self.bias[:, None, None]
+        return F.conv2d(x.to(dtype), self.weight.to(dtype), None, self.stride, self.kernel // 2)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self.product(*inputs).to(inputs[0].dtype) + self.bias[:, None, None]
 
 
 class UpConv(Conv):
@@ -74,7 +77,14 @@ class ConvLSTM(nn.Module):
 
     def forward(self, inputs: tuple[Tensor, ...], h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """inputs (B, in, H, W) …, h and c (B, units, H, W) -> (h', c')."""
-        return cell(self.gates(*inputs, h), c)
+        gates, bias = self.gates.product(*inputs, h), self.gates.bias
+        if kernels.usable(h, c) and kernels.serves(gates.dtype):
+            # To a cell without neighbours, a grid of K channels is a row of K·H·W units.
+            biases = bias[:, None].expand(-1, c[0, 0].numel()).flatten()
+            new = kernels.apply(kernels.Cell, gates.flatten(1), biases, c.flatten(1))
+            h, c = (t.view(c.shape) for t in new)
+            return h, c
+        return cell(gates.to(c.dtype) + bias[:, None, None], c)
 
 
 def halved(height: int, width: int, halvings: int) -> tuple[int, int]:

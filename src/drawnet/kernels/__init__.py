@@ -266,6 +266,31 @@ class LSTMStep(torch.autograd.Function):
         return None, None, None, dc_prev, *dparts
 
 
+class Cell(torch.autograd.Function):
+    """(gates (B, 4U) of either operand type, bias (4U,), c (B, U)) -> (h', c'); see recurrence.cell."""
+
+    @staticmethod
+    def forward(ctx: Any, given: Tensor, bias: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        given, bias, c = given.contiguous(), bias.contiguous(), c.contiguous()
+        _check(given, c.shape[0], 4 * c.shape[1])
+        _check(bias, given.shape[1])
+        gates, h_next, c_next = (torch.empty_like(t) for t in (given, c, c))
+        name = f"cell_forward_{_suffix(given.dtype)}"
+        _call(name, *c.shape, given, bias, c, gates, c_next, h_next)
+        ctx.save_for_backward(gates, c, c_next)
+        return h_next, c_next
+
+    @staticmethod
+    @first
+    def backward(ctx: Any, dh: Tensor, dc: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        gates, c, c_next = ctx.saved_tensors
+        dgates, dc_prev = torch.empty_like(gates), torch.empty_like(c)
+        name = f"cell_backward_{_suffix(gates.dtype)}"
+        given = (*c.shape, gates, c, c_next, dh.contiguous(), dc.contiguous())
+        _call(name, *given, dgates, dc_prev)
+        return dgates, dgates.sum(0, dtype=torch.float32), dc_prev
+
+
 class LinearStep(torch.autograd.Function):
     """(weight, bias, unroll, *inputs) -> W x + b: one step of an unrolled `recurrence.Linear`."""
 

@@ -2,6 +2,7 @@
 
      lstm_*     recurrence.py   LSTM (`cell` on a product)
      linear_*   recurrence.py   Linear
+     cell_*     recurrence.py   cell, on gates that were made elsewhere
      pack       recurrence.py   Unroll.packed
 
    A layer's operand x (B, K) is its inputs side by side, then 1 (there Σ gᵀ x holds the bias's
@@ -156,6 +157,31 @@ typedef pair element_bf16;
       }                                                                                           \
       scatter_##T(first, rows, N, dgates, W, parts, count);                                       \
     END                                                                                           \
+  }                                                                                               \
+                                                                                                  \
+  /* given (B, 4U): pre-activations less their bias. */                                           \
+  EXPORT void cell_forward_##T(long B, long U, const T *given, const float *bias, const float *c, \
+                               T *gates, float *c_next, float *h_next) {                          \
+    PARALLEL for (long b = 0; b < B; b++)                                                         \
+      for (long u = 0; u < U; u += PANEL) {                                                       \
+        long n = min_(PANEL, U - u), at = b * U + u;                                              \
+        float sums[4 * PANEL];                                                                    \
+        T *G = gates + b * 4 * U + u;                                                             \
+        for (long gate = 0; gate < 4; gate++)                                                     \
+          for (long k = 0; k < n; k++)                                                            \
+            sums[gate * PANEL + k] = from_##T(given[b * 4 * U + gate * U + u + k]);               \
+        cell_##T(n, U, sums, bias + u, c + at, c_next + at, h_next + at, G, G + U, G + 2 * U,     \
+                 G + 3 * U);                                                                      \
+      }                                                                                           \
+  }                                                                                               \
+  EXPORT void cell_backward_##T(long B, long U, const T *gates, const float *c,                   \
+                                const float *c_next, const float *dh, const float *dc, T *dgates, \
+                                float *dc_prev) {                                                 \
+    PARALLEL for (long b = 0; b < B; b++) {                                                       \
+      T *D = dgates + b * 4 * U;                                                                  \
+      cell_back_##T(U, gates + b * 4 * U, c + b * U, c_next + b * U, dh + b * U, dc + b * U, D,   \
+                    D + U, D + 2 * U, D + 3 * U, dc_prev + b * U);                                \
+    }                                                                                             \
   }                                                                                               \
                                                                                                   \
   /* ---- Linear: x Wᵀ + b, out (B, N) ---- */                                                     \
