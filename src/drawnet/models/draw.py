@@ -159,11 +159,8 @@ class Draw(StepModel):
     def advance(self, z: Tensor, state: State) -> State:
         h_dec, s_dec = self.decoder(given(z, state.y), state.h_dec, state.s_dec)  # (7)
         w, window, look = self.heads(h_dec).split(self.parts, 1)  # (21)
-        w = w.view(-1, *self.patch)
-        attentive = self.config.write > 0
-        c = (
-            attention.write(state.c, w, window) if attentive else state.c + w
-        )  # (8), (18), (28)-(29)
+        w = w.view(-1, *self.patch)  # (18)
+        c = attention.write(state.c, w, window) if self.config.write else state.c + w  # (8), (29)
         return state._replace(c=c, h_dec=h_dec, s_dec=s_dec, look=look, write=window)
 
     def likelihood(self, state: State) -> Pixels:
