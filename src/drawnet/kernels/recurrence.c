@@ -3,7 +3,7 @@
      lstm_*     recurrence.py   LSTM (`cell` on a product)
      linear_*   recurrence.py   Linear
      cell_*     recurrence.py   cell, on gates that were made elsewhere
-     pack       recurrence.py   Unroll.packed
+     pack_*     recurrence.py   Unroll (weights laid out)
 
    A layer's operand x (B, K) is its inputs side by side, then 1 (there Σ gᵀ x holds the bias's
    gradient) and zeros.  Threads take blocks of rows and never wait for one another within a step. */
