@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from drawnet import probability
-from drawnet.convolution import Conv, ConvLSTM, Squeeze, UpConv, halved, spread
-from drawnet.errors import UserError
+from drawnet.convolution import Conv, ConvLSTM, Squeeze, UpConv, check_kernel, halved, spread
+from drawnet.errors import at_least
 from drawnet.probability import Gaussian, Pixels
 from drawnet.step import StepModel, given
 
@@ -53,13 +53,9 @@ class ConvDrawConfig:
     """Classes of images that the model is told; 0: none."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "units", "latents", "features", "halvings", "components"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--model.{name} must be at least 1, not {getattr(self, name)}")
-        if self.classes < 0:
-            raise UserError(f"--model.classes must be at least 0, not {self.classes}")
-        if self.kernel < 1 or self.kernel % 2 == 0:
-            raise UserError(f"--model.kernel must be odd, not {self.kernel}: it has a middle")
+        at_least(self, 1, "steps", "units", "latents", "features", "halvings", "components")
+        at_least(self, 0, "classes")
+        check_kernel(self.kernel)
 
 
 class State(NamedTuple):

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from drawnet import attention, probability
-from drawnet.errors import UserError
+from drawnet.errors import UserError, at_least
 from drawnet.probability import Gaussian, Pixels
 from drawnet.recurrence import LSTM, Linear
 from drawnet.step import StepModel, given
@@ -46,11 +46,8 @@ class DrawConfig:
     """p(z_t): the paper's N(0, I), or told by h_dec_t-1 what is to be expected next."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "units", "latents"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--model.{name} must be at least 1, not {getattr(self, name)}")
-        if self.classes < 0:
-            raise UserError(f"--model.classes must be at least 0, not {self.classes}")
+        at_least(self, 1, "steps", "units", "latents")
+        at_least(self, 0, "classes")
         for name in ("read", "write"):
             if (n := getattr(self, name)) < 0 or n == 1:
                 raise UserError(

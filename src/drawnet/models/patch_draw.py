@@ -24,8 +24,8 @@ import torch
 from torch import Tensor, nn
 
 from drawnet import attention, probability
-from drawnet.convolution import Squeeze, Stretch, halved
-from drawnet.errors import UserError
+from drawnet.convolution import Squeeze, Stretch, check_kernel, halved
+from drawnet.errors import UserError, at_least
 from drawnet.models.draw import initialise_windows
 from drawnet.probability import Gaussian, Pixels
 from drawnet.recurrence import LSTM, Linear
@@ -60,18 +60,14 @@ class PatchDrawConfig:
     """Classes of images that the model is told; 0: none."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "units", "latents", "features", "halvings", "components"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--model.{name} must be at least 1, not {getattr(self, name)}")
-        if self.classes < 0:
-            raise UserError(f"--model.classes must be at least 0, not {self.classes}")
+        at_least(self, 1, "steps", "units", "latents", "features", "halvings", "components")
+        at_least(self, 0, "classes")
         for name in ("read", "write"):
             if (n := getattr(self, name)) < 2:
                 raise UserError(
                     f"--model.{name} must be at least 2, not {n}: a window of side 1 has no stride (24)"
                 )
-        if self.kernel < 1 or self.kernel % 2 == 0:
-            raise UserError(f"--model.kernel must be odd, not {self.kernel}: it has a middle")
+        check_kernel(self.kernel)
 
 
 class State(NamedTuple):

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from drawnet import probability
-from drawnet.errors import UserError
+from drawnet.errors import at_least
 from drawnet.probability import Gaussian, Pixels
 from drawnet.recurrence import Linear
 from drawnet.step import StepModel
@@ -45,11 +45,8 @@ class VAEConfig:
     """Classes of images that the model is told; 0: none."""
 
     def __post_init__(self) -> None:
-        for name in ("units", "layers", "latents", "components"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--model.{name} must be at least 1, not {getattr(self, name)}")
-        if self.classes < 0:
-            raise UserError(f"--model.classes must be at least 0, not {self.classes}")
+        at_least(self, 1, "units", "layers", "latents", "components")
+        at_least(self, 0, "classes")
 
 
 class State(NamedTuple):
