@@ -13,8 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
-from drawnet import checkpoint, cli, listing, train
+from drawnet import checkpoint, cli, data, listing, train
 from drawnet.errors import UserError
+from drawnet.models.draw import DrawConfig
+from drawnet.run import Data, Run
 
 
 def drawnet(capsys, *words):
@@ -281,6 +283,14 @@ def test_options_of_a_data_set_reach_it_and_stay_with_the_run(capsys, tmp_path):
     status, text, _ = drawnet(capsys, "evaluate", tmp_path / "run", "--json")
     assert status == 0 and json.loads(text)["images"] == 3
     assert checkpoint.load_model(tmp_path / "run").network.shape == (1, 9, 9)
+
+
+def test_whole_numbers_among_the_options_are_numbers(monkeypatch):
+    given = {}
+    monkeypatch.setattr(data, "load", lambda name, where, **options: given.update(options))
+    options = {"clutter": "12", "which": "frey", "extra": "true", "version": "1b"}
+    cli.dataset(Run("r", DrawConfig(), Data("toy", options=options)), None)
+    assert given == {"clutter": 12, "which": "frey", "extra": True, "version": "1b"}
 
 
 @pytest.mark.parametrize(

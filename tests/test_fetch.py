@@ -326,3 +326,12 @@ def test_nothing_to_fetch(name, tmp_path, capsys):
 def test_an_unknown_name(tmp_path):
     with pytest.raises(UserError, match="did you mean 'mnist'"):
         fetch("mnis", tmp_path)
+
+
+def test_of_a_set_made_from_another_the_other_is_fetched(server, monkeypatch, tmp_path):
+    know(monkeypatch, "a.gz")
+    base, told = drawnet.fetch.about("toy"), drawnet.fetch.about
+    made = Info("made", "", "", "", origin="toy")
+    monkeypatch.setattr(drawnet.fetch, "about", lambda n: made if n == "made" else told(n))
+    assert not made.files and base.files
+    assert fetch("made", tmp_path, base=server.base) == [tmp_path / "toy" / "a.gz"]

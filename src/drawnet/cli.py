@@ -250,7 +250,7 @@ def sample(arguments: Sequence[str]) -> None:
     if command.neighbours:
         data = dataset(model.run, command.data_dir)
         fits(model, data)
-        pixels = window(torch.from_numpy(data.splits["train"].pixels), model.network.shape)
+        pixels = window(torch.from_numpy(data.splits["train"].pixels[:]), model.network.shape)
         near = figures.neighbours(film.images, pixels if data.levels == 256 else 255 * pixels)
         figures.save_image(figures.beside(film.images, near.images), command.neighbours)
     written = [command.out, command.film, command.stages, command.neighbours]
@@ -351,7 +351,8 @@ def dataset(run: Run[Any], data_dir: Path | None) -> "Dataset":
 
     d = run.data
     options: dict[str, Any] = {k: v for k, v in (("size", d.size), ("grey", d.grey)) if v}
-    options |= {k: {"true": True, "false": False}.get(v, v) for k, v in d.options.items()}
+    words: dict[str, Any] = {"true": True, "false": False}
+    options |= {k: int(v) if v.isdecimal() else words.get(v, v) for k, v in d.options.items()}
     return data.load(d.name, data_dir, **options)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from drawnet import step
-from drawnet.data import Dataset
+from drawnet.data import Dataset, Made
 from drawnet.errors import UserError
 from drawnet.randomness import normal_each, uniform_each
 from drawnet.run import Data
@@ -71,10 +71,15 @@ def window(x: Tensor, shape: tuple[int, int, int], where: Tensor | None = None) 
     return x.movedim(1, -1)[images, rows[:, :, None], columns[:, None]].movedim(-1, 1)
 
 
-def mean_image(pixels: Tensor) -> Tensor:
-    """The mean of uint8 images (n, C, H, W), float32 (C, H, W), without a float copy of them all."""
-    sums = sum(part.sum(0, dtype=torch.int64) for part in pixels.split(4096))
-    return torch.as_tensor(sums).float() / len(pixels)
+def mean_image(pixels: Tensor | Made) -> Tensor:
+    """The mean of uint8 images (n, C, H, W), float32 (C, H, W), without a float copy of them all.
+
+    Of images that are made when asked for, the mean of the first 16,384.
+    """
+    n = len(pixels) if isinstance(pixels, Tensor) else min(len(pixels), 1 << 14)
+    parts = (torch.as_tensor(pixels[k : min(k + 4096, n)]) for k in range(0, n, 4096))
+    sums = sum(part.sum(0, dtype=torch.int64) for part in parts)
+    return torch.as_tensor(sums).float() / n
 
 
 def fixed_noise(data: Data, split: str, images: Iterable[int], shape: Any) -> Tensor | None:

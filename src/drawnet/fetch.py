@@ -55,7 +55,10 @@ def fetch(
 
     data_dir  None: `drawnet.data.default_dir`
     base      where the files are instead of at their official addresses: base + file name
+
+    Of a set that is made from another, the files are the other's, in the other's folder.
     """
+    name = about(name).origin or name
     info, data_dir = about(name), data_dir or default_dir()
     if not info.files:
         print(f"{name}: nothing that drawnet downloads: it is here already, or see {info.source}")

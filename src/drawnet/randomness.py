@@ -10,7 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 Key = str | int
@@ -18,8 +20,11 @@ Key = str | int
 
 def generator(*key: Key) -> torch.Generator:
     """A CPU generator seeded by the SHA-256 of its key."""
-    digest = hashlib.sha256(repr(key).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+    return torch.Generator().manual_seed(_digest(key) >> 1)
+
+
+def _digest(key: tuple[Key, ...]) -> int:
+    return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "little")
 
 
 @lru_cache(maxsize=2)
@@ -71,3 +76,25 @@ def normal_each(seed: int, purpose: str, images: Iterable[int], *shape: int) -> 
 def uniform_each(seed: int, purpose: str, images: Iterable[int], *shape: int) -> Tensor:
     """U(0, 1) for each image by its number: (len(images), *shape)."""
     return torch.stack([torch.rand(shape, generator=generator(seed, purpose, k)) for k in images])
+
+
+def integers_each(numbers: ArrayLike, limits: ArrayLike, *key: Key) -> NDArray[np.int64]:
+    """Whole numbers for each image by its number, all images at once: (len(numbers), len(limits)).
+
+    Column j is uniform over 0 .. limits[j] - 1 (to limits[j] / 2³²), whatever the other columns are.
+    SplitMix64 (Steele, Lea, Flood 2014), whose outputs can be had in any order: image n's own
+    stream is seeded by output n of the key's.
+    """
+    start = np.array(_digest(key), np.uint64)
+    images = _splitmix(start, np.asarray(numbers, np.uint64))
+    top = np.asarray(limits, np.uint64)
+    drawn = _splitmix(images[:, None], np.arange(len(top), dtype=np.uint64))
+    return ((drawn >> np.uint64(32)) * top >> np.uint64(32)).astype(np.int64)
+
+
+def _splitmix(seed: NDArray[np.uint64], n: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Output n, from 0 on, of the stream of this seed; sums and products are mod 2⁶⁴."""
+    z: NDArray[np.uint64] = seed + (n + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))

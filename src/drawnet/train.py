@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from drawnet import checkpoint, evaluate, kernels, models, parallel, randomness, step
-from drawnet.data import Dataset
+from drawnet.data import Dataset, Made
 from drawnet.errors import UserError
 from drawnet.folder import claimed, interruptible, open_board, open_metrics
 from drawnet.randomness import Noise
@@ -57,7 +57,11 @@ class Session:
 
     @classmethod
     def fresh(
-        cls, run: Run[Any], pixels: Tensor, levels: int, shape: tuple[int, int, int] | None = None
+        cls,
+        run: Run[Any],
+        pixels: Tensor | Made,
+        levels: int,
+        shape: tuple[int, int, int] | None = None,
     ) -> "Session":
         """A model initialised from the run's seed and the mean image of the training data.
 
@@ -138,22 +142,30 @@ def not_finite(model: nn.Module, loss: Tensor) -> str | None:
 
 
 def train_step(
-    session: Session, pixels: Tensor, levels: int, precision: torch.dtype, y: Tensor | None = None
+    session: Session,
+    pixels: Tensor | Made,
+    levels: int,
+    precision: torch.dtype,
+    y: Tensor | None = None,
 ) -> dict[str, float]:
     """Advance by one batch: the metrics of the step, in nats (`rate` and `distortion` unweighted).
 
+    pixels: images, or what makes them: then every epoch sees them made anew.
     y: labels of all the images, one-hot, for a model that is told them.
     """
     run, model, progress = session.run, session.model, session.progress
     local = run.batch // parallel.world()
     noise = Noise(run.seed, progress.seen, parallel.rank(), parallel.world())
     order = randomness.stream(run.seed, progress.seen, run.batch, len(pixels))
-    places = order[parallel.rank() * local :][:local]
-    mine = pixels[places]
+    places = numbers = order[parallel.rank() * local :][:local]
+    if isinstance(pixels, Made):
+        position = progress.seen + parallel.rank() * local + torch.arange(local)
+        numbers = places + position - position % len(pixels)  # epoch · n + place
+    mine = torch.as_tensor(pixels[numbers])
     if run.data.binarise == "dynamic":
         uniform: Tensor | None = noise.uniform("binarise", *mine.shape)
     else:
-        uniform = evaluate.fixed_noise(run.data, "train", places.tolist(), mine.shape[1:])
+        uniform = evaluate.fixed_noise(run.data, "train", numbers.tolist(), mine.shape[1:])
     x = evaluate.prepare(mine, levels, uniform)
     x = evaluate.window(x, model.shape, noise.uniform("window", local, 2))
     eps = noise.normal("latents", model.steps, local, *model.latents, axis=1)
@@ -223,7 +235,8 @@ def train(
     }
     run = replace(run, precision=kernels.precision(run.precision))
     kernels.settle()
-    pixels = torch.from_numpy(data.splits["train"].pixels)
+    whole = data.splits["train"].pixels
+    pixels = whole if isinstance(whole, Made) else torch.from_numpy(whole)
     with claimed(folder), interruptible() as stopped:
         session = Session.fresh(run, pixels, data.levels, data.shape)
         saved = folder / "training.safetensors"
@@ -275,7 +288,7 @@ class Loop:
         )
         self.board = open_board(folder) if tensorboard and self.chief else None
 
-    def go(self, pixels: Tensor, stopped: list[str]) -> None:
+    def go(self, pixels: Tensor | Made, stopped: list[str]) -> None:
         run, progress = self.session.run, self.session.progress
         with tqdm(
             total=run.examples,

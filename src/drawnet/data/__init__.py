@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from drawnet.listing import choose
 
@@ -26,14 +26,51 @@ SPLITS = ("train", "valid", "test")
 
 
 @dataclass(frozen=True, eq=False)
+class Made:
+    """Images that are made when they are asked for: read like an array, uint8 (N, C, H, W).
+
+    An image's number says all of it, however it is asked for.  Numbers from N on are as good: k N + n
+    is image n made anew, which is what training sees in its epoch k.
+
+    shape    (N, C, H, W)
+    make     numbers, int64 (B,) from 0 on -> uint8 (B, C, H, W)
+    sources  what the images are made from, uint8
+    recipe   how, settings included; sources and recipe are the identity of the images
+    """
+
+    shape: tuple[int, ...]
+    make: Callable[[NDArray[np.int64]], NDArray[np.uint8]] = field(repr=False)
+    sources: NDArray[np.uint8] = field(repr=False)
+    recipe: str
+    dtype = np.dtype(np.uint8)
+    ndim = 4
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, part: slice | ArrayLike) -> NDArray[np.uint8]:
+        """Images number `part`, which is a run of 0 .. N-1 or whole numbers of any shape."""
+        if isinstance(part, slice):
+            part = np.arange(*part.indices(len(self)))
+        numbers = np.asarray(part)
+        if numbers.dtype.kind not in "iu" or (numbers < 0).any():
+            raise IndexError(f"images have whole numbers from 0 on, not {part!r}")
+        flat = numbers.reshape(-1).astype(np.int64)
+        made = np.empty((len(flat), *self.shape[1:]), np.uint8)
+        for first in range(0, len(flat), 1024):  # the making takes several times the memory
+            made[first : first + 1024] = self.make(flat[first : first + 1024])
+        return made.reshape(*numbers.shape, *self.shape[1:])
+
+
+@dataclass(frozen=True, eq=False)
 class Images:
     """Images and, where the set has them, their classes.
 
-    pixels  uint8 (N, C, H, W)
+    pixels  uint8 (N, C, H, W); those of train may be made when they are asked for
     labels  int64 (N,) or None
     """
 
-    pixels: NDArray[np.uint8]
+    pixels: NDArray[np.uint8] | Made
     labels: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
@@ -46,7 +83,7 @@ class Images:
         return len(self.pixels)
 
     def __getitem__(self, part: slice) -> "Images":
-        """A run of the images, in the same memory."""
+        """A run of the images, in the same memory (of images that are made: made now)."""
         return Images(self.pixels[part], None if self.labels is None else self.labels[part])
 
 
@@ -77,7 +114,7 @@ class Dataset:
             fits = sides == least or (split == "train" and larger)
             if not len(images) or c != channels or not fits:
                 raise ValueError(f"{split} is {images.pixels.shape}, the set is {self.shape}")
-            if self.levels == 2 and images.pixels.max() > 1:
+            if self.levels == 2 and images.pixels[:].max() > 1:
                 raise ValueError(f"{split} has pixels other than 0 and 1")
 
     @property
@@ -87,12 +124,18 @@ class Dataset:
 
     @cached_property
     def checksum(self) -> str:
-        """sha256, in hex, over each split's name, shape and pixels: the identity of the images."""
+        """sha256, in hex, over each split's name, shape and pixels: the identity of the images.
+
+        Of images that are made when asked for, recipe and sources stand for the pixels.
+        """
         digest = hashlib.sha256()
         for split in SPLITS:
-            pixels = np.ascontiguousarray(self.splits[split].pixels)
+            pixels = self.splits[split].pixels
             digest.update(f"{split} {pixels.shape}\n".encode())
-            digest.update(pixels.data)
+            if isinstance(pixels, Made):
+                digest.update(f"{pixels.recipe}\n".encode())
+                pixels = pixels.sources
+            digest.update(np.ascontiguousarray(pixels).data)
         return digest.hexdigest()
 
 
@@ -117,6 +160,7 @@ class Info:
 
     source  who to cite, and where the data come from
     files   what `drawnet fetch` downloads; empty where there is nothing to download
+    origin  the data set that this one is made from, where it has no files of its own
     """
 
     name: str
@@ -124,6 +168,7 @@ class Info:
     licence: str
     source: str
     files: tuple[File, ...] = ()
+    origin: str = ""
 
     def dataset(self, levels: int, splits: dict[str, Images], **changed: str) -> Dataset:
         """The data set of this description; `changed` replaces parts of it (name, source, ...)."""

@@ -30,12 +30,12 @@ def kept(sources: Sequence[Path], decode: Callable[[], Images]) -> Images:
         labels = np.empty(0, np.int64) if images.labels is None else images.labels
         try:
             _write(_labels(stem), labels)
-            _write(_pixels(stem), images.pixels)  # last: with it, all is there
+            _write(_pixels(stem), images.pixels[:])  # last: with it, all is there
         except OSError as error:
             warnings.warn(
                 f"decoded images are not kept, {folder()}: {error.strerror or error}", stacklevel=2
             )
-            return Images(np.ascontiguousarray(images.pixels), images.labels)
+            return Images(np.ascontiguousarray(images.pixels[:]), images.labels)
         del images, labels
         found = _found(stem)
     assert found is not None

@@ -102,7 +102,7 @@ def cut(picture: Image.Image, boxes: NDArray[Any]) -> NDArray[np.uint8]:
 def middle(images: Images) -> Images:
     """The middle 54x54."""
     start = (SIDE - SEEN) // 2
-    seen = images.pixels[:, :, start : start + SEEN, start : start + SEEN]
+    seen = images.pixels[:][:, :, start : start + SEEN, start : start + SEEN]
     return Images(np.ascontiguousarray(seen), images.labels)
 
 
