@@ -28,6 +28,8 @@ _FILES = {  # sha256 and bytes
         4_542,
     ),
 }
+_COUNTS = {"train": 60_000, "t10k": 10_000}
+_VALID = 10_000
 
 INFO = Info(
     name="mnist",
@@ -44,11 +46,13 @@ INFO = Info(
 
 def load(data_dir: Path) -> Dataset:
     """MNIST: 50,000 / 10,000 / 10,000 images (1, 28, 28), 256 levels, labels 0..9."""
-    learn = _read(data_dir, "train", 60_000)
-    splits = {"train": learn[:50_000], "valid": learn[50_000:]}
-    return INFO.dataset(256, splits | {"test": _read(data_dir, "t10k", 10_000)})
+    learn = _read(data_dir, "train")
+    splits = {"train": learn[:-_VALID], "valid": learn[-_VALID:]}
+    return INFO.dataset(256, splits | {"test": _read(data_dir, "t10k")})
 
 
-def _read(data_dir: Path, prefix: str, count: int) -> Images:
+def _read(data_dir: Path, prefix: str) -> Images:
     files = (f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte")
-    return read_labelled(*(find(data_dir, "mnist", f"{f}.gz", f) for f in files), count=count)
+    return read_labelled(
+        *(find(data_dir, "mnist", f"{f}.gz", f) for f in files), count=_COUNTS[prefix]
+    )
