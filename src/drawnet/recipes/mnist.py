@@ -7,15 +7,17 @@ from drawnet.run import Data, Run
 def mnist() -> Run[DrawConfig]:
     """DRAW with attention on static binarised MNIST (read 2×2, write 5×5).
 
-    `drawnet train mnist`.  Expect, on 2,000 validation images, 121 to 136 nats after one epoch of 50,000
-    and, with `--examples 150000`, 109 to 117 after three (8 minutes on two cores in bfloat16); three
-    seeds, docs/log.md.  The whole run is 300 epochs, some 11 hours at that speed: not done yet.
+    `drawnet train mnist`.  Expect, on 2,000 validation images, 116 to 117 nats after one epoch of 50,000
+    and, with `--examples 150000`, 105 after three: 9 minutes of one core in bfloat16 (docs/log.md).
+    In batches of 128 that takes as long and gives 109 to 117.  The whole run is 300 epochs, some 14
+    hours of one core at that speed: not done yet.
     """
     return Run(
         "mnist",
         DrawConfig(),
         Data("binarized_mnist"),
         examples=15_000_000,
+        batch=64,
         kl_warmup=38_400,
         evaluate_every=50_000,
     )
