@@ -35,7 +35,7 @@ def test_every_image_counts_once_whatever_the_batch(model, pixels):
 
 def test_figures_are_what_their_names_say(model, pixels):
     e = evaluate(model, pixels, 2, Data("blobs"), "test")
-    eps = normal_each(0, "evaluate", range(11), 3, 4).transpose(0, 1)
+    eps = normal_each(0, "latents", range(11), 3, 4).transpose(0, 1)
     b = step.bound(model, pixels.float(), eps)
     total = b.total.double()
     assert e.elbo_nats == pytest.approx(total.mean().item(), rel=1e-6)
@@ -72,7 +72,7 @@ def test_every_image_is_evaluated_with_its_own_label(tiny_run, tiny_data, pixels
     parts = evaluate(*settings, y, importance_samples=3, rows=4)
     assert parts.elbo_nats == pytest.approx(whole.elbo_nats, rel=1e-5)
     assert parts.iw_nats == pytest.approx(whole.iw_nats, rel=1e-5)
-    eps = normal_each(0, "evaluate", range(11), 3, 4).transpose(0, 1)
+    eps = normal_each(0, "latents", range(11), 3, 4).transpose(0, 1)
     b = step.bound(told, pixels.float(), eps, y)
     assert whole.elbo_nats == pytest.approx(b.total.mean().item(), rel=1e-6)
     other = evaluate(*settings, y.roll(1, 1), importance_samples=3)

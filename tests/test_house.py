@@ -10,14 +10,19 @@ import torch
 
 from conftest import small
 from drawnet import checkpoint, data, listing, models, recipes, run, step, train
+from drawnet.classification import Classifies
 from drawnet.errors import UserError
 
-MODELS = sorted(listing.models())
+LEARNERS = sorted(listing.models())
+MODELS = [k for k in LEARNERS if issubclass(models.module(k).Model, step.StepModel)]
+CLASSIFIERS = [k for k in LEARNERS if issubclass(models.module(k).Model, Classifies)]
 RECIPES = sorted(listing.recipes())
 
 
-@pytest.mark.parametrize("classes", [0, 3])
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize(
+    ("kind", "classes"),
+    [(kind, c) for kind in LEARNERS for c in (0, 3) if c or kind not in CLASSIFIERS],
+)
 def test_a_model_trains_stops_resumes_and_comes_back(
     kind, classes, tiny_run, tiny_data, tmp_path, monkeypatch
 ):

@@ -96,14 +96,14 @@ def test_the_loss_falls(tiny_run, tiny_data, tmp_path):
     run = replace(tiny_run, seed=2, examples=6400, lr=5e-3, evaluate_every=1600)
     train.train(run, tiny_data, tmp_path)
     valid = [row["valid_nats"] for row in lines(tmp_path) if "valid_nats" in row]
-    assert valid[-1] < 0.7 * valid[0]  # other seeds end between 5.5 and 18
+    assert valid[-1] < 0.7 * valid[0]  # other seeds end between 5 and 18
     assert BAND[0] < valid[-1] < BAND[1], "outside the band that this seed has always reached"
     assert math.isclose(
         checkpoint.load_model(tmp_path).header["valid_nats"], min(valid), abs_tol=1e-3
     )
 
 
-BAND = (5.6, 7.6)
+BAND = (6.4, 8.9)
 """Nats that `test_the_loss_falls` ends at: recorded, with room for another processor's rounding."""
 
 

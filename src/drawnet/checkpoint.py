@@ -21,8 +21,8 @@ from torch import Tensor
 
 from drawnet import models
 from drawnet.errors import UserError
+from drawnet.learner import Learner
 from drawnet.run import Run, from_json, to_json
-from drawnet.step import StepModel
 
 KEY = "drawnet"
 
@@ -72,12 +72,12 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 class Model:
     """A model as it lies in a file."""
 
-    network: StepModel
+    network: Learner
     run: Run[Any]
     header: dict[str, Any]
 
 
-def save_model(path: Path, network: StepModel, run: Run[Any], header: Mapping[str, Any]) -> None:
+def save_model(path: Path, network: Learner, run: Run[Any], header: Mapping[str, Any]) -> None:
     """Write a model with its run; `header` holds what else is known of it (examples, valid, data)."""
     header = {**header, "run": to_json(run), "shape": list(network.shape)}
     save_tensors(path, network.state_dict(), header)
@@ -91,7 +91,7 @@ def load_model(path: Path) -> Model:
         run, shape = from_json(header["run"]), tuple(header["shape"])
     except (KeyError, UserError) as why:
         raise UserError(f"{path} holds no model that this drawnet knows: {why}") from why
-    network: StepModel = models.build(run.model, shape)
+    network: Learner = models.build(run.model, shape)
     put(network, tensors, path)
     return Model(network.eval(), run, header)
 

@@ -34,6 +34,7 @@ usage: drawnet COMMAND [OPTIONS]
   evaluate RUN           the bound on held-out images, rate and distortion apart
   sample RUN             draw images: a sheet, a film, the stages, the raw numbers
   reconstruct RUN IMAGE… read pictures and draw them again
+  classify RUN [IMAGE…]  name what pictures show, and film where the model looks
   fetch DATASET          download a data set from its official address
   list                   models, data sets and recipes
 
@@ -62,7 +63,8 @@ class Train(Generic[C]):
 
 @dataclass(frozen=True)
 class Evaluate:
-    """The variational bound over a split, every image counted once."""
+    """What a model is measured by, over a split, every image counted once: a generative model's
+    bound, a classifier's error."""
 
     run: tyro.conf.Positional[Path]
     """A run folder or a .safetensors file."""
@@ -124,6 +126,23 @@ class Reconstruct:
 
 
 @dataclass(frozen=True)
+class Classify:
+    """Name the class of pictures, or of the first test images if none are given."""
+
+    run: tyro.conf.Positional[Path]
+    """A run folder or a .safetensors file of a classifier."""
+    image: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """Pictures; they are brought to the model's size and colours."""
+    n: Count = 9
+    """How many test images, if no pictures are given."""
+    out: Path | None = None
+    """Also where it looks: a film (.gif, .webp), for a model that reads through a window."""
+    invert: bool = False
+    """Take dark strokes on white paper for light strokes on black, as the digits are."""
+    data_dir: DataDir = None
+
+
+@dataclass(frozen=True)
 class Fetch:
     """Download a data set from its official address, checked, resumable."""
 
@@ -175,32 +194,41 @@ def evaluate(arguments: Sequence[str]) -> None:
     import torch
 
     from drawnet import kernels
-    from drawnet.evaluate import evaluate as measure
-    from drawnet.evaluate import labels
+    from drawnet.evaluate import evaluate as measure_bound
+    from drawnet.evaluate import labels, measure, summary
+    from drawnet.step import StepModel
 
     model = trained(command.run)
     data = dataset(model.run, command.data_dir)
     fits(model, data)
+    network, settings = model.network, model.run.data
     pixels = torch.from_numpy(data.splits[command.split].pixels[: command.images])
-    result = measure(
-        model.network,
-        pixels,
-        data.levels,
-        model.run.data,
-        command.split,
-        labels(data, command.split, model.network.classes)[: command.images],
-        importance_samples=command.importance_samples,
-        seed=command.seed,
-        precision=kernels.operands(command.precision),
-        progress=sys.stderr.isatty(),
-        name=data.name,
-    )
-    text = json.dumps(asdict(result), indent=1)
+    y = labels(data, command.split, network.classes)[: command.images]
+    how: dict[str, Any] = {
+        "seed": command.seed,
+        "precision": kernels.operands(command.precision),
+        "progress": sys.stderr.isatty(),
+    }
+    images = (pixels, data.levels, settings, command.split, y)
+    if isinstance(network, StepModel):
+        k = command.importance_samples
+        e = measure_bound(network, *images, importance_samples=k, name=data.name, **how)
+        values, lines = asdict(e), report(e)
+    elif command.importance_samples:
+        raise UserError(f"{command.run} has no bound: leave out --importance-samples")
+    else:
+        means = summary(measure(network, *images, **how))
+        values = {"dataset": data.name, "split": command.split, "images": len(pixels)} | means
+        lines = "\n".join(
+            [f"{data.name}, {command.split}: {len(pixels)} images"]
+            + [f"{k:<14}{v['mean']:9.4f} ± {v['stderr']:.4f}" for k, v in means.items()]
+        )
+    text = json.dumps(values, indent=1)
     if command.out:
         from drawnet import checkpoint
 
         checkpoint.write_text(command.out, text + "\n")
-    print(text if command.json else report(result))
+    print(text if command.json else lines)
 
 
 def report(e: "Evaluation") -> str:
@@ -234,8 +262,9 @@ def sample(arguments: Sequence[str]) -> None:
     suffix(command.stages, figures.PICTURES)
     suffix(command.neighbours, figures.PICTURES)
     model = trained(command.run)
+    network = drawing.drawer(model, command.run)
     film = drawing.sample_film(
-        model.network,
+        network,
         command.n,
         labels=command.label,
         seed=command.seed,
@@ -262,12 +291,47 @@ def reconstruct(arguments: Sequence[str]) -> None:
     from drawnet import drawing, figures
 
     model = trained(command.run)
+    network = drawing.drawer(model, command.run)
     suffix(command.out, figures.PICTURES, figures.ANIMATIONS)
     binary = getattr(model.run.model, "likelihood", "bernoulli") == "bernoulli"
-    x = drawing.read_pictures(command.image, model.network, binary=binary, invert=command.invert)
-    film = drawing.redraw_film(model.network, x, labels=command.label, seed=command.seed)
+    x = drawing.read_pictures(command.image, network, binary=binary, invert=command.invert)
+    film = drawing.redraw_film(network, x, labels=command.label, seed=command.seed)
     drawing.save_comparison(x, film, command.out)
     print(command.out)
+
+
+def classify(arguments: Sequence[str]) -> None:
+    command = parse(Classify, "classify", arguments)
+    positive(command.n, "-n")
+    import torch
+
+    from drawnet import drawing, figures
+    from drawnet.classification import Classifies
+    from drawnet.evaluate import prepare
+    from drawnet.models.glimpse import Glimpse
+
+    suffix(command.out, figures.ANIMATIONS)
+    model = trained(command.run)
+    network = model.network
+    if not isinstance(network, Classifies):
+        raise UserError(f"{command.run} holds no classifier: it was trained to draw")
+    if command.out and not isinstance(network, Glimpse):
+        raise UserError(f"{command.run} looks through no window: leave out --out")
+    if command.image:
+        names = [str(path) for path in command.image]
+        x = drawing.read_pictures(command.image, network, binary=False, invert=command.invert)
+    else:
+        data = dataset(model.run, command.data_dir)
+        fits(model, data)
+        images = data.splits["test"][: command.n]
+        x = prepare(torch.from_numpy(images.pixels[:]), data.levels, None)
+        truth = [] if images.labels is None else images.labels.tolist()
+        names = [f"test image {k} ({label})" for k, label in enumerate(truth)]
+    for name, p in zip(names, network.classify(x), strict=True):
+        print(f"{name}: {int(p.argmax())} ({100 * p.max():.1f} %)")
+    if command.out and isinstance(network, Glimpse):
+        figures.save_animation(figures.drawing(drawing.looking_film(network, x)), command.out)
+        print(command.out)
 
 
 def fetch(arguments: Sequence[str]) -> None:
@@ -294,6 +358,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "evaluate": evaluate,
     "sample": sample,
     "reconstruct": reconstruct,
+    "classify": classify,
     "fetch": fetch,
     "list": show,
 }

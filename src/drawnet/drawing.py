@@ -13,7 +13,10 @@ from drawnet import checkpoint, figures, step
 from drawnet.data import _pictures
 from drawnet.errors import UserError
 from drawnet.figures import Film
+from drawnet.learner import Learner
+from drawnet.models.glimpse import Glimpse
 from drawnet.randomness import normal_each
+from drawnet.run import to_json
 from drawnet.step import StepModel
 
 BATCH = 64
@@ -22,7 +25,15 @@ BATCH = 64
 
 def load(path: str | Path) -> StepModel:
     """The model of a run folder or of a .safetensors file, ready to draw; UserError if unsound."""
-    return checkpoint.load_model(Path(path)).network
+    return drawer(checkpoint.load_model(Path(path)), path)
+
+
+def drawer(model: checkpoint.Model, path: str | Path) -> StepModel:
+    """The network of a model, if it is one that draws; else UserError."""
+    if not isinstance(model.network, StepModel):
+        kind = to_json(model.run)["model"]["kind"]
+        raise UserError(f"{path} holds a model that draws nothing ({kind})")
+    return model.network
 
 
 def _noise(model: StepModel, seed: int, purpose: str, images: range) -> Tensor:
@@ -110,6 +121,14 @@ def redraw_film(
     return _batched(len(x), batch, film)
 
 
+@torch.no_grad()
+def looking_film(model: Glimpse, x: Tensor) -> Film:
+    """Where a reader looks at x (n, C, H, W) in [0, 1]: the images, and the window of every glimpse."""
+    raw = torch.stack([state.read for state in model.eval().states(x)])
+    frames = x.expand(len(raw) + 1, *x.shape)
+    return Film(frames, {"read": figures.geometry(model, "read", raw)})
+
+
 def save(film: Film, path: Path) -> None:
     """Write by suffix: .gif, .webp the film; .npz frames, images and windows; else the sheet."""
     suffix = path.suffix.lower()
@@ -125,7 +144,7 @@ def save(film: Film, path: Path) -> None:
         figures.save_image(figures.grid(film.images), path)
 
 
-def read_pictures(paths: Sequence[Path], model: StepModel, *, binary: bool, invert: bool) -> Tensor:
+def read_pictures(paths: Sequence[Path], model: Learner, *, binary: bool, invert: bool) -> Tensor:
     """Pictures brought to the model's size and colours, (n, C, H, W) in [0, 1]; UserError if unsound.
 
     binary: cut at half intensity, for models of binary pixels.

@@ -1,4 +1,4 @@
-"""Evaluation: the bound and the K-sample bound over every image of a split, each counted once.
+"""Evaluation: measures, the bound and the K-sample bound over every image of a split, each once.
 
 Noise is keyed by image, so that the figures do not depend on how images are batched.
 """
@@ -15,7 +15,8 @@ from tqdm import tqdm
 from drawnet import step
 from drawnet.data import Dataset, Made
 from drawnet.errors import UserError
-from drawnet.randomness import normal_each, uniform_each
+from drawnet.learner import How, Learner
+from drawnet.randomness import ImageNoise, normal_each, uniform_each
 from drawnet.run import Data
 from drawnet.step import StepModel
 
@@ -122,6 +123,45 @@ def batches(
 
 
 @torch.no_grad()
+def measure(
+    model: Learner,
+    pixels: Tensor,
+    levels: int,
+    data: Data,
+    split: str,
+    y: Tensor | None = None,
+    *,
+    seed: int = 0,
+    precision: torch.dtype | None = None,
+    progress: bool = False,
+) -> dict[str, Tensor]:
+    """The model's measures of every image (n, C, H, W) uint8 of so many levels: name -> (n,), float64.
+
+    y: their labels (n, classes), one-hot, for a model that is told them.
+    """
+    model.eval()
+    y = torch.zeros(len(pixels), 0) if y is None else y
+    found: dict[str, list[Tensor]] = {}
+    bar = tqdm(total=len(pixels), disable=not progress, unit="image", desc=split)
+    for numbers, whole in batches(pixels, levels, data, split):
+        x, told = window(whole, model.shape), y[numbers.start : numbers.stop]
+        noise, how = ImageNoise(seed, numbers), How(precision)
+        for name, values in model.objective(x, told, noise, how).measures.items():
+            found.setdefault(name, []).append(values.double())
+        bar.update(len(numbers))
+    bar.close()
+    return {name: torch.cat(parts) for name, parts in found.items()}
+
+
+def summary(measured: dict[str, Tensor]) -> dict[str, dict[str, float]]:
+    """Mean and its standard error over the images, of every measure."""
+    return {
+        name: {"mean": v.mean().item(), "stderr": (v.std() / math.sqrt(len(v))).item()}
+        for name, v in measured.items()
+    }
+
+
+@torch.no_grad()
 def evaluate(
     model: StepModel,
     pixels: Tensor,
@@ -143,12 +183,12 @@ def evaluate(
     importance_samples: K of the K-sample bound, computed `rows` copies of images at a time.
     """
     model.eval()
-    size = (model.steps, *model.latents)
     distortion, rate, iw = [], [], []
     bar = tqdm(total=len(pixels), disable=not progress, unit="image", desc=split)
     for numbers, whole in batches(pixels, levels, data, split, rows):
         x = window(whole, model.shape)
-        eps = normal_each(seed, "evaluate", numbers, *size).transpose(0, 1)
+        noise = ImageNoise(seed, numbers)
+        eps = noise.normal("latents", model.steps, len(numbers), *model.latents, axis=1)
         told = None if y is None else y[numbers.start : numbers.stop]
         b = step.bound(model, x, eps, y=told, precision=precision)
         distortion.append(b.distortion.double())

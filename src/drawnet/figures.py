@@ -22,6 +22,7 @@ from torch import Tensor
 from drawnet import attention
 from drawnet.checkpoint import write_atomically
 from drawnet.errors import UserError
+from drawnet.learner import Learner
 from drawnet.step import StepModel
 
 Array = npt.NDArray[Any]
@@ -76,7 +77,7 @@ def film(model: StepModel, states: Iterable[Any], start: Any = None) -> Film:
         raw.append({name: p.float().cpu() for name, p in model.windows(state).items()})
     first = _mean(model, model.start(state.y) if start is None else start)
     steps = {name: torch.stack([step[name] for step in raw]) for name in raw[0]}
-    windows = {name: _geometry(model, name, p) for name, p in steps.items() if p.any()}
+    windows = {name: geometry(model, name, p) for name, p in steps.items() if p.any()}
     return Film(torch.stack([first, *frames]), windows)
 
 
@@ -93,7 +94,7 @@ def _mean(model: StepModel, state: Any) -> Tensor:
     return model.likelihood(state).mean.float().clamp(0, 1).cpu()
 
 
-def _geometry(model: StepModel, name: str, parameters: Tensor) -> Tensor:
+def geometry(model: Learner, name: str, parameters: Tensor) -> Tensor:
     """Raw (T, n, 5) -> centre x, centre y, side, σ in pixels, (T, n, 4).   DRAW (21)-(24)"""
     config: Any = model.config
     n = getattr(config, name)

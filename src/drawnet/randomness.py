@@ -68,6 +68,24 @@ class Noise:
         return self._rows(drawn, shape[axis], axis)
 
 
+@dataclass(frozen=True)
+class ImageNoise:
+    """Noise that belongs to each image by its number, with the face of a step's `Noise`."""
+
+    seed: int
+    images: range
+
+    def normal(self, purpose: str, *shape: int, axis: int = 0) -> Tensor:
+        """N(0, 1) of this shape, whose `axis` counts the images."""
+        each = shape[:axis] + shape[axis + 1 :]
+        return normal_each(self.seed, purpose, self.images, *each).movedim(0, axis)
+
+    def uniform(self, purpose: str, *shape: int, axis: int = 0) -> Tensor:
+        """U(0, 1), likewise."""
+        each = shape[:axis] + shape[axis + 1 :]
+        return uniform_each(self.seed, purpose, self.images, *each).movedim(0, axis)
+
+
 def normal_each(seed: int, purpose: str, images: Iterable[int], *shape: int) -> Tensor:
     """N(0, 1) for each image by its number: (len(images), *shape)."""
     return torch.stack([torch.randn(shape, generator=generator(seed, purpose, k)) for k in images])

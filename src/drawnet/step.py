@@ -13,17 +13,18 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from drawnet import probability
+from drawnet.learner import Draws, How, Learner, Objective
 from drawnet.probability import Gaussian, Pixels
 from drawnet.recurrence import Unrolled
 
 T = TypeVar("T", int, Tensor)
 
 
-class StepModel(nn.Module):
+class StepModel(Learner):
     """A model that draws an image in `steps` steps.
 
     Its state is a NamedTuple of tensors (B, …), one of which is y.
@@ -31,12 +32,8 @@ class StepModel(nn.Module):
 
     steps: int
     """T, the number of steps."""
-    shape: tuple[int, int, int]
-    """(C, H, W) of an image."""
     latents: tuple[int, ...]
     """Shape of one step's z without the batch: (Z,)."""
-    classes: int = 0
-    """Classes of images that the model is told; 0: none."""
 
     @abstractmethod
     def start(self, y: Tensor) -> Any:
@@ -58,8 +55,13 @@ class StepModel(nn.Module):
     def likelihood(self, state: Any) -> Pixels:
         """The distribution over images that the state's canvas stands for."""
 
-    def prepare(self, mean: Tensor) -> None:
-        """Before training, see the mean training image (C, H, W) in [0, 1]; the default ignores it."""
+    def objective(self, x: Tensor, y: Tensor, noise: Draws, how: How) -> Objective:
+        """The bound, its rate weighted; measures: nats = rate + distortion, both unweighted."""
+        eps = noise.normal("latents", self.steps, len(x), *self.latents, axis=1)
+        b = bound(self, x, eps, y=y, precision=how.precision, recompute=how.recompute)
+        rate, distortion = b.rate.sum(0), b.distortion
+        measures = {"nats": distortion + rate, "rate": rate, "distortion": distortion}
+        return Objective(distortion + how.kl_weight * rate, measures)
 
     def windows(self, state: Any) -> dict[str, Tensor]:
         """Attention windows of the last step by name ('read', 'write'), raw parameters (B, 5)."""

@@ -1,6 +1,6 @@
 """The training loop: one position, counted in examples, from which everything else follows.
 
-images -> stream -> binarise -> step.bound -> mean over the world -> Adam -> metrics.jsonl
+images -> stream -> binarise -> objective -> mean over the world -> Adam -> metrics.jsonl
 """
 
 import json
@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from drawnet import checkpoint, evaluate, kernels, models, parallel, randomness, step
+from drawnet import checkpoint, evaluate, kernels, models, parallel, randomness
 from drawnet.data import Dataset, Made
 from drawnet.errors import UserError
 from drawnet.folder import claimed, interruptible, open_board, open_metrics
+from drawnet.learner import How, Learner
 from drawnet.randomness import Noise
 from drawnet.run import Run, check, from_json, to_json
 from drawnet.step import StepModel
@@ -34,7 +35,7 @@ class Progress:
     seen: int = 0
     """Examples seen: the position of the run."""
     best: float = math.inf
-    """Lowest validation bound so far, nats."""
+    """Lowest value of the criterion on validation images so far."""
     skipped: int = 0
     """Steps skipped because something was not finite."""
     row: int = 0
@@ -50,8 +51,8 @@ class Session:
     """Everything that moves in a run."""
 
     run: Run[Any]
-    model: StepModel
-    average: StepModel
+    model: Learner
+    average: Learner
     optimizer: torch.optim.Adam
     progress: Progress = field(default_factory=Progress)
 
@@ -148,7 +149,7 @@ def train_step(
     precision: torch.dtype,
     y: Tensor | None = None,
 ) -> dict[str, float]:
-    """Advance by one batch: the metrics of the step, in nats (`rate` and `distortion` unweighted).
+    """Advance by one batch: the model's measures and the gradient's norm.
 
     pixels: images, or what makes them: then every epoch sees them made anew.
     y: labels of all the images, one-hot, for a model that is told them.
@@ -168,25 +169,24 @@ def train_step(
         uniform = evaluate.fixed_noise(run.data, "train", numbers.tolist(), mine.shape[1:])
     x = evaluate.prepare(mine, levels, uniform)
     x = evaluate.window(x, model.shape, noise.uniform("window", local, 2))
-    eps = noise.normal("latents", model.steps, local, *model.latents, axis=1)
-
-    told = None if y is None else y[places]
-    b = step.bound(model, x, eps, y=told, precision=precision, recompute=run.recompute)
-    rate = b.rate.sum(0)
-    loss = (b.distortion + kl_weight(run, progress.seen) * rate).mean()
+    told = torch.zeros(local, 0) if y is None else y[places]
+    how = How(precision, run.recompute, kl_weight(run, progress.seen))
+    objective = model.objective(x, told, noise, how)
+    loss = objective.loss.mean()
     session.optimizer.zero_grad(set_to_none=True)
     loss.backward()
 
-    terms = torch.stack([loss.detach(), b.distortion.detach().mean(), rate.detach().mean()])
+    measured = [m.detach().mean() for m in objective.measures.values()]
+    terms = torch.stack([loss.detach(), *measured])
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     parallel.mean([terms, *gradients])
     norm = nn.utils.get_total_norm(gradients)
-    metrics = {"distortion": terms[1].item(), "rate": terms[2].item(), "norm": norm.item()}
+    metrics = dict(zip(objective.measures, terms[1:].tolist(), strict=True))
     culprit = None if (norm + terms[0]).isfinite() else not_finite(model, terms[0])
     if culprit is None:
         nn.utils.clip_grads_with_norm_(model.parameters(), run.clip, norm)
     update(session, culprit)
-    return metrics
+    return metrics | {"norm": norm.item()}
 
 
 def update(session: Session, culprit: str | None) -> None:
@@ -255,8 +255,10 @@ def train(
 
 def check_pixels(run: Run[Any], levels: int) -> None:
     """UserError if the model's pixels and the data's levels do not go together."""
-    kind, binary = getattr(run.model, "likelihood", "bernoulli"), levels == 2
+    kind, binary = getattr(run.model, "likelihood", None), levels == 2
     grey = not binary and run.data.binarise == "no"
+    if kind is None:
+        return
     if kind == "bernoulli" and grey:
         raise UserError(
             f"{run.data.name} has grey levels, for which Bernoulli pixels are no likelihood: "
@@ -320,10 +322,9 @@ class Loop:
         if len(self.sums["norm"]) >= 50 or self.session.progress.seen >= self.session.run.examples:
             means = {k: sum(v) / len(v) for k, v in self.sums.items()}
             self.sums.clear()
-            bar.set_postfix(
-                nats=f"{means['distortion'] + means['rate']:.1f}", kl=f"{means['rate']:.1f}"
-            )
-            self.write({"train_nats": means["distortion"] + means["rate"], **means})
+            norm = means.pop("norm")
+            bar.set_postfix({k: f"{v:.4g}" for k, v in means.items()})
+            self.write({f"train_{k}": v for k, v in means.items()} | {"norm": norm})
 
     def at_intervals(self, before: int) -> None:
         run, seen = self.session.run, self.session.progress.seen
@@ -335,34 +336,32 @@ class Loop:
             self.save()
 
     def evaluate(self) -> None:
-        """Bound of the averaged weights on validation images; keep them if they are the best."""
+        """Measures of the averaged weights on validation images; keep them if they are the best."""
         if not self.chief:
             return
-        s, valid = self.session, self.data.splits["valid"].pixels
-        part = torch.from_numpy(valid[: s.run.validation_images])
-        e = evaluate.evaluate(
+        s, images = self.session, self.data.splits["valid"]
+        measured = evaluate.measure(
             s.average,
-            part,
+            torch.from_numpy(images.pixels[: s.run.validation_images]),
             self.data.levels,
             s.run.data,
             "valid",
             self.y["valid"],
             precision=self.precision,
         )
-        nats = e.rate_nats + e.distortion_nats
-        self.write(
-            {"valid_nats": nats, "valid_rate": e.rate_nats, "valid_distortion": e.distortion_nats}
-        )
-        if nats < s.progress.best:
-            s.progress.best = nats
-            self.save_model(nats)
+        means = {f"valid_{k}": v.mean().item() for k, v in measured.items()}
+        self.write(means)
+        criterion = f"valid_{s.average.criterion}"
+        if means[criterion] < s.progress.best:
+            s.progress.best = means[criterion]
+            self.save_model({criterion: means[criterion]})
         self.sheet()
 
-    def save_model(self, nats: float) -> None:
+    def save_model(self, best: dict[str, float]) -> None:
         p = self.session.progress
         data = {"checksum": self.data.checksum, "levels": self.data.levels}
         spent = {"seconds": p.seconds, "cpu_seconds": p.cpu_seconds}
-        header = {"examples": p.seen, "valid_nats": nats, **spent, "data": data}
+        header = {"examples": p.seen, **best, **spent, "data": data}
         path = self.folder / "model.safetensors"
         checkpoint.save_model(path, self.session.average, self.session.run, header)
 
@@ -370,6 +369,8 @@ class Loop:
         """A sheet of samples from the averaged weights, from the same noise each time."""
         from drawnet import drawing, figures
 
+        if not isinstance(self.session.average, StepModel):
+            return
         path = self.folder / "samples" / f"{self.session.progress.seen:010d}.png"
         images = drawing.sample(self.session.average, SAMPLES)
         figures.save_image(figures.grid(images), path)

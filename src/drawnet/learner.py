@@ -1,0 +1,64 @@
+"""What the loop trains: a network that has an objective, and what its measures mean.
+
+Step models (`step.py`) derive theirs from the bound; a model of another kind gives its own.
+"""
+
+from abc import abstractmethod
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class Draws(Protocol):
+    """Where noise comes from: a training step's (`randomness.Noise`) or each image's own."""
+
+    def normal(self, purpose: str, *shape: int, axis: int = 0) -> Tensor:
+        """N(0, 1) of this shape, whose `axis` counts the images."""
+
+    def uniform(self, purpose: str, *shape: int, axis: int = 0) -> Tensor:
+        """U(0, 1), likewise."""
+
+
+class How(NamedTuple):
+    """How an objective is computed.
+
+    precision  operand type of the matrix products, None for the model's own
+    recompute  keep only every so-manieth step's state for the backward pass; 0: all of them
+    kl_weight  weight of the rate in a step model's loss
+    """
+
+    precision: torch.dtype | None = None
+    recompute: int = 0
+    kl_weight: float = 1.0
+
+
+class Objective(NamedTuple):
+    """What a batch of B images says of a model.
+
+    loss      (B,), whose mean is minimised
+    measures  name -> (B,): what is reported, in nats unless the name says otherwise; none of them
+              is weighted, and the learner's criterion is among them
+    """
+
+    loss: Tensor
+    measures: dict[str, Tensor]
+
+
+class Learner(nn.Module):
+    """A network with an objective over images."""
+
+    config: Any
+    shape: tuple[int, int, int]
+    """(C, H, W) of an image."""
+    classes: int = 0
+    """Classes of images that the model is told of; 0: none."""
+    criterion: str = "nats"
+    """The measure by which validation judges; the lower the better."""
+
+    @abstractmethod
+    def objective(self, x: Tensor, y: Tensor, noise: Draws, how: How) -> Objective:
+        """x (B, C, H, W) in [0, 1]; labels y (B, classes), one-hot; noise, keyed."""
+
+    def prepare(self, mean: Tensor) -> None:
+        """Before training, see the mean training image (C, H, W) in [0, 1]; the default ignores it."""

@@ -1,0 +1,109 @@
+"""DRAW's reader alone, as a classifier: DRAW (Gregor et al. 2015, arXiv 1502.04623), section 4.1.
+
+A recurrent network looks at an image through a moving window and names its class after the last
+look.  There is no decoder: the network's own state says where it looks next.
+
+    for t = 1..T:
+    r_t          = read(x, h_t-1) = γ F_Y x F_Xᵀ       N × N, parameters W(h_t-1)    (21), (27)
+    h_t          = RNN(h_t-1, r_t)                      an LSTM
+    p(class | x) = softmax(W h_T)
+
+    x       image (B, C, H, W), values in [0, 1]      B   images
+    h, s    LSTM output and cell (B, units)           T   glimpses
+    look    the window to read next, raw (B, 5)       N   side of the window
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from drawnet import attention
+from drawnet.classification import Classifies
+from drawnet.errors import UserError, at_least
+from drawnet.recurrence import LSTM, Linear, Unrolled
+
+
+@dataclass(frozen=True)
+class GlimpseConfig:
+    """Sizes of the reader; the defaults are the paper's for cluttered MNIST."""
+
+    glimpses: int = 8
+    """T, how often it looks (the paper: 4 or 8)."""
+    units: int = 256
+    """Units of the LSTM."""
+    read: int = 12
+    """N of the read window."""
+    classes: int = 10
+    """Classes of images."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "glimpses", "units")
+        at_least(self, 2, "classes")
+        if self.read < 2:
+            raise UserError(
+                f"--model.read must be at least 2, not {self.read}: "
+                "a window of side 1 has no stride (24)"
+            )
+
+
+class State(NamedTuple):
+    """What the reader carries from glimpse to glimpse; windows are raw parameters."""
+
+    h: Tensor
+    s: Tensor
+    look: Tensor
+    """The window that h asks to read next, (B, 5)."""
+    read: Tensor
+    """The window that was read last."""
+
+
+class Glimpse(Classifies):
+    """A classifier that looks `glimpses` times through a window that it moves itself."""
+
+    def __init__(self, config: GlimpseConfig, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.config, self.shape, self.classes = config, shape, config.classes
+        units = config.units
+        self.encoder = LSTM([shape[0] * config.read**2], units)
+        self.look = Linear(units, 5)
+        self.out = Linear(units, config.classes)
+        self.h, self.s = (nn.Parameter(torch.zeros(units)) for _ in range(2))
+        self.initialise()
+
+    @torch.no_grad()
+    def initialise(self) -> None:
+        """First look at the whole image, with filters as wide as their distance asks for."""
+        stride = (max(self.shape[1:]) - 1) / (self.config.read - 1)
+        self.look.weight.mul_(0.3)
+        self.look.bias[2] = math.log((0.45 * stride) ** 2)
+        nn.init.zeros_(self.out.weight)
+
+    def start(self, batch: int) -> State:
+        """Learned h_0 and cell, for so many images."""
+        h, s = (p.expand(batch, *p.shape) for p in (self.h, self.s))
+        return State(h, s, self.look(h), self.h.new_zeros(batch, 5))
+
+    def glimpse(self, x: Tensor, state: State) -> State:
+        """Look once through the window that the state asks for."""
+        r = attention.read((x,), state.look, self.config.read).flatten(1)
+        h, s = self.encoder((r,), state.h, state.s)
+        return State(h, s, self.look(h), state.look)
+
+    def states(self, x: Tensor) -> Iterator[State]:
+        """The state after every glimpse at x (B, C, H, W)."""
+        state = self.start(len(x))
+        for _ in range(self.config.glimpses):
+            state = self.glimpse(x, state)
+            yield state
+
+    def logits(self, x: Tensor, precision: torch.dtype | None = None) -> Tensor:
+        with Unrolled(self, precision):
+            *_, state = self.states(x)
+            return self.out(state.h)  # type: ignore[no-any-return]
+
+
+Config, Model = GlimpseConfig, Glimpse
