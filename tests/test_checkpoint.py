@@ -2,12 +2,13 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from drawnet import checkpoint, models
+from drawnet import checkpoint, drawing, listing, models
 from drawnet.errors import UserError
 from drawnet.run import from_json, to_json
 
@@ -89,3 +90,42 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         checkpoint.write_atomically(path, fail)
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.fixture
+def bundled(saved, tmp_path, monkeypatch):
+    """A package whose weights/ holds one model, called toy."""
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    monkeypatch.setattr(listing, "WEIGHTS", weights)
+    monkeypatch.chdir(tmp_path)
+    (weights / "toy.safetensors").write_bytes(saved[1].read_bytes())
+    return saved[0]
+
+
+def test_weights_of_the_package_are_found_by_name(bundled):
+    model = drawing.load("toy")
+    for name, tensor in bundled.state_dict().items():
+        assert torch.equal(tensor, model.state_dict()[name])
+
+
+def test_a_path_comes_before_a_name(bundled, tiny_run, tmp_path):
+    other = models.build(tiny_run.model, (1, 5, 5))
+    (tmp_path / "toy").mkdir()
+    checkpoint.save_model(tmp_path / "toy" / "model.safetensors", other, tiny_run, {})
+    assert drawing.load("toy").shape == (1, 5, 5)
+
+
+def test_an_unknown_name_is_told_what_there_is(bundled, tmp_path):
+    with pytest.raises(UserError, match=r"tyo is not there.*\(of those that do: toy\)"):
+        drawing.load("tyo")
+    (tmp_path / "weights" / "toy.safetensors").unlink()
+    with pytest.raises(UserError, match="none do: train one"):
+        drawing.load("toy")
+
+
+@pytest.mark.parametrize("name", sorted(listing.weights()))
+def test_weights_that_come_with_drawnet_are_sound(name):
+    model = checkpoint.load_model(Path(name))
+    assert model.header["examples"] > 0 and model.header["valid_nats"] > 0
+    assert drawing.sample(model.network, 2).isfinite().all()

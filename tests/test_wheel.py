@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from drawnet import listing
+
 ROOT = Path(__file__).parents[1]
 
 WITHOUT_EXTRAS = """
@@ -47,6 +49,8 @@ def test_the_wheel_holds_its_data_and_nothing_else(wheel):
         "py.typed",
         "models/draw.py",
         "recipes/mnist.py",
+        "weights/README.md",
+        *(f"weights/{path.name}" for path in listing.weights().values()),
     ):
         assert f"drawnet/{wanted}" in names
     assert not [n for n in names if not n.startswith(("drawnet/", "drawnet-"))]

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from drawnet import models
+from drawnet import listing, models
 from drawnet.errors import UserError
 from drawnet.learner import Learner
 from drawnet.run import Run, from_json, to_json
@@ -83,9 +83,23 @@ def save_model(path: Path, network: Learner, run: Run[Any], header: Mapping[str,
     save_tensors(path, network.state_dict(), header)
 
 
+def located(path: Path) -> Path:
+    """A model's file: a run folder's, that path itself, or the weights of that name if it is none.
+
+    UserError, with the names that there are, if nothing is found.
+    """
+    if path.exists():
+        return path / "model.safetensors" if path.is_dir() else path
+    bundled = listing.weights()
+    if str(path) in bundled:
+        return bundled[str(path)]
+    there = f"of those that do: {', '.join(bundled)}" if bundled else "none do: train one"
+    raise UserError(f"{path} is not there, nor do weights of that name come with drawnet ({there})")
+
+
 def load_model(path: Path) -> Model:
-    """The model of a run folder or of a single file; UserError if there is none or it is unsound."""
-    path = path / "model.safetensors" if path.is_dir() else path
+    """The model of a run folder, a file or a name; UserError if there is none or it is unsound."""
+    path = located(path)
     tensors, header = load_tensors(path)
     try:
         run, shape = from_json(header["run"]), tuple(header["shape"])

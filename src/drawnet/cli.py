@@ -38,7 +38,7 @@ usage: drawnet COMMAND [OPTIONS]
   fetch DATASET          download a data set from its official address
   list                   models, data sets and recipes
 
-RUN is a folder that `train` wrote or a single .safetensors file.
+RUN is a folder that `train` wrote, a .safetensors file or the name of weights that come with drawnet.
 `drawnet COMMAND --help` shows a command's options.
 """
 
@@ -67,7 +67,7 @@ class Evaluate:
     bound, a classifier's error."""
 
     run: tyro.conf.Positional[Path]
-    """A run folder or a .safetensors file."""
+    """A run folder, a .safetensors file or the name of weights that come with drawnet."""
     split: Literal["train", "valid", "test"] = "test"
     importance_samples: int | None = None
     """K of the K-sample (importance-weighted) bound; left out unless given."""
@@ -87,7 +87,7 @@ class Sample:
     """Draw images from the prior.  The same seed gives the same images."""
 
     run: tyro.conf.Positional[Path]
-    """A run folder or a .safetensors file."""
+    """A run folder, a .safetensors file or the name of weights that come with drawnet."""
     n: Count = 64
     """How many images."""
     label: tuple[int, ...] = ()
@@ -113,7 +113,7 @@ class Reconstruct:
     """Read pictures through the model and draw them again."""
 
     run: tyro.conf.Positional[Path]
-    """A run folder or a .safetensors file."""
+    """A run folder, a .safetensors file or the name of weights that come with drawnet."""
     image: tyro.conf.Positional[tuple[Path, ...]]
     """Pictures; they are brought to the model's size and colours."""
     out: Path = Path("reconstruction.png")
@@ -347,6 +347,9 @@ def show(arguments: Sequence[str]) -> None:
         raise UserError("drawnet list takes no options")
     print("models")
     print_table(listing.models())
+    if bundled := listing.weights():
+        print("\ntrained models, by name wherever a RUN is asked for")
+        print_table({name: str(path) for name, path in bundled.items()})
     print("\ndata sets (or the path of a folder or file of images)")
     print_table({name: listing.title(tree) for name, tree in listing.files("data").items()})
     print("\nrecipes")

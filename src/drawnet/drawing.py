@@ -24,7 +24,7 @@ BATCH = 64
 
 
 def load(path: str | Path) -> StepModel:
-    """The model of a run folder or of a .safetensors file, ready to draw; UserError if unsound."""
+    """The model of a run folder, a .safetensors file or a name, ready to draw; UserError if unsound."""
     return drawer(checkpoint.load_model(Path(path)), path)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from drawnet.errors import UserError
 
 HOUSE = Path(__file__).parent
+WEIGHTS = HOUSE / "weights"
 
 
 def files(folder: str) -> dict[str, ast.Module]:
@@ -37,6 +38,11 @@ def recipes() -> dict[str, tuple[str, str]]:
         for node in tree.body
         if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
     }
+
+
+def weights() -> dict[str, Path]:
+    """The trained models that come with the package: name -> file."""
+    return {path.stem: path for path in sorted(WEIGHTS.glob("*.safetensors"))}
 
 
 def choose(kind: str, name: str, names: Iterable[str]) -> str:
