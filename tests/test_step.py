@@ -276,3 +276,16 @@ def test_one_hot():
     for wrong in ([3], [-1]):
         with pytest.raises(ValueError, match="from 0 to 2"):
             step.one_hot(torch.tensor(wrong), 3)
+
+
+@pytest.mark.parametrize("prior", ["standard", "learned"])
+def test_an_encoding_is_the_noise_that_draws_the_same(prior):
+    model = tiny(steps=4, latents=3, shape=(1, 5, 4), prior=prior)
+    x, eps = images(model, 6), noise(model, 6)
+    redrawn = list(step.redraw(model, x, eps))
+    again = list(generate(model, step.encode(model, x, eps)))
+    for one, two in zip(redrawn, again, strict=True):
+        torch.testing.assert_close(one.state.c, two.c, rtol=1e-12, atol=1e-12)
+    b = bound(model, x, eps)
+    torch.testing.assert_close(torch.stack([r.rate for r in redrawn]), b.rate)
+    assert not torch.allclose(step.encode(model, x, eps), eps)

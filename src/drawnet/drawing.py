@@ -1,7 +1,10 @@
-"""Drawing with a trained model: films of samples and of reconstructions, the same however batched."""
+"""Drawing with a trained model: samples, reconstructions, completions, morphs and films of them.
+
+Noise belongs to an image by its number: how images are batched changes nothing.
+"""
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +18,10 @@ from drawnet.errors import UserError
 from drawnet.figures import Film
 from drawnet.learner import Learner
 from drawnet.models.glimpse import Glimpse
-from drawnet.randomness import normal_each
+from drawnet.probability import Pixels
+from drawnet.randomness import generator, normal_each, uniform_each
 from drawnet.run import to_json
-from drawnet.step import StepModel
+from drawnet.step import Redrawn, StepModel
 
 BATCH = 64
 """Images drawn at a time."""
@@ -73,13 +77,25 @@ def sample_film(
 
     labels: what a conditional model is to draw, in turn; none: all its classes in turn.
     """
-    labels = labels or range(model.classes)
 
     def film(numbers: range) -> Film:
-        eps = temperature * _noise(model, seed, "sample", numbers)
-        return figures.film(model, step.generate(model, eps, told(model, labels, numbers)))
+        states = sampling(model, numbers, labels=labels, seed=seed, temperature=temperature)
+        return figures.film(model, states)
 
     return _batched(n, batch, film)
+
+
+def sampling(
+    model: StepModel,
+    images: range,
+    *,
+    labels: Sequence[int] = (),
+    seed: int = 0,
+    temperature: float = 1.0,
+) -> Iterator[Any]:
+    """The states of samples by number, step by step, as `sample_film` draws them."""
+    eps = temperature * _noise(model, seed, "sample", images)
+    return step.generate(model, eps, told(model, labels or range(model.classes), images))
 
 
 def sample(
@@ -114,11 +130,126 @@ def redraw_film(
         )
 
     def film(numbers: range) -> Film:
-        eps, part = _noise(model, seed, "redraw", numbers), x[numbers.start : numbers.stop]
-        y = told(model, labels, numbers)
-        return figures.film(model, step.reconstruct(model, part, eps, y))
+        part = x[numbers.start : numbers.stop]
+        moments = redrawing(model, part, numbers, labels=labels, seed=seed)
+        return figures.film(model, (moment.state for moment in moments))
 
     return _batched(len(x), batch, film)
+
+
+def redrawing(
+    model: StepModel, x: Tensor, images: range, *, labels: Sequence[int] = (), seed: int = 0
+) -> Iterator[Redrawn]:
+    """How pictures x (n, C, H, W), so numbered, are redrawn step by step, as `redraw_film` does."""
+    return step.redraw(model, x, _noise(model, seed, "redraw", images), told(model, labels, images))
+
+
+def rates(model: StepModel, state: Any, images: range, *, seed: int = 0) -> Tensor:
+    """KL(q ‖ p) of every step in nats, (T, n), when the model reads what it has drawn.
+
+    Samples have a prior and no posterior: a picture is drawn at random from each finished canvas,
+    its pixels 0 or 1 where the model's are, and read.  state: the last one of samples, so numbered.
+    """
+    uniform = uniform_each(seed, "see", images, *model.shape)
+    x = model.likelihood(state).sample(uniform)
+    eps = _noise(model, seed, "read", images)
+    return torch.stack([moment.rate for moment in step.redraw(model, x, eps, state.y)])
+
+
+def reads_as(model: StepModel, x: Tensor, *, seed: int = 0, draws: int = 8) -> Tensor:
+    """p(y | x) where every label is as likely before x is seen, (n, classes).
+
+    p(x | y) by the importance-weighted bound of so many draws, the same noise for every label.
+    """
+    n, classes = len(x), model.classes
+    eps = _noise(model, seed, "label", range(n * draws)).repeat(
+        1, classes, *[1] * len(model.latents)
+    )
+    y = torch.eye(classes).repeat_interleave(n * draws, 0)
+    w = step.log_weights(model, x.repeat_interleave(draws, 0).repeat(classes, 1, 1, 1), eps, y)
+    return w.view(classes, n, draws).logsumexp(2).softmax(0).T
+
+
+def morphing(
+    model: StepModel, pair: Tensor, n: int, *, labels: Sequence[int] = (), seed: int = 0
+) -> Iterator[Any]:
+    """The states of n pictures on the way from one of the pair (2, C, H, W) to the other.
+
+    Each is encoded as the noise that redraws it, both with the same draws of the posterior, so that
+    what neither picture decides stays the same; between them the way is `spherical`, and a label
+    fades into the other.
+    """
+    eps = _noise(model, seed, "morph", range(1)).repeat(1, 2, *[1] * len(model.latents))
+    y = told(model, labels, range(2))
+    start, end = step.encode(model, pair, eps, y).unbind(1)
+    share = torch.linspace(0, 1, n)
+    fading = (1 - share)[:, None] * y[0] + share[:, None] * y[1]
+    return step.generate(model, spherical(start, end, share), fading)
+
+
+def spherical(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
+    """From a to b along the great circle: (T, *latents) twice and (n,) -> (T, n, *latents).
+
+    (sin((1 - s) θ) a + sin(s θ) b) / sin θ, θ the angle between them (Shoemake 1985).  A straight
+    line would pass through points nearer to the origin than noise ever is.
+    """
+    cosine = (a * b).sum() / (a.norm() * b.norm()).clamp_min(1e-12)
+    theta = torch.arccos(cosine.double().clamp(-1, 1)).clamp_min(1e-6)
+    s = share.double().view(-1, *[1] * (a.dim() - 1))
+    one, other = (torch.sin(part * theta) / torch.sin(theta) for part in (1 - s, s))
+    return (one * a[:, None] + other * b[:, None]).to(a)
+
+
+PROPOSALS = 32
+"""Samples of which a completion takes its start."""
+
+
+@torch.no_grad()
+def completing(
+    model: StepModel,
+    x: Tensor,
+    known: Tensor,
+    n: int,
+    *,
+    labels: Sequence[int] = (),
+    seed: int = 0,
+    rounds: int = 16,
+) -> Iterator[Tensor]:
+    """n ways to fill in what is missing from x (C, H, W), round by round: (n, C, H, W).
+
+    known: (H, W) bool, the pixels that are given.  Round 0 is a sample of `PROPOSALS`, taken in
+    proportion to how likely it makes the known pixels.  Then the Markov chain of Rezende, Mohamed
+    and Wierstra 2014 (appendix F): read the picture, draw it again, keep the known pixels.
+    What is yielded has the means of the missing pixels, what the chain reads has draws of them.
+    labels: one for all chains or one for each; none: as the start says, from samples of all.
+    """
+    images = range(n)
+    pixels, y = _proposed(model, x, known, n, labels, seed)
+    yield torch.where(known, x, pixels.mean.clamp(0, 1))
+    for k in range(rounds):
+        uniform = uniform_each(seed, f"complete {k}", images, *model.shape)
+        seen = torch.where(known, x, pixels.sample(uniform))
+        *_, state = step.reconstruct(model, seen, _noise(model, seed, f"chain {k}", images), y)
+        pixels = model.likelihood(state)
+        yield torch.where(known, x, pixels.mean.clamp(0, 1))
+
+
+def _proposed(
+    model: StepModel, x: Tensor, known: Tensor, n: int, labels: Sequence[int], seed: int
+) -> tuple[Pixels, Tensor]:
+    """Where n chains start, one of `PROPOSALS` samples each, and what they are told."""
+    rows = range(n * PROPOSALS)
+    every = [labels[k // PROPOSALS % len(labels)] for k in rows] if labels else range(model.classes)
+    y = told(model, every, rows)
+    *_, state = step.generate(model, _noise(model, seed, "propose", rows), y)
+    likely = model.likelihood(state).places(x.expand(len(rows), *x.shape)) * known
+    weights = likely.flatten(1).sum(1).view(n, PROPOSALS).softmax(1)
+    place = [
+        k * PROPOSALS + int(w.multinomial(1, generator=generator(seed, "choose", k)))
+        for k, w in enumerate(weights)
+    ]
+    state = type(state)(*(part[place] for part in state))
+    return model.likelihood(state), y[place]
 
 
 @torch.no_grad()

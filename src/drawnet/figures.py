@@ -73,9 +73,9 @@ def film(model: StepModel, states: Iterable[Any], start: Any = None) -> Film:
     """
     frames, raw = [], []
     for state in states:
-        frames.append(_mean(model, state))
+        frames.append(mean(model, state))
         raw.append({name: p.float().cpu() for name, p in model.windows(state).items()})
-    first = _mean(model, model.start(state.y) if start is None else start)
+    first = mean(model, model.start(state.y) if start is None else start)
     steps = {name: torch.stack([step[name] for step in raw]) for name in raw[0]}
     windows = {name: geometry(model, name, p) for name, p in steps.items() if p.any()}
     return Film(torch.stack([first, *frames]), windows)
@@ -89,13 +89,13 @@ def joined(films: Sequence[Film]) -> Film:
     return Film(frames, windows)
 
 
-def _mean(model: StepModel, state: Any) -> Tensor:
-    """(n, C, H, W) on the CPU."""
+def mean(model: StepModel, state: Any) -> Tensor:
+    """What a state's canvas shows, (n, C, H, W) on the CPU."""
     return model.likelihood(state).mean.float().clamp(0, 1).cpu()
 
 
 def geometry(model: Learner, name: str, parameters: Tensor) -> Tensor:
-    """Raw (T, n, 5) -> centre x, centre y, side, σ in pixels, (T, n, 4).   DRAW (21)-(24)"""
+    """Raw (…, 5) -> centre x, centre y, side, σ in pixels, (…, 4).   DRAW (21)-(24)"""
     config: Any = model.config
     n = getattr(config, name)
     w = attention.window(parameters, n, *model.shape[1:])

@@ -172,7 +172,37 @@ def generate(
         yield state
 
 
+class Redrawn(NamedTuple):
+    """A step of reading an image and drawing it again."""
+
+    state: Any
+    """The state after the step."""
+    rate: Tensor
+    """KL(q_t ‖ p_t) in nats, (B,).   (10)-(11)"""
+    noise: Tensor
+    """(z_t - mu_p) / sigma_p, (B, *latents): what `generate` needs in order to draw the same."""
+
+
 @torch.no_grad()
+def redraw(
+    model: StepModel,
+    x: Tensor,
+    eps: Tensor,
+    y: Tensor | None = None,
+    *,
+    precision: torch.dtype | None = None,
+) -> Iterator[Redrawn]:
+    """Read x (B, C, H, W) and draw it again with noise eps (T, B, *latents), step by step."""
+    with Unrolled(model, precision) as session:
+        state = model.start(labelled(model, eps, y))
+    for noise in eps:
+        with session:
+            q, state = model.infer(x, state)
+            z, p = q.sample(noise), model.prior(state)
+            state = model.advance(z, state)
+        yield Redrawn(state, q.kl(p), z if p is None else p.noise(z))
+
+
 def reconstruct(
     model: StepModel,
     x: Tensor,
@@ -182,13 +212,20 @@ def reconstruct(
     precision: torch.dtype | None = None,
 ) -> Iterator[Any]:
     """Read x and redraw it with noise eps (T, B, *latents): the state after every step."""
-    with Unrolled(model, precision) as session:
-        state = model.start(labelled(model, eps, y))
-    for noise in eps:
-        with session:
-            q, state = model.infer(x, state)
-            state = model.advance(q.sample(noise), state)
-        yield state
+    return (moment.state for moment in redraw(model, x, eps, y, precision=precision))
+
+
+def encode(
+    model: StepModel,
+    x: Tensor,
+    eps: Tensor,
+    y: Tensor | None = None,
+    *,
+    precision: torch.dtype | None = None,
+) -> Tensor:
+    """The noise (T, B, *latents) with which `generate` draws what `redraw` draws of x and eps."""
+    moments = redraw(model, x, eps, y, precision=precision)
+    return torch.stack([moment.noise for moment in moments])
 
 
 @torch.no_grad()
