@@ -21,7 +21,8 @@ from textbook import from_drawnet
 
 from drawnet import data, kernels, recipes, step
 from drawnet.randomness import Noise, stream
-from drawnet.train import Session, kl_weight, learning_rate
+from drawnet.session import Session
+from drawnet.train import kl_weight, learning_rate
 
 
 def contestants(session):

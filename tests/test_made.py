@@ -10,7 +10,7 @@ import torch
 from conftest import classes_of
 from drawnet import checkpoint, cli, evaluate, parallel, step, train
 from drawnet.data import Dataset, Images, Made
-from drawnet.train import Session
+from drawnet.session import Session
 
 N = 60
 

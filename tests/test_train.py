@@ -19,7 +19,8 @@ import torch
 from conftest import classes_of, small
 from drawnet import checkpoint, folder, listing, step, train
 from drawnet.errors import UserError
-from drawnet.train import Session, kl_weight, learning_rate
+from drawnet.session import Session
+from drawnet.train import kl_weight, learning_rate, schedule
 
 
 def tensors(folder):
@@ -69,6 +70,34 @@ def test_k_plus_k_steps_equal_2k(tiny_run, tiny_data, tmp_path, monkeypatch, cap
         assert torch.equal(tensor, checkpoint.load_tensors(b)[0][name])
     valid = [[r for r in lines(tmp_path / p) if "valid_nats" in r] for p in ("whole", "parts")]
     assert valid[0] == valid[1]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adagrad"])
+def test_other_optimisers_resume_bit_for_bit(optimizer, tiny_run, tiny_data, tmp_path, monkeypatch):
+    """… and step as PyTorch's do."""
+    run = replace(tiny_run, optimizer=optimizer, lr=0.01, clip=1e9, examples=80)
+    run = replace(run, final_momentum=0.7, momentum_rise=60)
+    train.train(run, tiny_data, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 5, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        train.train(run, tiny_data, tmp_path / "parts")
+    train.train(run, tiny_data, tmp_path / "parts", resume=True)
+    same(tmp_path / "whole", tmp_path / "parts")
+
+    pixels = torch.from_numpy(tiny_data.splits["train"].pixels)
+    session, expected = (Session.fresh(run, pixels, 2) for _ in range(2))
+    kind = {"sgd": torch.optim.SGD, "adagrad": torch.optim.Adagrad}[optimizer]
+    reference = kind(expected.model.parameters(), lr=1.0)
+    for steps in range(4):
+        train.train_step(session, pixels, 2, torch.float32)
+        settings = {"lr": learning_rate(run, 8 * steps)}
+        settings |= {"momentum": 0.5 + 0.2 * 8 * steps / 60} if optimizer == "sgd" else {}
+        reference.param_groups[0].update(settings)
+        for p, q in zip(expected.model.parameters(), session.model.parameters(), strict=True):
+            p.grad = q.grad
+        reference.step()
+        for p, q in zip(expected.model.parameters(), session.model.parameters(), strict=True):
+            torch.testing.assert_close(p, q)
 
 
 def test_a_checkpoint_from_before_a_setting_resumes(tiny_run, tiny_data, tmp_path):
@@ -269,6 +298,11 @@ def test_schedules(tiny_run):
     assert learning_rate(run, 600) == pytest.approx(0.02 + 0.98 * 0.5)
     assert learning_rate(run, 1100) == pytest.approx(0.02)
     assert learning_rate(replace(run, decay="none"), 1100) == 1.0
+    half = replace(run, decay="exponential", half_life=300)
+    assert [learning_rate(half, s) for s in (300, 900)] == pytest.approx([0.5, 0.125])
+    assert schedule(run, 600) == {"lr": learning_rate(run, 600)}
+    sgd = replace(run, optimizer="sgd", momentum=0.5, final_momentum=0.7, momentum_rise=1000)
+    assert [schedule(sgd, s)["momentum"] for s in (0, 500, 5000)] == pytest.approx([0.5, 0.6, 0.7])
     assert [kl_weight(run, s) for s in (0, 90, 190, 500)] == pytest.approx([0.05, 0.5, 1, 1])
     assert kl_weight(replace(run, kl_warmup=0), 0) == 1
 

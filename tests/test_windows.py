@@ -12,7 +12,7 @@ from drawnet import checkpoint, cli, step, train
 from drawnet.data import Images
 from drawnet.evaluate import mean_image, window
 from drawnet.randomness import Noise
-from drawnet.train import Session
+from drawnet.session import Session
 
 
 def numbered(n, height, width, channels=2):

@@ -26,11 +26,13 @@ class How(NamedTuple):
     precision  operand type of the matrix products, None for the model's own
     recompute  keep only every so-manieth step's state for the backward pass; 0: all of them
     kl_weight  weight of the rate in a step model's loss
+    player     whose objective is asked for, of several that train a model
     """
 
     precision: torch.dtype | None = None
     recompute: int = 0
     kl_weight: float = 1.0
+    player: str = ""
 
 
 class Objective(NamedTuple):
@@ -55,6 +57,8 @@ class Learner(nn.Module):
     """Classes of images that the model is told of; 0: none."""
     criterion: str = "nats"
     """The measure by which validation judges; the lower the better."""
+    players: tuple[str, ...] = ("",)
+    """Who takes a step on every batch, in turn: each trains the parameters whose names begin so."""
 
     @abstractmethod
     def objective(self, x: Tensor, y: Tensor, noise: Draws, how: How) -> Objective:

@@ -38,12 +38,20 @@ class Run(Generic[C]):
     """How many training examples to see in all."""
     batch: int = 128
     """Examples a step, over all processes."""
+    optimizer: Literal["adam", "sgd", "adagrad"] = "adam"
     lr: float = 1e-3
-    """Peak learning rate of Adam."""
+    """Peak learning rate."""
     warmup: int = 12_800
     """Examples over which the learning rate rises from 0."""
-    decay: Literal["none", "cosine"] = "cosine"
-    """How the learning rate falls after the warm-up, down to lr/50 at the last example."""
+    decay: Literal["none", "cosine", "exponential"] = "cosine"
+    """How the learning rate falls: cosine, after the warm-up, to lr/50 at the last example;
+    exponential, to half of itself every `half_life` examples."""
+    half_life: int = 1_000_000
+    momentum: float = 0.5
+    """Of SGD, at the start."""
+    final_momentum: float = 0.5
+    """… to which it rises over the first `momentum_rise` examples."""
+    momentum_rise: int = 0
     kl_warmup: int = 0
     """Examples over which the weight of the rate in the objective rises from 0 to 1."""
     clip: float = 10.0
@@ -68,15 +76,17 @@ class Run(Generic[C]):
 def check(run: Run[Any]) -> None:
     """UserError if a number of the run makes no sense."""
     least: dict[str, float] = {"examples": 1, "batch": 1, "evaluate_every": 1, "save_every": 1}
-    least |= {"validation_images": 1, "skip_limit": 1, "warmup": 0, "kl_warmup": 0, "recompute": 0}
+    least |= {"validation_images": 1, "skip_limit": 1, "half_life": 1}
+    least |= {"warmup": 0, "kl_warmup": 0, "recompute": 0, "momentum_rise": 0}
     for name, low in least.items():
         if getattr(run, name) < low:
             raise UserError(f"--{name.replace('_', '-')} must be at least {low}")
     for name in ("lr", "clip"):
         if not getattr(run, name) > 0:
             raise UserError(f"--{name} must be greater than 0")
-    if not 0 <= run.ema < 1:
-        raise UserError("--ema must be at least 0 and less than 1")
+    for name in ("ema", "momentum", "final_momentum"):
+        if not 0 <= getattr(run, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} must be at least 0 and less than 1")
 
 
 def to_json(run: Run[Any]) -> dict[str, Any]:

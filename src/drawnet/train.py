@@ -1,13 +1,15 @@
 """The training loop: one position, counted in examples, from which everything else follows.
 
-images -> stream -> binarise -> objective -> mean over the world -> Adam -> metrics.jsonl
+images -> stream -> binarise -> objective -> mean over the world -> optimiser -> metrics.jsonl
 """
 
 import json
 import math
 import sys
 import time
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,118 +17,40 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from drawnet import checkpoint, evaluate, kernels, models, parallel, randomness
+from drawnet import checkpoint, evaluate, kernels, parallel, randomness
 from drawnet.data import Dataset, Made
 from drawnet.errors import UserError
 from drawnet.folder import claimed, interruptible, open_board, open_metrics
-from drawnet.learner import How, Learner
+from drawnet.learner import How, Objective
 from drawnet.randomness import Noise
-from drawnet.run import Run, check, from_json, to_json
+from drawnet.run import Run, check
+from drawnet.session import Progress, Session
 from drawnet.step import StepModel
 
 SAMPLES = 64
 """Images on a sample sheet."""
 
-
-@dataclass
-class Progress:
-    """Where a run stands; saved with every checkpoint."""
-
-    seen: int = 0
-    """Examples seen: the position of the run."""
-    best: float = math.inf
-    """Lowest value of the criterion on validation images so far."""
-    skipped: int = 0
-    """Steps skipped because something was not finite."""
-    row: int = 0
-    """… of which the last so many in a row."""
-    seconds: float = 0.0
-    """Time spent in training, over all sessions."""
-    cpu_seconds: float = 0.0
-    """… and the processor time of it, all threads of this process together."""
-
-
-@dataclass
-class Session:
-    """Everything that moves in a run."""
-
-    run: Run[Any]
-    model: Learner
-    average: Learner
-    optimizer: torch.optim.Adam
-    progress: Progress = field(default_factory=Progress)
-
-    @classmethod
-    def fresh(
-        cls,
-        run: Run[Any],
-        pixels: Tensor | Made,
-        levels: int,
-        shape: tuple[int, int, int] | None = None,
-    ) -> "Session":
-        """A model initialised from the run's seed and the mean image of the training data.
-
-        shape: (C, H, W) of what the model sees of an image; None: all of it.
-        """
-        torch.manual_seed(randomness.generator(run.seed, "initialise").initial_seed())
-        shape = shape or tuple(pixels.shape[1:])  # type: ignore[assignment]
-        model, average = (models.build(run.model, shape) for _ in range(2))  # type: ignore[arg-type]
-        mean = evaluate.mean_image(pixels)
-        model.prepare(evaluate.window(mean, model.shape) / (levels - 1))
-        average.load_state_dict(model.state_dict())
-        return cls(run, model, average.eval(), torch.optim.Adam(model.parameters(), fused=True))
-
-    def state(self) -> dict[str, Tensor]:
-        """All tensors of the session by name."""
-        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
-        tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
-        for name, p in self.model.named_parameters():
-            for key, value in self.optimizer.state[p].items():
-                tensors[f"adam.{key}.{name}"] = value
-        return tensors
-
-    def save(self, path: Path) -> None:
-        header = {"run": to_json(self.run), "progress": vars(self.progress)}
-        checkpoint.save_tensors(path, self.state(), header)
-
-    def load(self, path: Path) -> None:
-        """Go on where a checkpoint stands; UserError if it is another run's."""
-        tensors, header = checkpoint.load_tensors(path)
-        there = from_json(header.get("run") or {})
-        if there != self.run:
-            what = difference(to_json(there), to_json(self.run))
-            raise UserError(f"{path.parent} holds another run: {what}")
-        self.progress = Progress(**header["progress"])
-        for part, network in (("model.", self.model), ("average.", self.average)):
-            weights = {k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)}
-            checkpoint.put(network, weights, path)
-        for name, p in self.model.named_parameters():
-            for key in ("step", "exp_avg", "exp_avg_sq"):
-                if (value := tensors.get(f"adam.{key}.{name}")) is not None:
-                    self.optimizer.state[p][key] = value
-
-
-def difference(there: dict[str, Any], here: dict[str, Any]) -> str:
-    """The first setting in which two runs differ, in words."""
-    for name in sorted(there.keys() | here.keys()):
-        a, b = there.get(name), here.get(name)
-        if isinstance(a, dict) and isinstance(b, dict) and a != b:
-            return f"{name}.{difference(a, b)}"
-        if a != b:
-            return f"{name} is {a!r} there and {b!r} here"
-    return "no difference"
-
-
 # ---- one step -----------------------------------------------------------------------------------
 
 
 def learning_rate(run: Run[Any], seen: int) -> float:
-    """Linear warm-up, then constant or a cosine down to lr/50 at the last example."""
+    """Linear warm-up, then constant, halved every `half_life`, or a cosine to lr/50 at the end."""
     rise = min(1.0, (seen + run.batch) / run.warmup) if run.warmup else 1.0
     if run.decay == "none":
         return run.lr * rise
+    if run.decay == "exponential":
+        return run.lr * rise * math.exp2(-seen / run.half_life)
     done = min(1.0, max(0, seen - run.warmup) / max(1, run.examples - run.warmup))
     return run.lr * rise * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def schedule(run: Run[Any], seen: int) -> dict[str, float]:
+    """What the optimiser is told at this position: lr, and SGD's momentum, which rises linearly."""
+    told = {"lr": learning_rate(run, seen)}
+    if run.optimizer == "sgd":
+        risen = min(1.0, seen / run.momentum_rise) if run.momentum_rise else 1.0
+        told["momentum"] = run.momentum + risen * (run.final_momentum - run.momentum)
+    return told
 
 
 def kl_weight(run: Run[Any], seen: int) -> float:
@@ -134,12 +58,12 @@ def kl_weight(run: Run[Any], seen: int) -> float:
     return min(1.0, (seen + run.batch) / run.kl_warmup) if run.kl_warmup else 1.0
 
 
-def not_finite(model: nn.Module, loss: Tensor) -> str | None:
+def not_finite(model: nn.Module, loss: Tensor) -> str:
     """The name of the first thing that is not finite: the loss or a parameter's gradient."""
     if not loss.isfinite():
         return "the loss"
     named = ((n, p.grad) for n, p in model.named_parameters() if p.grad is not None)
-    return next((f"the gradient of {n}" for n, g in named if not g.isfinite().all()), None)
+    return next((f"the gradient of {n}" for n, g in named if not g.isfinite().all()), "the norm")
 
 
 def train_step(
@@ -171,31 +95,45 @@ def train_step(
     x = evaluate.window(x, model.shape, noise.uniform("window", local, 2))
     told = torch.zeros(local, 0) if y is None else y[places]
     how = How(precision, run.recompute, kl_weight(run, progress.seen))
-    objective = model.objective(x, told, noise, how)
-    loss = objective.loss.mean()
-    session.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    metrics: dict[str, float] = {}
+    culprits: list[str] = []
+    for player in model.players:
+        objective = partial(model.objective, x, told, noise, how._replace(player=player))
+        metrics |= turn(session, player, objective, culprits)
+    settle(session, culprits)
+    return metrics
 
-    measured = [m.detach().mean() for m in objective.measures.values()]
-    terms = torch.stack([loss.detach(), *measured])
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+
+def turn(
+    session: Session, player: str, objective: Callable[[], Objective], culprits: list[str]
+) -> dict[str, float]:
+    """One step down a player's objective; one that is not finite is skipped, and why noted."""
+    run, model = session.run, session.model
+    losses, measures = objective()
+    loss = losses.mean()
+    session.optimizer.zero_grad(set_to_none=True)
+    own = [p for name, p in model.named_parameters() if name.startswith(player)]
+    loss.backward(inputs=own if player else None)
+
+    terms = torch.stack([loss.detach(), *(m.detach().mean() for m in measures.values())])
+    gradients = [p.grad for p in own if p.grad is not None]
     parallel.mean([terms, *gradients])
     norm = nn.utils.get_total_norm(gradients)
-    metrics = dict(zip(objective.measures, terms[1:].tolist(), strict=True))
-    culprit = None if (norm + terms[0]).isfinite() else not_finite(model, terms[0])
-    if culprit is None:
-        nn.utils.clip_grads_with_norm_(model.parameters(), run.clip, norm)
-    update(session, culprit)
-    return metrics | {"norm": norm.item()}
-
-
-def update(session: Session, culprit: str | None) -> None:
-    """Apply the gradient; if something is not finite, skip, count, and stop at the limit."""
-    run, progress = session.run, session.progress
-    if culprit is None:
+    if (norm + terms[0]).isfinite():
+        nn.utils.clip_grads_with_norm_(own, run.clip, norm)
         for group in session.optimizer.param_groups:
-            group["lr"] = learning_rate(run, progress.seen)
+            group |= schedule(run, session.progress.seen)
         session.optimizer.step()
+    else:
+        culprits.append(not_finite(model, terms[0]))
+    means = dict(zip(measures, terms[1:].tolist(), strict=True))
+    return means | {f"norm {player}".strip(): norm.item()}
+
+
+def settle(session: Session, culprits: list[str]) -> None:
+    """Move the average and the position on; count what was skipped, and stop at the limit."""
+    run, progress = session.run, session.progress
+    if not culprits:
         steps = progress.seen // run.batch
         decay = min(run.ema, (1 + steps) / (10 + steps)) if run.ema else 0.0
         with torch.no_grad():
@@ -205,10 +143,10 @@ def update(session: Session, culprit: str | None) -> None:
         progress.row = 0
     else:
         progress.skipped, progress.row = progress.skipped + 1, progress.row + 1
-        say(f"step at {progress.seen} examples skipped: {culprit} is not finite")
+        say(f"step at {progress.seen} examples skipped: {culprits[0]} is not finite")
         if progress.row >= run.skip_limit:
             raise UserError(
-                f"{culprit} was not finite {progress.row} steps in a row, at {progress.seen} "
+                f"{culprits[0]} was not finite {progress.row} steps in a row, at {progress.seen} "
                 "examples; the last checkpoint is sound: try a smaller --lr or --clip"
             )
     progress.seen += run.batch
@@ -319,12 +257,15 @@ class Loop:
         """Means over the steps since the last line of metrics.jsonl."""
         for name, value in metrics.items():
             self.sums.setdefault(name, []).append(value)
-        if len(self.sums["norm"]) >= 50 or self.session.progress.seen >= self.session.run.examples:
+        if (
+            len(self.sums[next(iter(metrics))]) >= 50
+            or self.session.progress.seen >= self.session.run.examples
+        ):
             means = {k: sum(v) / len(v) for k, v in self.sums.items()}
             self.sums.clear()
-            norm = means.pop("norm")
+            norms = {k: means.pop(k) for k in list(means) if k.startswith("norm")}
             bar.set_postfix({k: f"{v:.4g}" for k, v in means.items()})
-            self.write({f"train_{k}": v for k, v in means.items()} | {"norm": norm})
+            self.write({f"train_{k}": v for k, v in means.items()} | norms)
 
     def at_intervals(self, before: int) -> None:
         run, seen = self.session.run, self.session.progress.seen
