@@ -45,6 +45,13 @@ def weights() -> dict[str, Path]:
     return {path.stem: path for path in sorted(WEIGHTS.glob("*.safetensors"))}
 
 
+def variants() -> dict[str, str]:
+    """Every variant of the ablation study, in the order of the file: function name -> title."""
+    tree = ast.parse((HOUSE / "variants.py").read_text(encoding="utf-8"))
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    return {node.name: title(node) for node in functions if not node.name.startswith("_")}
+
+
 def choose(kind: str, name: str, names: Iterable[str]) -> str:
     """The name if it is one of the names; else UserError, with the nearest."""
     names = list(names)

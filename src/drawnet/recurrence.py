@@ -1,4 +1,4 @@
-"""Linear maps and LSTM cells for networks that are unrolled over many steps.
+"""Linear maps and recurrent cells for networks that are unrolled over many steps.
 
 Backpropagation through T steps adds up T gradients of every weight matrix: T thin products and T
 passes over the whole matrix.  Inside `Unrolled(model)` the layers here form that gradient from
@@ -232,12 +232,13 @@ class LSTM(Affine):
 
     def __init__(self, inputs: Sequence[int], units: int) -> None:
         super().__init__(sum(inputs) + units, 4 * units)
-        # Each input gets weights for its own width, so that a glimpse of 8 numbers is heard
-        # beside 256 recurrent units.
-        parts = self.weight.data.split((*inputs, units), 1)
-        for part in parts:
-            nn.init.normal_(part, std=(len(parts) * part.shape[1]) ** -0.5)
+        heard_alike(self.weight, (*inputs, units))
         nn.init.ones_(self.bias.data[units : 2 * units])  # remember at the start
+
+    def halves(self) -> tuple[Tensor, Tensor]:
+        """The weights of the inputs, and of h."""
+        units = len(self.weight) // 4
+        return self.weight[:, :-units], self.weight[:, -units:]
 
     def forward(self, inputs: tuple[Tensor, ...], h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """inputs (B, in) …, h and c (B, units) -> (h', c')."""
@@ -253,6 +254,63 @@ def cell(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     i, f, g, o = gates.chunk(4, 1)
     c = f.sigmoid() * c + i.sigmoid() * g.tanh()
     return o.sigmoid() * c.tanh(), c
+
+
+@torch.no_grad()
+def heard_alike(weight: Tensor, widths: Sequence[int]) -> None:
+    """Each input gets weights for its own width: a glimpse of 8 numbers is heard beside 256 units."""
+    for part in weight.split(list(widths), 1):
+        nn.init.normal_(part, std=(len(widths) * part.shape[1]) ** -0.5)
+
+
+class RNN(nn.Module):
+    """A plain recurrent cell (Elman 1990) with the face of an `LSTM`: h' = tanh(W [x, h] + b).
+
+    It has no cell state: c is handed on as it came.
+    """
+
+    def __init__(self, inputs: Sequence[int], units: int) -> None:
+        super().__init__()
+        self.xh = Linear(sum(inputs) + units, units)
+        heard_alike(self.xh.weight, (*inputs, units))
+
+    def halves(self) -> tuple[Tensor, Tensor]:
+        """The weights of the inputs, and of h."""
+        units = len(self.xh.weight)
+        return self.xh.weight[:, :-units], self.xh.weight[:, -units:]
+
+    def forward(self, inputs: tuple[Tensor, ...], h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """inputs (B, in) …, h (B, units) -> (h', c)."""
+        return torch.tanh(self.xh(*inputs, h)), c
+
+
+class GRU(nn.Module):
+    """A gated recurrent unit (Cho et al. 2014) with the face of an `LSTM`.
+
+    r, u, n = W x + b;   r', u', n' = V h + d;
+    h' = (1 - k) tanh(n + σ(r + r') n') + k h,   k = σ(u + u').
+    The reset gate acts behind V, as in cuDNN and PyTorch.  c is handed on as it came.
+    """
+
+    def __init__(self, inputs: Sequence[int], units: int) -> None:
+        super().__init__()
+        self.x, self.h = Linear(sum(inputs), 3 * units), Linear(units, 3 * units)
+        parts = len(inputs) + 1
+        heard_alike(self.x.weight, inputs)
+        self.x.weight.data *= (len(inputs) / parts) ** 0.5
+        self.h.weight.data *= parts**-0.5
+        nn.init.ones_(self.x.bias.data[units : 2 * units])  # remember at the start
+
+    def halves(self) -> tuple[Tensor, Tensor]:
+        """The weights of the inputs, and of h."""
+        return self.x.weight, self.h.weight
+
+    def forward(self, inputs: tuple[Tensor, ...], h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """inputs (B, in) …, h (B, units) -> (h', c)."""
+        r, u, n = self.x(*inputs).chunk(3, 1)
+        r_h, u_h, n_h = self.h(h).chunk(3, 1)
+        n = torch.tanh(n + torch.sigmoid(r + r_h) * n_h)
+        return torch.lerp(n, h, torch.sigmoid(u + u_h)), c
 
 
 class Unrolled:

@@ -130,17 +130,20 @@ class Draw(StepModel):
         """Learned c_0, h_enc_0 and h_dec_0."""
         learned = (self.c, self.h_enc, self.s_enc, self.h_dec, self.s_dec)
         c, h_enc, s_enc, h_dec, s_dec = (p.expand(len(y), *p.shape) for p in learned)
-        _, _, look = self.heads(h_dec).split(self.parts, 1)
+        _, _, look = self.emit(h_dec)
         nowhere = self.c.new_zeros(len(y), 5)
         return State(c, h_enc, s_enc, h_dec, s_dec, look, nowhere, nowhere, y)
 
-    def infer(self, x: Tensor, state: State) -> tuple[Gaussian, State]:
+    def see(self, x: Tensor, state: State) -> tuple[Tensor, ...]:
+        """What the encoder is shown: the glimpse r_t, h_dec_t-1 and y."""
         x_hat = probability.error_image(x, self.likelihood(state))  # (3)
         r: tuple[Tensor, ...] = x.flatten(1), x_hat.flatten(1)  # (17)
         if self.config.read:
             r = (attention.read((x, x_hat), state.look, self.config.read).flatten(1),)  # (4), (27)
-        inputs = given(*r, state.h_dec, state.y)
-        h_enc, s_enc = self.encoder(inputs, state.h_enc, state.s_enc)  # (5)
+        return given(*r, state.h_dec, state.y)
+
+    def infer(self, x: Tensor, state: State) -> tuple[Gaussian, State]:
+        h_enc, s_enc = self.encoder(self.see(x, state), state.h_enc, state.s_enc)  # (5)
         q, p = Gaussian(*self.q(h_enc).chunk(2, 1)), self.prior(state)  # (1), (2)
         if p is not None:  # then q is told in p's units
             q = Gaussian(p.sample(q.mu), p.log_sigma + q.log_sigma)
@@ -153,10 +156,14 @@ class Draw(StepModel):
         mu, log_sigma = self.p(*given(state.h_dec, state.y)).chunk(2, 1)
         return Gaussian(mu, log_sigma)
 
+    def emit(self, h_dec: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The patch, the window to write it with, and the window to read next."""
+        w, window, look = self.heads(h_dec).split(self.parts, 1)  # (21)
+        return w.view(-1, *self.patch), window, look  # (18)
+
     def advance(self, z: Tensor, state: State) -> State:
         h_dec, s_dec = self.decoder(given(z, state.y), state.h_dec, state.s_dec)  # (7)
-        w, window, look = self.heads(h_dec).split(self.parts, 1)  # (21)
-        w = w.view(-1, *self.patch)  # (18)
+        w, window, look = self.emit(h_dec)
         c = attention.write(state.c, w, window) if self.config.write else state.c + w  # (8), (29)
         return state._replace(c=c, h_dec=h_dec, s_dec=s_dec, look=look, write=window)
 
@@ -193,9 +200,9 @@ def initialise_windows(
     """
     for state in states:
         state.normal_()
-    units = len(states[0])
-    decoder.weight[:, :-units] *= 0.2  # z: little noise at first
-    decoder.weight[:, -units:] *= 2.0  # h_dec: keep moving
+    from_z, from_h = decoder.halves()
+    from_z *= 0.2  # little noise at first
+    from_h *= 2.0  # keep moving
 
     (to_read, read_bias, n_read), (to_write, write_bias, n_write) = read, write
     stride = 0.6 * (image - 1) / (n_write - 1)  # of the write window's filters
