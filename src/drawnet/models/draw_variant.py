@@ -7,7 +7,7 @@ training minimises, which is reported as the measure `claimed` beside the true o
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from drawnet import attention, probability
 from drawnet.attention import LIMIT
 from drawnet.errors import UserError
+from drawnet.learner import Draws, How, Objective
 from drawnet.models.draw import Draw, DrawConfig, State
 from drawnet.recurrence import GRU, LSTM, RNN
-from drawnet.step import given
+from drawnet.step import bound, given
 
 CELLS = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
 
@@ -45,6 +46,11 @@ class DrawVariantConfig(DrawConfig):
     window: Literal["paper", "sigma", "from_zero", "unbounded"] = "paper"
     """Mistakes: exp(raw) is σ, not σ² (21); 0-based pixels and filters in 1-based formulas (19)-(26);
     log γ without a limit."""
+    kl: Literal["paper", "no_constant", "mean_latents", "mean_steps"] = "paper"
+    """Mistakes: the -½ of every latent and step left out (11); the mean taken over the latents, or over
+    the steps, where the bound has a sum (10)."""
+    one_noise: bool = False
+    """A mistake: all steps of an image draw their latents with the same noise (6)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -98,19 +104,37 @@ class DrawVariant(Draw):
             delattr(self, name)
             self.register_buffer(name, zeros, persistent=False)
 
+    def objective(self, x: Tensor, y: Tensor, noise: Draws, how: How) -> Objective:
+        """The bound as the switches have it, which is also claimed; the other measures are true.
+
+        But that with one noise, training's are taken with that noise, to save a second pass.
+        """
+        k = self.config
+        if k.kl == "paper" and not k.one_noise:
+            return super().objective(x, y, noise, how)
+        eps = noise.normal("latents", self.steps, len(x), *self.latents, axis=1)
+        settings: dict[str, Any] = {"precision": how.precision, "recompute": how.recompute}
+        b = bound(self, x, eps[:1].expand_as(eps) if k.one_noise else eps, y, **settings)
+        rate = wrong_rate(k, b.rate)
+        loss, claimed = b.distortion + how.kl_weight * rate, b.distortion + rate
+        if k.one_noise and not self.training:
+            b = bound(self, x, eps, y, **settings)
+        true = {"nats": b.total, "rate": b.rate.sum(0), "distortion": b.distortion}
+        return Objective(loss, true | {"claimed": claimed})
+
     def prepare(self, mean: Tensor) -> None:
         if self.config.canvas == "mean":
             super().prepare(mean)
 
     def see(self, x: Tensor, state: State) -> tuple[Tensor, ...]:
-        k, images = self.config, (x,)
+        k, images = self.config, [x]
         if k.error_image:
-            images += (probability.error_image(x, self.likelihood(state)),)
-        r = tuple(image.flatten(1) for image in images)
+            images.append(probability.error_image(x, self.likelihood(state)))
+        r = [image.flatten(1) for image in images]
         if k.read:
-            r = (attention.read(images, state.look, k.read).flatten(1),)
+            r = [attention.read(images, state.look, k.read).flatten(1)]
             if k.window == "unbounded":
-                r = (r[0] * beyond(state.look),)
+                r[0] = r[0] * beyond(state.look)
         return given(*r, *([state.h_dec] if k.feedback else []), state.y)
 
     def emit(self, h_dec: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -140,6 +164,13 @@ class DrawVariant(Draw):
             off = 1 - attention.window(raw, n, height, width).delta
             g_x, g_y = g_x + off * 2 / (width + 1), g_y + off * 2 / (height + 1)
         return torch.stack((g_x, g_y, sigma2, delta, gamma), 1)
+
+
+def wrong_rate(k: DrawVariantConfig, rate: Tensor) -> Tensor:
+    """What a port makes of the rates KL(q_t ‖ p_t), (T, B) -> (B,)."""
+    if k.kl == "no_constant":
+        return rate.sum(0) + k.steps * k.latents / 2
+    return rate.sum(0) / {"mean_latents": k.latents, "mean_steps": k.steps}.get(k.kl, 1)
 
 
 def beyond(raw: Tensor) -> Tensor:
