@@ -152,7 +152,7 @@ def test_classify_names_and_films(runs, tmp_path, capsys):
     ("words", "message"),
     [
         (["sample", "cluttered_4"], "draws nothing (glimpse)"),
-        (["reconstruct", "cluttered_4", "x.png"], "draws nothing (glimpse)"),
+        (["reconstruct", "cluttered_4", "x.png"], "redraws nothing (glimpse)"),
         (["classify", "cluttered_conv", "--out", "a.gif"], "no window"),
         (["classify", "cluttered_4", "--out", "a.png"], "should end in"),
         (["classify", "cluttered_4", "nowhere.png"], "nowhere.png"),

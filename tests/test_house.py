@@ -12,21 +12,25 @@ from conftest import small
 from drawnet import checkpoint, data, listing, models, recipes, run, step, train
 from drawnet.classification import Classifies
 from drawnet.errors import UserError
+from drawnet.learner import Sampler
+from drawnet.randomness import ImageNoise
 
 LEARNERS = sorted(listing.models())
-MODELS = [k for k in LEARNERS if issubclass(models.module(k).Model, step.StepModel)]
-CLASSIFIERS = [k for k in LEARNERS if issubclass(models.module(k).Model, Classifies)]
+KINDS = {kind: models.module(kind).Model for kind in LEARNERS}
+MODELS = [kind for kind in LEARNERS if issubclass(KINDS[kind], step.StepModel)]
+SAMPLERS = [kind for kind in LEARNERS if issubclass(KINDS[kind], Sampler)]
+UNTOLD = [kind for kind in LEARNERS if not issubclass(KINDS[kind], Classifies)]
+TOLD = [kind for kind in LEARNERS if hasattr(models.config(kind), "classes")]
 RECIPES = sorted(listing.recipes())
 
 
 @pytest.mark.parametrize(
-    ("kind", "classes"),
-    [(kind, c) for kind in LEARNERS for c in (0, 3) if c or kind not in CLASSIFIERS],
+    ("kind", "settings"), [(k, {}) for k in UNTOLD] + [(k, {"classes": 3}) for k in TOLD]
 )
 def test_a_model_trains_stops_resumes_and_comes_back(
-    kind, classes, tiny_run, tiny_data, tmp_path, monkeypatch
+    kind, settings, tiny_run, tiny_data, tmp_path, monkeypatch
 ):
-    model = small(kind, classes=classes)
+    model = small(kind, **settings)
     job = replace(tiny_run, model=model, examples=48, evaluate_every=16, save_every=16)
     train.train(job, tiny_data, tmp_path / "whole")
     real, count = train.train_step, iter(range(1, 100))
@@ -102,6 +106,18 @@ def test_labels_and_models_must_fit(kind):
                 list(function(model, *images, eps, wrong))
     with pytest.raises(UserError, match="classes"):
         small(kind, classes=-1)
+
+
+@pytest.mark.parametrize("kind", SAMPLERS)
+def test_a_sampler_makes_images_each_of_its_own_noise(kind):
+    torch.manual_seed(0)
+    model = models.build(small(kind), (1, 8, 8)).eval()
+    with torch.no_grad():
+        whole = model.frames(5, ImageNoise(0, range(5)))
+        parts = [model.frames(len(k), ImageNoise(0, k)) for k in (range(2), range(2, 5))]
+    assert whole.shape[1:] == (5, 1, 8, 8) and whole.min() >= 0 and whole.max() <= 1
+    torch.testing.assert_close(torch.cat(parts, 1), whole)
+    assert not torch.equal(whole[-1, 0], whole[-1, 1])
 
 
 def last(states):

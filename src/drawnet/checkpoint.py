@@ -76,6 +76,11 @@ class Model:
     run: Run[Any]
     header: dict[str, Any]
 
+    @property
+    def kind(self) -> str:
+        """The name of the model's file."""
+        return str(to_json(self.run)["model"]["kind"])
+
 
 def save_model(path: Path, network: Learner, run: Run[Any], header: Mapping[str, Any]) -> None:
     """Write a model with its run; `header` holds what else is known of it (examples, valid, data)."""

@@ -291,7 +291,7 @@ def reconstruct(arguments: Sequence[str]) -> None:
     from drawnet import drawing, figures
 
     model = trained(command.run)
-    network = drawing.drawer(model, command.run)
+    network = drawing.reader(model, command.run)
     suffix(command.out, figures.PICTURES, figures.ANIMATIONS)
     binary = getattr(model.run.model, "likelihood", "bernoulli") == "bernoulli"
     x = drawing.read_pictures(command.image, network, binary=binary, invert=command.invert)

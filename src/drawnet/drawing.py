@@ -16,27 +16,32 @@ from drawnet import checkpoint, figures, step
 from drawnet.data import _pictures
 from drawnet.errors import UserError
 from drawnet.figures import Film
-from drawnet.learner import Learner
+from drawnet.learner import Learner, Sampler
 from drawnet.models.glimpse import Glimpse
 from drawnet.probability import Pixels
-from drawnet.randomness import generator, normal_each, uniform_each
-from drawnet.run import to_json
+from drawnet.randomness import ImageNoise, generator, normal_each, uniform_each
 from drawnet.step import Redrawn, StepModel
 
 BATCH = 64
 """Images drawn at a time."""
 
 
-def load(path: str | Path) -> StepModel:
+def load(path: str | Path) -> Any:
     """The model of a run folder, a .safetensors file or a name, ready to draw; UserError if unsound."""
     return drawer(checkpoint.load_model(Path(path)), path)
 
 
-def drawer(model: checkpoint.Model, path: str | Path) -> StepModel:
+def drawer(model: checkpoint.Model, path: str | Path) -> StepModel | Sampler:
     """The network of a model, if it is one that draws; else UserError."""
+    if not isinstance(model.network, StepModel | Sampler):
+        raise UserError(f"{path} holds a model that draws nothing ({model.kind})")
+    return model.network
+
+
+def reader(model: checkpoint.Model, path: str | Path) -> StepModel:
+    """The network of a model, if it is one that reads pictures and draws them again; else UserError."""
     if not isinstance(model.network, StepModel):
-        kind = to_json(model.run)["model"]["kind"]
-        raise UserError(f"{path} holds a model that draws nothing ({kind})")
+        raise UserError(f"{path} holds a model that redraws nothing ({model.kind})")
     return model.network
 
 
@@ -50,7 +55,7 @@ def _batched(n: int, batch: int, film: Callable[[range], Film]) -> Film:
     return figures.joined([film(numbers) for numbers in ranges])
 
 
-def told(model: StepModel, labels: Sequence[int], images: range) -> Tensor:
+def told(model: Learner, labels: Sequence[int], images: range) -> Tensor:
     """What the model is told of images by number: the labels in turn, (len(images), classes).
 
     UserError for labels that the model has not, or that it is not told at all.
@@ -65,7 +70,7 @@ def told(model: StepModel, labels: Sequence[int], images: range) -> Tensor:
 
 
 def sample_film(
-    model: StepModel,
+    model: StepModel | Sampler,
     n: int,
     *,
     labels: Sequence[int] = (),
@@ -73,15 +78,21 @@ def sample_film(
     temperature: float = 1.0,
     batch: int = BATCH,
 ) -> Film:
-    """n samples from the prior and how they were drawn; latents have `temperature` times unit σ.
+    """n samples and how they were drawn; a step model's latents have `temperature` times unit σ.
 
     labels: what a conditional model is to draw, in turn; none: all its classes in turn.
     """
 
     def film(numbers: range) -> Film:
+        if isinstance(model, Sampler):
+            told(model, labels, numbers)
+            with torch.no_grad():
+                return Film(model.frames(len(numbers), ImageNoise(seed, numbers)).cpu(), {})
         states = sampling(model, numbers, labels=labels, seed=seed, temperature=temperature)
         return figures.film(model, states)
 
+    if isinstance(model, Sampler) and temperature != 1:
+        raise UserError("--temperature is for models that draw in steps: leave it at 1")
     return _batched(n, batch, film)
 
 
@@ -99,7 +110,7 @@ def sampling(
 
 
 def sample(
-    model: StepModel,
+    model: StepModel | Sampler,
     n: int = 64,
     *,
     labels: Sequence[int] = (),

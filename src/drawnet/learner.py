@@ -66,3 +66,11 @@ class Learner(nn.Module):
 
     def prepare(self, mean: Tensor) -> None:
         """Before training, see the mean training image (C, H, W) in [0, 1]; the default ignores it."""
+
+
+class Sampler(Learner):
+    """A learner that makes images, though it is no step model: a chain, say, or an adversary."""
+
+    @abstractmethod
+    def frames(self, n: int, noise: Draws) -> Tensor:
+        """The making of n images, (T+1, n, C, H, W) in [0, 1], from the start to the samples."""

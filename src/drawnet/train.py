@@ -21,7 +21,7 @@ from drawnet import checkpoint, evaluate, kernels, parallel, randomness
 from drawnet.data import Dataset, Made
 from drawnet.errors import UserError
 from drawnet.folder import claimed, interruptible, open_board, open_metrics
-from drawnet.learner import How, Objective
+from drawnet.learner import How, Objective, Sampler
 from drawnet.randomness import Noise
 from drawnet.run import Run, check
 from drawnet.session import Progress, Session
@@ -310,7 +310,7 @@ class Loop:
         """A sheet of samples from the averaged weights, from the same noise each time."""
         from drawnet import drawing, figures
 
-        if not isinstance(self.session.average, StepModel):
+        if not isinstance(self.session.average, StepModel | Sampler):
             return
         path = self.folder / "samples" / f"{self.session.progress.seen:010d}.png"
         images = drawing.sample(self.session.average, SAMPLES)

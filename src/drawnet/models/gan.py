@@ -1,0 +1,156 @@
+"""Generative adversarial nets (Goodfellow et al. 2014, arXiv 1406.2661), as for MNIST.
+
+Two players.  The generator G makes images of noise; the discriminator D tells them from real ones.
+
+    G(z)  = σ(W ReLU(W ReLU(W z + b) + b) + b)          z uniform, of variance 1
+    D(x)  = W maxout(maxout(x)) + b                     the logit of "real"; dropout at every layer
+    maxout(h)_j = max_i (W_ij h + b_ij)                 the largest of some pieces
+    D's loss: -log σ(D(x)) - log(1 - σ(D(G(z))))        G's: -log σ(D(G(z)))
+
+Each takes a step on every batch, D first.  G's loss is the paper's for a start where D wins easily.
+
+    x   images (B, C, H, W), values in [0, 1]    z   noise (B, Z)    B   images
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from drawnet import parzen
+from drawnet.errors import UserError, at_least
+from drawnet.learner import Draws, How, Objective, Sampler
+from drawnet.randomness import ImageNoise
+
+JUDGED, SIGMA = range(1000), 0.2
+"""Samples and Parzen window by which validation watches a run."""
+
+
+@dataclass(frozen=True)
+class GANConfig:
+    """Sizes of the two players; the defaults are the authors' for MNIST."""
+
+    noise: int = 100
+    """Z, numbers that an image is made of."""
+    generator: int = 1200
+    """Units in each of the generator's two hidden layers."""
+    discriminator: int = 240
+    """Maxout units in each of the discriminator's two hidden layers."""
+    pieces: int = 5
+    """Linear pieces of a maxout unit."""
+    keep_input: float = 0.8
+    """Share of the pixels that dropout leaves to the discriminator."""
+    keep_hidden: float = 0.5
+    """… and of its hidden units."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "noise", "generator", "discriminator", "pieces")
+        for name in ("keep_input", "keep_hidden"):
+            if not 0 < getattr(self, name) <= 1:
+                flag = name.replace("_", "-")
+                raise UserError(f"--model.{flag} must be greater than 0 and at most 1")
+
+
+class Generator(nn.Module):
+    """z (B, Z) -> images (B, C, H, W) in [0, 1]."""
+
+    def __init__(self, config: GANConfig, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.shape, units = shape, config.generator
+        self.layers = nn.Sequential(
+            nn.Linear(config.noise, units), nn.ReLU(), nn.Linear(units, units), nn.ReLU(),
+            nn.Linear(units, math.prod(shape)), nn.Sigmoid(),
+        )  # fmt: skip
+        for layer in self.layers:
+            if isinstance(layer, nn.Linear):
+                nn.init.uniform_(layer.weight, -0.05, 0.05)
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, z: Tensor) -> Tensor:
+        images: Tensor = self.layers(z)
+        return images.view(-1, *self.shape)
+
+
+class Maxout(nn.Module):
+    """(B, in) -> (B, out), the largest of some linear pieces.   (Goodfellow et al. 2013, 1302.4389)
+
+    A piece whose weights are longer than `longest` is used as if they were that long.
+    """
+
+    longest = 1.9365
+
+    def __init__(self, inputs: int, outputs: int, pieces: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(outputs * pieces, inputs).uniform_(-0.005, 0.005))
+        self.bias = nn.Parameter(torch.zeros(outputs * pieces))
+        self.pieces = pieces
+
+    def forward(self, x: Tensor) -> Tensor:
+        length = self.weight.norm(dim=1, keepdim=True)
+        weight = self.weight * (self.longest / length.clamp_min(self.longest))
+        return F.linear(x, weight, self.bias).view(len(x), -1, self.pieces).amax(2)
+
+
+class Discriminator(nn.Module):
+    """Images (B, C, H, W) -> logits of "real", (B,)."""
+
+    def __init__(self, config: GANConfig, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        units, pieces = config.discriminator, config.pieces
+        self.keep = (config.keep_input, config.keep_hidden, config.keep_hidden)
+        self.first = Maxout(math.prod(shape), units, pieces)
+        self.second = Maxout(units, units, pieces)
+        self.out = nn.Linear(units, 1)
+        nn.init.uniform_(self.out.weight, -0.005, 0.005)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: Tensor, noise: Draws, purpose: str) -> Tensor:
+        """Dropout draws its masks from the noise; what is kept is scaled up."""
+        h = x.flatten(1)
+        for k, layer in enumerate((self.first, self.second, self.out)):
+            kept = noise.uniform(f"{purpose} {k}", *h.shape) < self.keep[k]
+            h = layer(h * kept / self.keep[k])
+        return h[:, 0]
+
+
+class GAN(Sampler):
+    """The two players as one learner, trained in turn."""
+
+    players = ("discriminator", "generator")
+    criterion = "parzen"
+
+    def __init__(self, config: GANConfig, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.config, self.shape = config, shape
+        self.generator, self.discriminator = Generator(config, shape), Discriminator(config, shape)
+
+    def make(self, n: int, noise: Draws, purpose: str) -> Tensor:
+        """n images of noise, (n, C, H, W)."""
+        z = noise.uniform(purpose, n, self.config.noise)
+        return self.generator((2 * z - 1) * math.sqrt(3))  # type: ignore[no-any-return]
+
+    def objective(self, x: Tensor, y: Tensor, noise: Draws, how: How) -> Objective:
+        """A player's loss, nats; asked for nobody's: parzen, -log p(x) by a window over samples."""
+        if not how.player:
+            samples = self.make(len(JUDGED), ImageNoise(0, JUDGED), "parzen")
+            return self._told("parzen", -parzen.log_density(x, samples, SIGMA)[0].float())
+        made = self.make(len(x), noise, f"{how.player} noise")
+        if how.player == "generator":
+            return self._told("generator", F.softplus(-self.discriminator(made, noise, "fooled")))
+        real = self.discriminator(x, noise, "real")
+        false = self.discriminator(made.detach(), noise, "made")
+        return self._told("discriminator", F.softplus(-real) + F.softplus(false))
+
+    @staticmethod
+    def _told(name: str, loss: Tensor) -> Objective:
+        return Objective(loss, {name: loss})
+
+    def frames(self, n: int, noise: Draws) -> Tensor:
+        """Grey, then what the generator makes."""
+        images = self.make(n, noise, "sample")
+        return torch.stack([torch.full_like(images, 0.5), images])
+
+
+Config, Model = GANConfig, GAN
