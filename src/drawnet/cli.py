@@ -35,6 +35,8 @@ usage: drawnet COMMAND [OPTIONS]
   sample RUN             draw images: a sheet, a film, the stages, the raw numbers
   reconstruct RUN IMAGE… read pictures and draw them again
   classify RUN [IMAGE…]  name what pictures show, and film where the model looks
+  record RUN FILE…       a run's record: settings, cost, curve, and its evaluations
+  results [RECORD…]      one table of records
   fetch DATASET          download a data set from its official address
   list                   models, data sets and recipes
 
@@ -140,6 +142,28 @@ class Classify:
     invert: bool = False
     """Take dark strokes on white paper for light strokes on black, as the digits are."""
     data_dir: DataDir = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """Write a run's record from its folder and from files that `evaluate --out` wrote."""
+
+    run: tyro.conf.Positional[Path]
+    """A run folder or a .safetensors file."""
+    evaluation: tyro.conf.Positional[tuple[Path, ...]] = ()
+    out: Path = Path("record.json")
+    commit: str | None = None
+    """The commit that trained it, where the weights do not say."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """One page of many records: a table, and of each its command, machine and curve."""
+
+    record: tyro.conf.Positional[tuple[Path, ...]] = (Path("docs/records"),)
+    """Records, or folders of them."""
+    out: Path | None = None
+    """Write the page there (.md) instead of printing the table."""
 
 
 @dataclass(frozen=True)
@@ -334,6 +358,27 @@ def classify(arguments: Sequence[str]) -> None:
         print(command.out)
 
 
+def record(arguments: Sequence[str]) -> None:
+    command = parse(Record, "record", arguments)
+    from drawnet import checkpoint, records
+
+    values = records.made(command.run, command.evaluation, command.commit)
+    checkpoint.write_text(command.out, json.dumps(values, indent=1) + "\n")
+    print(command.out)
+
+
+def results(arguments: Sequence[str]) -> None:
+    command = parse(Results, "results", arguments)
+    from drawnet import checkpoint, records
+
+    found = records.read(command.record)
+    if command.out:
+        checkpoint.write_text(command.out, records.page(found))
+        print(command.out)
+    else:
+        print(records.table(found), end="")
+
+
 def fetch(arguments: Sequence[str]) -> None:
     command = parse(Fetch, "fetch", arguments)
     from drawnet.fetch import fetch as download
@@ -362,6 +407,8 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "sample": sample,
     "reconstruct": reconstruct,
     "classify": classify,
+    "record": record,
+    "results": results,
     "fetch": fetch,
     "list": show,
 }

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from drawnet import checkpoint, evaluate, kernels, parallel, randomness
+from drawnet import checkpoint, evaluate, kernels, parallel, provenance, randomness
 from drawnet.data import Dataset, Made
 from drawnet.errors import UserError
 from drawnet.folder import claimed, interruptible, open_board, open_metrics
@@ -302,7 +302,8 @@ class Loop:
         p = self.session.progress
         data = {"checksum": self.data.checksum, "levels": self.data.levels}
         spent = {"seconds": p.seconds, "cpu_seconds": p.cpu_seconds}
-        header = {"examples": p.seen, **best, **spent, "data": data}
+        made = provenance.told()
+        header = {"examples": p.seen, **best, **spent, "data": data, "made": made}
         path = self.folder / "model.safetensors"
         checkpoint.save_model(path, self.session.average, self.session.run, header)
 

@@ -1,0 +1,46 @@
+"""Where a result comes from: which drawnet, at which commit, on which machine."""
+
+import os
+import platform
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from drawnet import __version__
+
+
+@cache
+def commit() -> str | None:
+    """The commit of the source that is running, '+' behind it if it is changed; None outside git."""
+    house = Path(__file__).parent
+    command = ["git", "-C", str(house), "describe", "--always", "--exclude=*", "--dirty=+"]
+    try:
+        tracked = ["git", "-C", str(house), "ls-files", "--error-unmatch", "__init__.py"]
+        subprocess.run(tracked, capture_output=True, check=True)
+        return subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def processor() -> str:
+    """The processor by its name, and how many of its cores this process may use."""
+    name = platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    return f"{name}, {len(os.sched_getaffinity(0))} cores"
+
+
+def told() -> dict[str, str | int | None]:
+    """What goes into a model's file beside its weights."""
+    return {
+        "drawnet": __version__,
+        "commit": commit(),
+        "torch": torch.__version__,
+        "processor": processor(),
+        "threads": torch.get_num_threads(),
+    }

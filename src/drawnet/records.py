@@ -1,0 +1,194 @@
+"""Run records: what was trained, how, on what and for how long, and what it was measured by.
+
+A record is a JSON file that `drawnet record` writes from a run's folder and from what `drawnet evaluate
+--out` said of it; it goes with the weights as their card.  `drawnet results` makes one table of many.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from drawnet import checkpoint, data, listing, recipes
+from drawnet.errors import UserError
+from drawnet.run import Run, from_json, to_json
+
+PAPER = {
+    "mnist": "≤ 80.97 nats",
+    "mnist_no_attention": "≤ 87.40 nats",
+    "mnist_vae": "99.2 nats (a reproduction, Z = 200)",
+    "mnist_darn": "84.71 nats (estimate)",
+    "cluttered_4": "4.18 % error",
+    "cluttered_8": "3.36 % error",
+    "cluttered_conv": "14.35 % error",
+}
+"""What the papers say of a recipe's model and data: Gregor et al. 2015, tables 1 and 2; 2014."""
+
+EVALUATED = {"dataset", "split", "images"}
+
+
+def made(
+    run_folder: Path, evaluations: Sequence[Path], commit: str | None = None
+) -> dict[str, Any]:
+    """The record of the best weights in a run's folder, or of those in a single file.
+
+    evaluations: JSON files of `drawnet evaluate --out`.  commit: where the weights do not say it.
+    """
+    model = checkpoint.load_model(run_folder)
+    header, run = model.header, model.run
+    told = header.get("made") or {}
+    found = {
+        "recipe": run.recipe,
+        "command": command(run),
+        "paper": PAPER.get(run.recipe),
+        "parameters": sum(p.numel() for p in model.network.parameters()),
+        "examples": header.get("examples"),
+        "minutes": _minutes(header.get("seconds")),
+        "cpu_minutes": _minutes(header.get("cpu_seconds")),
+        "made": told | ({"commit": commit} if commit else {}),
+        "data": _data(run, header),
+        "evaluations": [_evaluation(path) for path in evaluations],
+        "curve": _curve(run_folder / "metrics.jsonl", model.network.criterion),
+        "run": to_json(run),
+    }
+    return found
+
+
+def command(run: Run[Any]) -> str:
+    """The command that trains this run: the recipe, and what differs from it."""
+    words = ["drawnet", "train", run.recipe]
+    if run.recipe not in listing.recipes():
+        return " ".join(words)
+    words += _flags(to_json(recipes.get(run.recipe)), to_json(run))
+    return " ".join(words)
+
+
+def _flags(default: dict[str, Any], value: dict[str, Any], prefix: str = "--") -> Iterator[str]:
+    for name, setting in value.items():
+        if name in ("kind", "recipe") or default.get(name) == setting:
+            continue
+        if name == "options":
+            yield f"{prefix}options {' '.join(f'{k} {v}' for k, v in setting.items())}"
+        elif isinstance(setting, dict):
+            yield from _flags(default[name], setting, f"{prefix}{name}.")
+        elif isinstance(setting, bool):
+            yield f"{prefix}{'' if setting else 'no-'}{name.replace('_', '-')}"
+        elif not (name == "precision" and default[name] == "auto"):
+            yield f"{prefix}{name.replace('_', '-')} {setting}"
+
+
+def _data(run: Run[Any], header: dict[str, Any]) -> dict[str, Any]:
+    known = data.about(run.data.name) if run.data.name in data.names() else None
+    licence = known.licence if known else None
+    return {"name": run.data.name, "licence": licence} | (header.get("data") or {})
+
+
+def _minutes(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds / 60, 1)
+
+
+def _evaluation(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text())
+        if not isinstance(values, dict) or not values.keys() >= EVALUATED:
+            raise ValueError("it is none")
+    except (OSError, ValueError) as why:
+        raise UserError(
+            f"{path} is no evaluation (drawnet evaluate RUN --out FILE): {why}"
+        ) from why
+    return values
+
+
+def _curve(path: Path, criterion: str) -> list[list[float]]:
+    """[examples, processor minutes, criterion] of every validation."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    key = f"valid_{criterion}"
+    return [[r["examples"], round(r["cpu_seconds"] / 60, 1), r[key]] for r in rows if key in r]
+
+
+# ---- the table ----------------------------------------------------------------------------------
+
+
+def read(paths: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """Records by name, from files and from folders of them; UserError if one is none."""
+    files = [f for p in paths for f in (sorted(p.glob("*.json")) if p.is_dir() else [p])]
+    if not files:
+        raise UserError(f"no records in {', '.join(map(str, paths))} (drawnet record makes one)")
+    found = {}
+    for file in files:
+        try:
+            found[file.stem] = json.loads(file.read_text())
+            from_json(found[file.stem]["run"])
+        except (OSError, ValueError, KeyError, TypeError, UserError) as why:
+            raise UserError(f"{file} is no run record (drawnet record makes one): {why}") from why
+    return found
+
+
+def table(records: dict[str, dict[str, Any]]) -> str:
+    """Markdown, a row a record; a bound and a K-sample estimate stand in columns of their own."""
+    head = (
+        "| model | data | paper | bound or error | K-sample bound | examples | minutes | commit |"
+    )
+    lines = [head, "|" + "---|" * 8]
+    for name, r in records.items():
+        whole, tight = _cells(r)
+        commit = (r["made"] or {}).get("commit") or "–"
+        minutes = f"{r['cpu_minutes']:,.0f}" if r["cpu_minutes"] is not None else "–"
+        evaluated = r["evaluations"][0]["dataset"] if r["evaluations"] else r["data"]["name"]
+        examples = f"{r['examples']:,}" if r["examples"] else "–"
+        cells = [f"`{name}`", evaluated, r["paper"] or "–", whole, tight, examples, minutes, commit]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cells(record: dict[str, Any]) -> tuple[str, str]:
+    """What stands in the table of a bound or an error, and of a K-sample bound."""
+    whole, tight = [], []
+    binary = record["run"]["model"].get("likelihood") == "bernoulli"
+    for e in record["evaluations"]:
+        images = f"{e['images']:,} {e['split']} images"
+        if "error" in e:
+            error = {k: 100 * v for k, v in e["error"].items()}
+            whole.append(f"{error['mean']:.2f} ± {error['stderr']:.2f} % ({images})")
+        elif e.get("iw_nats") is not None:
+            tight.append(f"{e['iw_nats']:.2f} nats (K = {e['importance_samples']:,}, {images})")
+        elif e.get("elbo_nats") is None:
+            whole.append(f"cost {e['cross_entropy_cost_nats']:.1f} nats, no bound ({images})")
+        elif binary:
+            whole.append(f"{e['elbo_nats']:.2f} ± {e['elbo_stderr']:.2f} nats ({images})")
+        else:
+            whole.append(f"{e['bits_per_dim']:.3f} bits/dim ({images})")
+    return "; ".join(whole) or "–", "; ".join(tight) or "–"
+
+
+HEAD = """\
+# Results
+
+Written by `drawnet results` from the run records; do not edit.  Minutes are the processor's, all
+threads together.  Bounds are one-sample estimates over every image counted.
+
+"""
+
+
+def page(records: dict[str, dict[str, Any]]) -> str:
+    """docs/results.md: the table, and of every record its command, machine and curve."""
+    return HEAD + table(records) + "".join(_section(name, r) for name, r in records.items())
+
+
+def _section(name: str, record: dict[str, Any]) -> str:
+    made, licence = record["made"] or {}, record["data"]["licence"] or "–"
+    facts = [
+        f"{record['parameters']:,} parameters",
+        f"{made.get('processor') or 'machine unknown'}",
+        f"torch {made.get('torch') or 'unknown'}",
+        f"commit {made.get('commit') or 'unknown'}",
+        f"seed {record['run']['seed']}",
+    ]
+    lines = [f"\n## {name}\n", f"    {record['command']}\n"]
+    lines += [f"{'; '.join(facts)}.  Licence of the data: {licence}."]
+    if curve := record["curve"]:
+        chosen = curve[:: -math.ceil(len(curve) / 12)][::-1]
+        lines += ["\n| examples | minutes | validation |", "|---|---|---|"]
+        lines += [f"| {n:,} | {minutes:,} | {value:.4g} |" for n, minutes, value in chosen]
+    return "\n".join(lines) + "\n"

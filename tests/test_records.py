@@ -1,0 +1,138 @@
+"""Run records: what they hold, the command that they name, the table, and bad input."""
+
+import json
+import shlex
+from dataclasses import replace
+
+import pytest
+
+from drawnet import checkpoint, cli, provenance, recipes, records, train
+from drawnet.cli import main
+from drawnet.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A step model's run of the embedded digits, and two evaluations of it."""
+    root = tmp_path_factory.mktemp("records")
+    words = (
+        "train digits_quick --examples 320 --batch 32 --evaluate-every 160 --validation-images 50"
+    )
+    main([*words.split(), "--model.steps", "3", "--seed", "4", "--out", str(root / "run")])
+    for name, more in (("whole", []), ("tight", ["--importance-samples", "3"])):
+        out = ["--images", "20", "--out", str(root / f"{name}.json")]
+        main(["evaluate", str(root / "run"), *out, *more])
+    return root
+
+
+@pytest.fixture(scope="module")
+def record(runs):
+    main(["record", str(runs / "run"), str(runs / "whole.json"), str(runs / "tight.json"),
+          "--out", str(runs / "mine" / "small.json")])  # fmt: skip
+    return runs / "mine" / "small.json"
+
+
+def test_a_record_holds_what_a_reader_asks(runs, record):
+    r = json.loads(record.read_text())
+    model = checkpoint.load_model(runs / "run")
+    assert r["recipe"] == "digits_quick" and r["examples"] in (160, 320)
+    assert r["parameters"] == sum(p.numel() for p in model.network.parameters())
+    assert r["data"]["checksum"] == model.header["data"]["checksum"] and r["data"]["licence"]
+    assert r["made"] == json.loads(json.dumps(provenance.told()))
+    assert [e["importance_samples"] for e in r["evaluations"]] == [None, 3]
+    assert [row[0] for row in r["curve"]] == [160, 320]
+    assert min(row[2] for row in r["curve"]) == pytest.approx(model.header["valid_nats"], abs=1e-3)
+
+
+def test_the_command_of_a_record_is_the_run(runs):
+    run = checkpoint.load_model(runs / "run").run
+    program, name, *words = shlex.split(records.command(run))
+    assert (program, name) == ("drawnet", "train")
+    again = cli.parse(
+        cli.Train[type(run.model)], "train", words[1:], cli.Train(recipes.get(words[0]))
+    )
+    assert replace(again.run, precision=run.precision) == run
+    odd = replace(run, data=replace(run.data, grey=True, options={"which": "frey"}))
+    _, _, name, *words = shlex.split(records.command(odd))
+    again = cli.parse(cli.Train[type(run.model)], "train", words, cli.Train(recipes.get(name)))
+    assert replace(again.run, precision=run.precision) == odd
+
+
+def test_the_table_keeps_bound_and_estimate_apart(record, capsys):
+    capsys.readouterr()
+    main(["results", str(record.parent)])
+    header, _, row = capsys.readouterr().out.strip().splitlines()
+    cells = dict(zip(header.split("|"), row.split("|"), strict=True))
+    r = json.loads(record.read_text())
+    whole, tight = r["evaluations"]
+    bound = f"{whole['elbo_nats']:.2f} ± {whole['elbo_stderr']:.2f} nats (20 test images)"
+    assert cells[" bound or error "].strip() == bound
+    estimate = f"{tight['iw_nats']:.2f} nats (K = 3, 20 test images)"
+    assert cells[" K-sample bound "].strip() == estimate
+
+
+def test_the_page_names_command_machine_and_curve(record, tmp_path):
+    main(["results", str(record), "--out", str(tmp_path / "results.md")])
+    page = (tmp_path / "results.md").read_text()
+    r = json.loads(record.read_text())
+    assert r["command"] in page and r["made"]["processor"] in page
+    assert f"| 320 | {r['curve'][-1][1]} | {r['curve'][-1][2]:.4g} |" in page
+
+
+def test_every_kind_of_measure_has_its_words():
+    base = {"split": "test", "images": 1000, "dataset": "x", "iw_nats": None}
+    bound = base | {"elbo_nats": 80.0, "elbo_stderr": 0.5, "bits_per_dim": 0.147}
+    cases = [
+        ("bernoulli", bound, "80.00 ± 0.50 nats (1,000 test images)"),
+        ("logistic", bound, "0.147 bits/dim (1,000 test images)"),
+        ("cross_entropy", base | {"elbo_nats": None, "cross_entropy_cost_nats": 1825.8},
+         "cost 1825.8 nats, no bound (1,000 test images)"),
+        (None, base | {"error": {"mean": 0.0418, "stderr": 0.002}}, "4.18 ± 0.20 % (1,000 test images)"),
+    ]  # fmt: skip
+    for likelihood, evaluation, words in cases:
+        record = {"run": {"model": {"likelihood": likelihood}}, "evaluations": [evaluation]}
+        assert records._cells(record) == (words, "–")
+
+
+def test_where_a_result_comes_from():
+    told = provenance.told()
+    assert told["torch"] and "cores" in told["processor"]
+    assert set(told) == {"drawnet", "commit", "torch", "processor", "threads"}
+
+
+def test_weights_of_an_older_run_are_told_their_commit(runs, tmp_path):
+    found = records.made(runs / "run" / "model.safetensors", [], commit="abc1234")
+    assert found["made"]["commit"] == "abc1234" and found["curve"] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["record", "run", "run/metrics.jsonl", "--out", "x.json"],
+            "metrics.jsonl is no evaluation",
+        ),
+        (["record", "run", "nowhere.json", "--out", "x.json"], "nowhere.json is no evaluation"),
+        (["record", "nowhere", "--out", "x.json"], "nowhere"),
+        (["results", "whole.json"], "whole.json is no run record"),
+        (["results", "run"], "no records in run"),
+    ],
+)
+def test_bad_input_is_told_in_a_line(runs, monkeypatch, capsys, words, message):
+    monkeypatch.chdir(runs)
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1
+    assert not (runs / "x.json").exists()
+
+
+def test_an_evaluation_of_nothing_is_refused(runs, tmp_path):
+    (tmp_path / "e.json").write_text("[1]")
+    with pytest.raises(UserError, match="no evaluation"):
+        records.made(runs / "run", [tmp_path / "e.json"])
+
+
+def test_training_notes_where_it_ran(tiny_run, tiny_data, tmp_path):
+    train.train(replace(tiny_run, examples=16), tiny_data, tmp_path)
+    assert checkpoint.load_model(tmp_path).header["made"] == provenance.told()
