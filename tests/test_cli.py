@@ -75,6 +75,13 @@ def test_train_help_shows_recipes_and_their_settings(capsys):
     assert status == 0 and "--model.units" in out and "(default: 64)" in out
 
 
+def test_ablate_help_shows_recipes_variants_and_settings(capsys):
+    status, out, _ = drawnet(capsys, "ablate")
+    assert status == 0 and all(f"  {name} " in out for name in listing.variants())
+    status, out, _ = drawnet(capsys, "ablate", "mnist", "--help")
+    assert status == 0 and "--minutes" in out and "--model.units" in out
+
+
 def test_the_command_line_starts_without_torch():
     code = "import sys; from drawnet import cli; cli.main(['--help']); cli.main(['list']);"
     code += "sys.exit(1 if 'torch' in sys.modules or 'numpy' in sys.modules else 0)"
@@ -315,6 +322,20 @@ def test_whole_numbers_among_the_options_are_numbers(monkeypatch):
         (["evaluate", "nowhere", "--split", "tset"], "invalid choice"),
         (["fetch", "minst"], "did you mean 'mnist'"),
         (["list", "more"], "no options"),
+        (["ablate", "mnits"], "did you mean 'mnist'"),
+        (["ablate", "--seeds", "2"], "name the recipe first"),
+        (["ablate", "digits_quick"], "--minutes or --images"),
+        (["ablate", "digits_quick", "--images", "1", "--minutes", "1"], "give one of them"),
+        (["ablate", "digits_quick", "--images", "9", "--variants", "no_raed"], "mean 'no_read'"),
+        (["ablate", "digits_quick", "--images", "9", "--seeds", "0"], "--seeds must be at least 1"),
+        (["ablate", "digits_quick", "--images", "9", "--jobs", "0"], "--jobs must be at least 1"),
+        (["ablate", "digits_quick", "--images", "9", "--examples", "7"], "leave it out"),
+        (
+            ["ablate", "digits_quick", "--images", "9", "--data.name", "digts"],
+            "did you mean 'digits'",
+        ),
+        (["ablate", "digits_quick", "--images", "9", "--data.binarise", "no"], "--data.binarise"),
+        (["ablate", "mnist_conv", "--images", "9"], "variants are DRAW's"),
     ],
 )
 def test_mistakes_get_one_line(capsys, tmp_path, monkeypatch, words, message):

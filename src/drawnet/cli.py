@@ -17,7 +17,7 @@ import tyro
 
 from drawnet import __version__, listing
 from drawnet.errors import UserError
-from drawnet.run import Run
+from drawnet.run import Run, check
 
 if TYPE_CHECKING:
     from drawnet.checkpoint import Model
@@ -37,6 +37,7 @@ usage: drawnet COMMAND [OPTIONS]
   classify RUN [IMAGE…]  name what pictures show, and film where the model looks
   record RUN FILE…       a run's record: settings, cost, curve, and its evaluations
   results [RECORD…]      one table of records
+  ablate RECIPE          what each part of DRAW is worth: variants under one budget, in a table
   fetch DATASET          download a data set from its official address
   list                   models, data sets and recipes
 
@@ -167,6 +168,30 @@ class Results:
 
 
 @dataclass(frozen=True)
+class Ablate(Generic[C]):
+    """Train variants of a DRAW recipe under one budget, and compare them in a table.
+
+    Ctrl-C, SIGTERM or worse: the same command goes on.  The recipe's own settings may be given too."""
+
+    run: Annotated[Run[C], tyro.conf.arg(name="")]
+    variants: tuple[str, ...] = ()
+    """Which (`drawnet ablate` shows them), beside the baseline; left out: all."""
+    seeds: int = 3
+    """How many runs of each, from seed 0 on."""
+    minutes: float | None = None
+    """The budget of a run in processor minutes of training."""
+    images: int | None = None
+    """Or in training examples."""
+    jobs: int = 1
+    """Runs at a time; they share the cores."""
+    split: Literal["valid", "test"] = "valid"
+    """Images on which the table's figures are taken, all of them."""
+    out: Path | None = None
+    """The study's folder (default: runs/ablate-RECIPE)."""
+    data_dir: DataDir = None
+
+
+@dataclass(frozen=True)
 class Fetch:
     """Download a data set from its official address, checked, resumable."""
 
@@ -177,13 +202,20 @@ class Fetch:
 # ---- commands -----------------------------------------------------------------------------------
 
 
+def unnamed(command: str, arguments: Sequence[str]) -> bool:
+    """Whether no recipe is named, which gets all their names; UserError for options without one."""
+    if arguments and not arguments[0].startswith("-"):
+        return False
+    if arguments and arguments[0] not in ("-h", "--help"):
+        raise UserError(f"drawnet {command}: name the recipe first (`drawnet list` shows them)")
+    print(f"usage: drawnet {command} RECIPE [OPTIONS]\n\nrecipes:")
+    print_table({name: title for name, (_, title) in listing.recipes().items()})
+    print(f"\n`drawnet {command} RECIPE --help` shows the options and their values.")
+    return True
+
+
 def train(arguments: Sequence[str]) -> None:
-    if not arguments or arguments[0].startswith("-"):
-        if arguments and arguments[0] not in ("-h", "--help"):
-            raise UserError("drawnet train: name the recipe first (`drawnet list` shows them)")
-        print("usage: drawnet train RECIPE [OPTIONS]\n\nrecipes:")
-        print_table({name: title for name, (_, title) in listing.recipes().items()})
-        print("\n`drawnet train RECIPE --help` shows the options and their values.")
+    if unnamed("train", arguments):
         return
     from drawnet import recipes
 
@@ -379,6 +411,47 @@ def results(arguments: Sequence[str]) -> None:
         print(records.table(found), end="")
 
 
+def ablate(arguments: Sequence[str]) -> None:
+    if unnamed("ablate", arguments):
+        print("\nvariants of DRAW's recipes:")
+        print_table(listing.variants())
+        return
+    from drawnet import recipes
+
+    name, *rest = arguments
+    run = recipes.get(name)
+    kind: Any = Ablate[type(run.model)]  # type: ignore[misc]
+    command: Ablate[Any] = parse(kind, f"ablate {name}", rest, default=Ablate(run))
+    positive(command.seeds, "--seeds")
+    positive(command.jobs, "--jobs")
+    for setting in ("examples", "seed", "evaluate_every", "save_every"):
+        if getattr(command.run, setting) != getattr(run, setting):
+            flag = setting.replace("_", "-")
+            raise UserError(
+                f"--{flag} follows from --images or --minutes and --seeds: leave it out"
+            )
+    from drawnet import study
+    from drawnet.train import check_pixels
+
+    chosen = study.Study(
+        command.run,
+        study.Budget(command.minutes, command.images),
+        command.out or Path("runs") / f"ablate-{name}",
+        command.variants,
+        command.seeds,
+        command.split,
+        command.jobs,
+        command.data_dir,
+    )
+    study.planned(chosen)
+    check(command.run)
+    check_pixels(command.run, dataset(command.run, command.data_dir).levels)
+    done = study.pursue(chosen)
+    print(f"{chosen.folder / 'table.md'}, .json, .svg")
+    if not done:
+        sys.exit(130)
+
+
 def fetch(arguments: Sequence[str]) -> None:
     command = parse(Fetch, "fetch", arguments)
     from drawnet.fetch import fetch as download
@@ -409,6 +482,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "classify": classify,
     "record": record,
     "results": results,
+    "ablate": ablate,
     "fetch": fetch,
     "list": show,
 }

@@ -1,0 +1,261 @@
+"""The table of an ablation study: figures over seeds, differences with intervals, and their plot.
+
+A difference is taken seed by seed, for a seed means the same order of images and the same noise;
+its interval is Student's, 95 %, over the seeds.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from drawnet import listing
+from drawnet.checkpoint import write_text
+
+
+@dataclass(frozen=True)
+class Row:
+    """A variant over its seeds; means, in nats an image unless named otherwise."""
+
+    variant: str
+    what: str
+    seeds: list[int]
+    bounds: list[float]
+    """Of every seed."""
+    bound: float
+    spread: float | None
+    """Standard deviation of the bound over the seeds."""
+    differences: list[float]
+    """Bound less the baseline's of the same seed."""
+    difference: float | None
+    interval: float | None
+    """Half the length of its 95 % interval."""
+    rate: float
+    distortion: float
+    claimed: float | None
+    """What a port with this mistake would report as its bound."""
+    parameters: int
+    images_per_second: float
+    """Of one core."""
+    examples: float
+    cpu_minutes: float
+    """Of training, a run."""
+
+
+def mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def deviation(values: Sequence[float]) -> float | None:
+    """The sample's standard deviation; None for one value."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def student(freedom: int, level: float = 0.95) -> float:
+    """t with P(|T| < t) = level under Student's distribution, by bisection.
+
+    With u = √f tan φ the density becomes cos^(f-1) φ, on a bounded interval.
+    """
+    angle = np.linspace(0, math.pi / 2, 20_001)
+    density = np.cos(angle) ** (freedom - 1)
+    mass = np.concatenate(([0.0], np.cumsum((density[1:] + density[:-1]) / 2)))
+    return math.sqrt(freedom) * math.tan(float(np.interp(level, mass / mass[-1], angle)))
+
+
+def rows(results: Sequence[dict[str, Any]]) -> list[Row]:
+    """The results of runs as rows, a variant each, in the order in which variants first come."""
+    titles, by_variant = listing.variants(), dict[str, list[dict[str, Any]]]()
+    for result in results:
+        by_variant.setdefault(result["variant"], []).append(result)
+    base = {r["seed"]: r["measures"]["nats"]["mean"] for r in by_variant.get("baseline", [])}
+    return [row(name, titles.get(name, ""), runs, base) for name, runs in by_variant.items()]
+
+
+def row(name: str, what: str, runs: Sequence[dict[str, Any]], base: dict[int, float]) -> Row:
+    """One variant's; base: the baseline's bounds by seed."""
+
+    def measured(key: str) -> list[float]:
+        return [r["measures"][key]["mean"] for r in runs]
+
+    bounds, seeds = measured("nats"), [r["seed"] for r in runs]
+    paired = zip(seeds, bounds, strict=True)
+    differences = [b - base[s] for s, b in paired if s in base] if name != "baseline" else []
+    spread, n = deviation(differences), len(differences)
+    return Row(
+        variant=name,
+        what=what,
+        seeds=seeds,
+        bounds=bounds,
+        bound=mean(bounds),
+        spread=deviation(bounds),
+        differences=differences,
+        difference=mean(differences) if differences else None,
+        interval=None if spread is None else student(n - 1) * spread / math.sqrt(n),
+        rate=mean(measured("rate")),
+        distortion=mean(measured("distortion")),
+        claimed=mean(measured("claimed")) if "claimed" in runs[0]["measures"] else None,
+        parameters=runs[0]["parameters"],
+        images_per_second=mean([r["images_per_second"] for r in runs]),
+        examples=mean([r["examples"] for r in runs]),
+        cpu_minutes=mean([r["cpu_seconds"] for r in runs]) / 60,
+    )
+
+
+def write(
+    folder: Path,
+    split: str,
+    results: Sequence[dict[str, Any]],
+    left: dict[str, str],
+    failed: dict[str, str],
+) -> None:
+    """table.md, table.json and table.svg; nothing if no run is finished.
+
+    left, failed: why variants were left out, and runs failed, by name.
+    """
+    if not results:
+        return
+    found = rows(results)
+    title = f"{results[0]['dataset']}, {split}: {results[0]['images']} images"
+    notes = [f"{name} is left out: {why}." for name, why in left.items()]
+    notes += [f"{name} failed: {why}." for name, why in failed.items()]
+    values = {"data": title, "rows": [asdict(r) for r in found], "left": left, "failed": failed}
+    write_text(folder / "table.md", markdown(title, found, notes))
+    write_text(folder / "table.json", json.dumps(values, indent=1) + "\n")
+    write_text(folder / "table.svg", plot(title, found))
+
+
+# ---- Markdown -----------------------------------------------------------------------------------
+
+HEAD = (
+    "| variant | bound, nats | to the baseline | claimed | rate | distortion | parameters "
+    "| images/s | examples | seeds |\n|---|---|---|---|---|---|---|---|---|---|\n"
+)
+
+
+def markdown(title: str, found: Sequence[Row], notes: Sequence[str]) -> str:
+    lines = [
+        f"| `{r.variant}` | {plus_minus(r.bound, r.spread)} | "
+        f"{'' if r.difference is None else plus_minus(r.difference, r.interval, '+')} | "
+        f"{'' if r.claimed is None else f'{r.claimed:.2f}'} | {r.rate:.2f} | {r.distortion:.2f} | "
+        f"{r.parameters:,} | {r.images_per_second:.0f} | {r.examples:,.0f} | {len(r.seeds)} |\n"
+        for r in found
+    ]
+    legend = (
+        "\nBound: mean ± standard deviation over the seeds.  To the baseline: mean of the differences"
+        " seed by seed ± half of its 95 % interval; above 0 is worse.  Claimed: what a port with this"
+        " mistake would report.  Images a second of training on one core.\n"
+    )
+    named = "".join(f"- `{r.variant}`: {r.what}\n" for r in found)
+    left = "".join(f"- {note}\n" for note in notes)
+    picture = "\n![Differences to the baseline](table.svg)\n"
+    return f"{title}\n\n{HEAD}{''.join(lines)}{legend}{picture}\n{named}{left and chr(10) + left}"
+
+
+def plus_minus(value: float, error: float | None, sign: str = "") -> str:
+    return f"{value:{sign}.2f}" + ("" if error is None else f" ± {error:.2f}")
+
+
+# ---- the plot -----------------------------------------------------------------------------------
+
+WIDTH, LABELS, FIGURES, LINE, TOP = 860, 170, 150, 24, 58
+TICKS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000]
+BETTER, WORSE, UNSURE, CLAIM = "#1b7f5c", "#b03a2e", "#5d6d7e", "#c77c11"
+
+
+def plot(title: str, found: Sequence[Row]) -> str:
+    """Differences to the baseline as an SVG picture: best first, a dot a seed, mean and interval.
+
+    The axis is asinh(nats), about linear within a nat and logarithmic beyond.  A diamond is what
+    would be claimed.  Green is better than the baseline, red worse, grey neither for sure.
+    """
+    shown = sorted((r for r in found if r.differences), key=lambda r: r.difference or 0.0)
+    base = next((r for r in found if r.variant == "baseline"), None)
+    ends = [0.0, *(v for r in shown for v in extent(r, base))]
+    low, high = math.asinh(min(ends)) - 0.3, math.asinh(max(ends)) + 0.3
+
+    def x(nats: float) -> float:
+        return LABELS + (math.asinh(nats) - low) / (high - low) * (WIDTH - LABELS - FIGURES)
+
+    bottom = TOP + LINE * len(shown)
+    parts = [
+        f'<rect width="{WIDTH}" height="{bottom + 50}" fill="white"/>',
+        text(
+            16, 26, "Difference to the baseline's bound, nats", "font-weight='600' font-size='15'"
+        ),
+        text(16, 44, f"{title}; baseline {plus_minus(base.bound, base.spread)}" if base else title),
+    ]
+    ticks = [t for k in TICKS for t in (-k, k) if low < math.asinh(t) < high]
+    for tick in spaced(sorted([0, *ticks]), x):
+        colour = "#333" if tick == 0 else "#e3e6e8"
+        parts.append(line(x(tick), TOP, x(tick), bottom, colour, 1))
+        parts.append(text(x(tick), bottom + 18, f"{tick:+d}" if tick else "0", MIDDLE))
+    parts.append(text(x(0) - 10, bottom + 38, "← better", "text-anchor='end' fill='#777'"))
+    parts.append(text(x(0) + 10, bottom + 38, "worse →", "fill='#777'"))
+    for k, r in enumerate(shown):
+        parts += drawn(r, base, TOP + LINE * (k + 0.5), x)
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {bottom + 50}" '
+    style = 'font-family="system-ui, sans-serif" font-size="12" fill="#222">'
+    return head + style + "\n" + "\n".join(parts) + "\n</svg>\n"
+
+
+MIDDLE, END = "text-anchor='middle' fill='#555'", "text-anchor='end'"
+
+
+def extent(r: Row, base: Row | None) -> list[float]:
+    """The differences that a row shows."""
+    assert r.difference is not None
+    half = r.interval or 0.0
+    return [*r.differences, r.difference - half, r.difference + half, *claim(r, base)]
+
+
+def claim(r: Row, base: Row | None) -> list[float]:
+    """The claimed bound less the baseline's, if there is one."""
+    return [] if r.claimed is None or base is None else [r.claimed - base.bound]
+
+
+def spaced(ticks: Sequence[int], x: Any, room: float = 34) -> list[int]:
+    """Those ticks that have room beside the ones nearer to 0."""
+    kept: list[int] = []
+    for tick in sorted(ticks, key=abs):
+        if all(abs(x(tick) - x(other)) >= room for other in kept):
+            kept.append(tick)
+    return kept
+
+
+def drawn(r: Row, base: Row | None, y: float, x: Any) -> list[str]:
+    """A row of the plot at the height y."""
+    assert r.difference is not None
+    d, half = r.difference, r.interval
+    sure = half is not None and abs(d) > half
+    colour = (BETTER if d < 0 else WORSE) if sure else UNSURE
+    parts = [text(LABELS - 14, y + 4, r.variant, END)]
+    parts.append(text(WIDTH - 16, y + 4, plus_minus(d, half, "+"), f"{END} fill='{colour}'"))
+    if half is not None:
+        parts.append(line(x(d - half), y, x(d + half), y, colour, 2))
+    parts += [dot(x(v), y, 2.6, "white", colour) for v in r.differences]
+    for v in claim(r, base):
+        corners = (0, -5), (5, 0), (0, 5), (-5, 0)
+        points = " ".join(f"{x(v) + right:.1f},{y + down:.1f}" for right, down in corners)
+        parts.append(
+            f'<polygon points="{points}" fill="white" stroke="{CLAIM}" stroke-width="1.6"/>'
+        )
+    return [*parts, dot(x(d), y, 4.5, colour, "white")]
+
+
+def text(x: float, y: float, words: str, style: str = "") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{escape(words)}</text>'
+
+
+def line(x1: float, y1: float, x2: float, y2: float, colour: str, width: float) -> str:
+    places = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
+    return f'<line {places} stroke="{colour}" stroke-width="{width}"/>'
+
+
+def dot(x: float, y: float, radius: float, fill: str, edge: str) -> str:
+    place = f'cx="{x:.1f}" cy="{y:.1f}" r="{radius}"'
+    return f'<circle {place} fill="{fill}" stroke="{edge}" stroke-width="1.2"/>'
