@@ -208,6 +208,7 @@ def test_stopped_and_killed_in_the_middle_it_goes_on_where_it_was(tmp_path, caps
     assert len(json.loads(before)["rows"]) == 2
 
 
+@pytest.mark.slow
 def test_runs_that_fail_are_named_and_the_others_stand(tmp_path, capsys):
     """A learning rate at which the weights blow up."""
     words = [*WORDS[:-1], "--images", "320", "--lr", "1e30", "--clip", "1e30", "--skip-limit", "2"]
@@ -215,7 +216,8 @@ def test_runs_that_fail_are_named_and_the_others_stand(tmp_path, capsys):
         cli.main([*words, "--out", str(tmp_path)])
     assert end.value.code == 2
     line = capsys.readouterr().err.strip()
-    assert "\n" not in line and "2 failed: baseline-seed0: drawnet: " in line
+    assert "\n" not in line and "drawnet: 2 failed: " in line
+    assert "baseline-seed0: drawnet: " in line and "no_error_image-seed0: drawnet: " in line
     assert "not finite" in line and not (tmp_path / "table.md").exists()
 
 
