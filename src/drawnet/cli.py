@@ -252,7 +252,7 @@ def evaluate(arguments: Sequence[str]) -> None:
     from drawnet import kernels
     from drawnet.evaluate import evaluate as measure_bound
     from drawnet.evaluate import labels, measure, summary
-    from drawnet.step import StepModel
+    from drawnet.learner import Bounded
 
     model = trained(command.run)
     data = dataset(model.run, command.data_dir)
@@ -266,7 +266,7 @@ def evaluate(arguments: Sequence[str]) -> None:
         "progress": sys.stderr.isatty(),
     }
     images = (pixels, data.levels, settings, command.split, y)
-    if isinstance(network, StepModel):
+    if isinstance(network, Bounded):
         k = command.importance_samples
         e = measure_bound(network, *images, importance_samples=k, name=data.name, **how)
         values, lines = asdict(e), report(e)
@@ -291,15 +291,15 @@ def report(e: "Evaluation") -> str:
     """An evaluation in lines, nats an image."""
     lines = [f"{e.dataset}, {e.split}: {e.images} images"]
     if e.elbo_nats is not None and e.bits_per_dim is not None:
-        lines += [f"bound       {e.elbo_nats:10.2f} ± {e.elbo_stderr or 0:.2f} nats"]
+        what = "-log p(x)" if e.exact else "bound"
+        lines += [f"{what:<12}{e.elbo_nats:10.2f} ± {e.elbo_stderr or 0:.2f} nats"]
         lines += [f"            {e.bits_per_dim:10.4f} bits/dim"]
     if e.cross_entropy_cost_nats is not None:
         lines += [f"cost        {e.cross_entropy_cost_nats:10.2f} nats, which is no likelihood"]
-    lines += [
-        f"rate        {e.rate_nats:10.2f} nats",
-        f"distortion  {e.distortion_nats:10.2f} nats",
-    ]
-    if e.iw_nats is not None:
+    if not e.exact:
+        lines += [f"rate        {e.rate_nats:10.2f} nats"]
+        lines += [f"distortion  {e.distortion_nats:10.2f} nats"]
+    if e.iw_nats is not None and not e.exact:
         lines += [f"K = {e.importance_samples:<8}{e.iw_nats:10.2f} nats"]
     return "\n".join(lines)
 

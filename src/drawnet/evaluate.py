@@ -15,10 +15,9 @@ from tqdm import tqdm
 from drawnet import step
 from drawnet.data import Dataset, Made
 from drawnet.errors import UserError
-from drawnet.learner import How, Learner
-from drawnet.randomness import ImageNoise, normal_each, uniform_each
+from drawnet.learner import Bounded, How, Learner
+from drawnet.randomness import DrawNoise, ImageNoise, uniform_each
 from drawnet.run import Data
-from drawnet.step import StepModel
 
 ROWS = 500
 """Images (or image copies) in memory at a time."""
@@ -32,7 +31,7 @@ class Evaluation:
     split: str
     images: int
     elbo_nats: float | None
-    """The bound on -log p(x); None where the pixel model is no likelihood."""
+    """The bound on -log p(x), or that itself if `exact`; None where the pixels' is no likelihood."""
     elbo_stderr: float | None
     """Standard error of that mean over the images."""
     rate_nats: float
@@ -45,6 +44,8 @@ class Evaluation:
     kl_per_step: list[float]
     cross_entropy_cost_nats: float | None = None
     """Only for the paper's cost on intensities, which is no code length: rate + cross-entropy."""
+    exact: bool = False
+    """Whether the model has no latents, so that elbo_nats is no bound but -log p(x)."""
 
 
 def prepare(pixels: Tensor, levels: int, noise: Tensor | None) -> Tensor:
@@ -163,7 +164,7 @@ def summary(measured: dict[str, Tensor]) -> dict[str, dict[str, float]]:
 
 @torch.no_grad()
 def evaluate(
-    model: StepModel,
+    model: Bounded,
     pixels: Tensor,
     levels: int,
     data: Data,
@@ -183,16 +184,15 @@ def evaluate(
     importance_samples: K of the K-sample bound, computed `rows` copies of images at a time.
     """
     model.eval()
+    y = torch.zeros(len(pixels), 0) if y is None else y
     distortion, rate, iw = [], [], []
     bar = tqdm(total=len(pixels), disable=not progress, unit="image", desc=split)
     for numbers, whole in batches(pixels, levels, data, split, rows):
         x = window(whole, model.shape)
-        noise = ImageNoise(seed, numbers)
-        eps = noise.normal("latents", model.steps, len(numbers), *model.latents, axis=1)
-        told = None if y is None else y[numbers.start : numbers.stop]
-        b = step.bound(model, x, eps, y=told, precision=precision)
-        distortion.append(b.distortion.double())
-        rate.append(b.rate.double())
+        told = y[numbers.start : numbers.stop]
+        costs = model.costs(x, told, ImageNoise(seed, numbers), precision)
+        distortion.append(costs[0].double())
+        rate.append(costs[1].double())
         if importance_samples:
             k = importance_samples
             iw.append(importance_bound(model, x, numbers, k, seed, precision, rows, told))
@@ -216,11 +216,12 @@ def evaluate(
         bits_per_dim=mean / dims if likelihood else None,
         kl_per_step=r.mean(1).tolist(),
         cross_entropy_cost_nats=None if likelihood else mean,
+        exact=model.exact,
     )
 
 
 def importance_bound(
-    model: StepModel,
+    model: Bounded,
     x: Tensor,
     numbers: range,
     k: int,
@@ -230,17 +231,14 @@ def importance_bound(
     y: Tensor | None = None,
 ) -> Tensor:
     """-log 1/K Σ_k p(x, z_k)/q(z_k | x) of each image, (B,) float64, `rows` copies at a time."""
-    size, group = (model.steps, *model.latents), max(1, rows // k)
+    y, group = torch.zeros(len(x), 0) if y is None else y, max(1, rows // k)
     sums = torch.full((len(x),), -math.inf, dtype=torch.float64)
     for start in range(0, len(x), group):
         images = slice(start, min(start + group, len(x)))
         for first in range(0, k, rows):
             draws = range(first, min(first + rows, k))
-            eps = torch.cat(
-                [normal_each(seed, f"importance {n}", draws, *size) for n in numbers[images]]
-            ).transpose(0, 1)
-            copies = x[images].repeat_interleave(len(draws), 0)
-            told = None if y is None else y[images].repeat_interleave(len(draws), 0)
-            w = step.log_weights(model, copies, eps, told, precision=precision).double()
+            noise = DrawNoise(seed, numbers[images], draws)
+            copies, told = (part[images].repeat_interleave(len(draws), 0) for part in (x, y))
+            w = model.log_weights(copies, told, noise, precision).double()
             sums[images] = torch.logaddexp(sums[images], w.view(-1, len(draws)).logsumexp(1))
     return math.log(k) - sums

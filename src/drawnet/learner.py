@@ -68,6 +68,28 @@ class Learner(nn.Module):
         """Before training, see the mean training image (C, H, W) in [0, 1]; the default ignores it."""
 
 
+class Bounded(Learner):
+    """A learner that bounds -log p(x) with latents z, or knows it."""
+
+    exact: bool = False
+    """Whether it has no latents: then `costs` are -log p(x) itself."""
+
+    @abstractmethod
+    def costs(
+        self, x: Tensor, y: Tensor, noise: Draws, precision: torch.dtype | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Distortion -log p(x | z), (B,), and the rate of T steps, (T, B), in nats: E[sum] bounds.
+
+        One draw of z; x, y and noise as in `objective`.
+        """
+
+    @abstractmethod
+    def log_weights(
+        self, x: Tensor, y: Tensor, noise: Draws, precision: torch.dtype | None = None
+    ) -> Tensor:
+        """log p(x, z) - log q(z | x) of one draw of z, (B,): their log-mean-exp bounds log p(x)."""
+
+
 class Sampler(Learner):
     """A learner that makes images, though it is no step model: a chain, say, or an adversary."""
 

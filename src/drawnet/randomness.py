@@ -86,6 +86,30 @@ class ImageNoise:
         return uniform_each(self.seed, purpose, self.images, *each).movedim(0, axis)
 
 
+@dataclass(frozen=True)
+class DrawNoise:
+    """Noise of some draws for each of some images, with the face of a step's `Noise`.
+
+    A row an image and draw, the draws of an image in a row; keyed by both their numbers.
+    """
+
+    seed: int
+    images: range
+    draws: range
+
+    def normal(self, purpose: str, *shape: int, axis: int = 0) -> Tensor:
+        """N(0, 1) of this shape, whose `axis` counts images times draws."""
+        each = shape[:axis] + shape[axis + 1 :]
+        parts = [normal_each(self.seed, f"{purpose} {n}", self.draws, *each) for n in self.images]
+        return torch.cat(parts).movedim(0, axis)
+
+    def uniform(self, purpose: str, *shape: int, axis: int = 0) -> Tensor:
+        """U(0, 1), likewise."""
+        each = shape[:axis] + shape[axis + 1 :]
+        parts = [uniform_each(self.seed, f"{purpose} {n}", self.draws, *each) for n in self.images]
+        return torch.cat(parts).movedim(0, axis)
+
+
 def normal_each(seed: int, purpose: str, images: Iterable[int], *shape: int) -> Tensor:
     """N(0, 1) for each image by its number: (len(images), *shape)."""
     return torch.stack([torch.randn(shape, generator=generator(seed, purpose, k)) for k in images])

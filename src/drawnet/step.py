@@ -17,14 +17,14 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from drawnet import probability
-from drawnet.learner import Draws, How, Learner, Objective
+from drawnet.learner import Bounded, Draws, How, Objective
 from drawnet.probability import Gaussian, Pixels
 from drawnet.recurrence import Unrolled
 
 T = TypeVar("T", int, Tensor)
 
 
-class StepModel(Learner):
+class StepModel(Bounded):
     """A model that draws an image in `steps` steps.
 
     Its state is a NamedTuple of tensors (B, …), one of which is y.
@@ -62,6 +62,21 @@ class StepModel(Learner):
         rate, distortion = b.rate.sum(0), b.distortion
         measures = {"nats": distortion + rate, "rate": rate, "distortion": distortion}
         return Objective(distortion + how.kl_weight * rate, measures)
+
+    def costs(
+        self, x: Tensor, y: Tensor, noise: Draws, precision: torch.dtype | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """`bound`'s distortion and rate."""
+        eps = noise.normal("latents", self.steps, len(x), *self.latents, axis=1)
+        b = bound(self, x, eps, y=y, precision=precision)
+        return b.distortion, b.rate
+
+    def log_weights(
+        self, x: Tensor, y: Tensor, noise: Draws, precision: torch.dtype | None = None
+    ) -> Tensor:
+        """`step.log_weights` of latents of their own."""
+        eps = noise.normal("importance", self.steps, len(x), *self.latents, axis=1)
+        return log_weights(self, x, eps, y, precision=precision)
 
     def windows(self, state: Any) -> dict[str, Tensor]:
         """Attention windows of the last step by name ('read', 'write'), raw parameters (B, 5)."""

@@ -198,9 +198,10 @@ def check_pixels(run: Run[Any], levels: int) -> None:
     if kind is None:
         return
     if kind == "bernoulli" and grey:
+        other = ", or --model.likelihood logistic" if "likelihood" in vars(run.model) else ""
         raise UserError(
             f"{run.data.name} has grey levels, for which Bernoulli pixels are no likelihood: "
-            "--data.binarise dynamic, or --model.likelihood logistic"
+            f"--data.binarise dynamic{other}"
         )
     if kind != "bernoulli" and not grey:
         raise UserError(

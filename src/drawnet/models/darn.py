@@ -1,0 +1,241 @@
+"""Deep autoregressive networks (Gregor et al. 2014, arXiv 1310.8499): binary units in a row.
+
+Every bit of the hidden units h and of the image x may hear the bits of its own layer before it.
+
+    q(h_j = 1 | x)          = σ(W x + b)_j                     the encoder; if linked, + Σ_i<j V_ji h_i
+    p(h_j = 1 | h_1..j-1)   = σ(b_j + Σ_i<j V_ji h_i)          the prior
+    p(x_i = 1 | x_1..i-1,h) = σ((W h + b)_i + Σ_k<i V_ik x_k)  the decoder
+    -log p(x) <= E_q[-log p(x | h) + log q(h | x) - log p(h)]    the description length of x
+
+A matrix V is strictly lower triangular: all bits of a layer are judged at once, and drawn one by one.
+Without hidden units this is the fully visible sigmoid belief network (Frey 1998), and exact.
+
+How E_q's gradient reaches the encoder's logits a, where q_j = σ(a_j) and h_j is 0 or 1:
+
+    first_order     ∂/∂a_j ≈ f'(h_j) q_j (1 - q_j) / 2q(h_j), f' the cost's derivative as if h_j
+                    were real (the paper's): exact in the mean if f is quadratic, else biased
+    leave_one_out   Σ_k (f(h_k) - mean_l≠k f(h_l)) ∇ log q(h_k | x) / K over K draws, unbiased
+                    (Salimans & Knowles 2014, arXiv 1401.1022; Kool, van Hoof & Welling 2019)
+
+    x   images (B, C, H, W) of 0 and 1     h   hidden units (B, H), 0 or 1     B   images     K   draws
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from drawnet.errors import UserError, at_least
+from drawnet.learner import Bounded, Draws, How, Objective, Sampler
+from drawnet.probability import Bernoulli
+
+
+@dataclass(frozen=True)
+class DARNConfig:
+    """Sizes and links of the network; the defaults have the paper's 500 hidden units for MNIST."""
+
+    hidden: int = 500
+    """H, stochastic hidden units; 0: none, and the likelihood is exact."""
+    tanh: int = 0
+    """Deterministic tanh units between x and h, and between h and x; 0: none."""
+    prior_links: bool = True
+    """Whether a hidden unit hears those before it in the prior."""
+    pixel_links: bool = True
+    """Whether a pixel hears those before it."""
+    encoder_links: bool = False
+    """Whether a hidden unit hears those before it in the encoder, which is drawn one by one then."""
+    estimator: Literal["first_order", "leave_one_out"] = "first_order"
+    """The encoder's gradient: the paper's, which is biased, or an unbiased one of several draws."""
+    draws: int = 4
+    """K, draws an image for leave_one_out."""
+
+    likelihood: ClassVar[str] = "bernoulli"
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "hidden", "tanh")
+        at_least(self, 2, "draws")
+        if not self.hidden and not self.pixel_links:
+            raise UserError("--model.hidden 0 leaves nothing to learn from without pixel links")
+
+
+class Links(nn.Module):
+    """What every bit hears of those before it: bits (…, n) -> Σ_i<j V_ji bits_i, (…, n)."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(n, n))
+
+    def forward(self, bits: Tensor) -> Tensor:
+        return F.linear(bits, self.weight.tril(-1))
+
+    @torch.no_grad()
+    def draw(self, logits: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        """Bits one by one by their noise (B, n), and the logits that each had then."""
+        heard, bits = logits.clone(), torch.zeros_like(logits)
+        for j, row in enumerate(self.weight.T):
+            bits[:, j] = uniform[:, j] < heard[:, j].sigmoid()
+            heard[:, j + 1 :] += bits[:, j, None] * row[j + 1 :]
+        return bits, heard
+
+
+class FirstOrder(torch.autograd.Function):
+    """Bits drawn by their noise, whose gradient is the paper's estimate: f' q (1 - q) / 2q(h)."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, uniform: Tensor) -> Tensor:
+        q = logits.sigmoid()
+        h = (uniform < q).to(logits)
+        ctx.save_for_backward(q, h)
+        return h
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        q, h = ctx.saved_tensors
+        return gradients[0] * torch.where(h > 0, 1 - q, q) / 2, None
+
+
+def through(inputs: int, tanh: int, outputs: int) -> nn.Sequential:
+    """A linear map, or two with so many tanh units between them."""
+    if not tanh:
+        return nn.Sequential(nn.Linear(inputs, outputs))
+    return nn.Sequential(nn.Linear(inputs, tanh), nn.Tanh(), nn.Linear(tanh, outputs))
+
+
+class DARN(Bounded, Sampler):
+    """One layer of stochastic hidden units, or none, over the pixels."""
+
+    def __init__(self, config: DARNConfig, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.config, self.shape, self.exact = config, shape, not config.hidden
+        hidden, pixels = config.hidden, math.prod(shape)
+        self.bias = nn.Parameter(torch.zeros(pixels))
+        self.pixel_links = Links(pixels) if config.pixel_links else None
+        if hidden:
+            self.prior = nn.Parameter(torch.zeros(hidden))
+            self.encoder = through(pixels, config.tanh, hidden)
+            self.decoder = through(hidden, config.tanh, pixels)
+            self.prior_links = Links(hidden) if config.prior_links else None
+            self.encoder_links = Links(hidden) if config.encoder_links else None
+
+    @torch.no_grad()
+    def prepare(self, mean: Tensor) -> None:
+        """Start at the mean training image (C, H, W) instead of at grey."""
+        self.bias.copy_(torch.logit(mean, eps=0.01).flatten())
+
+    # ---- the three distributions ----------------------------------------------------------------
+
+    def infer(self, x: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        """h ~ q(h | x) by its noise (B, H), and the logits of q at that h."""
+        a = self.encoder(x.flatten(1))
+        if self.encoder_links is None:
+            return FirstOrder.apply(a, uniform), a
+        bits, logits = [], []
+        for j, row in enumerate(self.encoder_links.weight.tril(-1).T):
+            logits.append(a[:, j])
+            bits.append(FirstOrder.apply(a[:, j], uniform[:, j]))
+            a = a + bits[-1][:, None] * row
+        return torch.stack(bits, 1), torch.stack(logits, 1)
+
+    def log_q(self, x: Tensor, h: Tensor) -> Tensor:
+        """log q(h | x), (B,), for a given h (B, H)."""
+        a = self.encoder(x.flatten(1))
+        return Bernoulli(a if self.encoder_links is None else a + self.encoder_links(h)).log_prob(h)
+
+    def log_prior(self, h: Tensor) -> Tensor:
+        """log p(h), (B,)."""
+        heard = self.prior.expand_as(h)
+        return Bernoulli(heard + self.prior_links(h) if self.prior_links else heard).log_prob(h)
+
+    def log_pixels(self, x: Tensor, h: Tensor | None) -> Tensor:
+        """log p(x | h), (B,)."""
+        bits, logits = x.flatten(1), self.canvas(len(x), h)
+        heard = logits + self.pixel_links(bits) if self.pixel_links else logits
+        return Bernoulli(heard).log_prob(bits)
+
+    def canvas(self, n: int, h: Tensor | None) -> Tensor:
+        """What the pixels hear of h, (n, C·H·W)."""
+        return self.bias.expand(n, -1) if h is None else self.bias + self.decoder(h)
+
+    # ---- the description length -----------------------------------------------------------------
+
+    def objective(self, x: Tensor, y: Tensor, noise: Draws, how: How) -> Objective:
+        """The description length, its rate weighted, with the chosen gradient.
+
+        Measures: nats = rate + distortion; without hidden units nats alone, which is -log p(x).
+        """
+        if self.exact:
+            nats = -self.log_pixels(x, None)
+            return Objective(nats, {"nats": nats})
+        if self.config.estimator == "first_order":
+            distortion, rate = self._terms(x, noise.uniform("hidden", len(x), self.config.hidden))
+            score = torch.zeros_like(rate)
+        else:
+            distortion, rate, score = self._leave_one_out(x, noise, how.kl_weight)
+        measures = {"nats": distortion + rate, "rate": rate, "distortion": distortion}
+        return Objective(distortion + how.kl_weight * rate + score, measures)
+
+    def _terms(self, x: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        """Distortion and rate of one draw, (B,).
+
+        log q hears of its own logits through h alone: ∇ log q at a given h is zero in the mean.
+        """
+        h, logits = self.infer(x, uniform)
+        return -self.log_pixels(x, h), Bernoulli(logits.detach()).log_prob(h) - self.log_prior(h)
+
+    def _leave_one_out(
+        self, x: Tensor, noise: Draws, weight: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Means over K draws of distortion and rate, and 0 with the encoder's gradient; (B,) each."""
+        k = self.config.draws
+        uniform = noise.uniform("hidden", len(x), k, self.config.hidden).flatten(0, 1)
+        copies = x.repeat_interleave(k, 0)
+        with torch.no_grad():
+            h, _ = self.infer(copies, uniform)
+        log_q = self.log_q(copies, h)
+        distortion, rate = -self.log_pixels(copies, h), log_q.detach() - self.log_prior(h)
+        cost = (distortion + weight * rate).detach().view(-1, k)
+        others = (cost.sum(1, keepdim=True) - cost) / (k - 1)
+        score = (log_q - log_q.detach()).view(-1, k) * (cost - others)
+        return distortion.view(-1, k).mean(1), rate.view(-1, k).mean(1), score.mean(1)
+
+    def costs(
+        self, x: Tensor, y: Tensor, noise: Draws, precision: torch.dtype | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Of one draw of h; the rate (1, B), without hidden units (0, B)."""
+        if self.exact:
+            return -self.log_pixels(x, None), x.new_zeros(0, len(x))
+        distortion, rate = self._terms(x, noise.uniform("hidden", len(x), self.config.hidden))
+        return distortion, rate[None]
+
+    def log_weights(
+        self, x: Tensor, y: Tensor, noise: Draws, precision: torch.dtype | None = None
+    ) -> Tensor:
+        if self.exact:
+            return self.log_pixels(x, None)
+        distortion, rate = self._terms(x, noise.uniform("importance", len(x), self.config.hidden))
+        return -distortion - rate
+
+    # ---- sampling -------------------------------------------------------------------------------
+
+    def code(self, n: int, noise: Draws) -> Tensor:
+        """h ~ p(h), (n, H)."""
+        uniform, logits = noise.uniform("h", n, self.config.hidden), self.prior.expand(n, -1)
+        if self.prior_links is None:
+            return (uniform < logits.sigmoid()).to(logits)
+        return self.prior_links.draw(logits, uniform)[0]
+
+    def frames(self, n: int, noise: Draws) -> Tensor:
+        """Grey, then row after row as it is drawn; of every pixel its mean given those before it."""
+        pixels = math.prod(self.shape)
+        logits = self.canvas(n, None if self.exact else self.code(n, noise))
+        if self.pixel_links:
+            logits = self.pixel_links.draw(logits, noise.uniform("x", n, pixels))[1]
+        rows = logits.sigmoid().view(n, -1, self.shape[2])
+        drawn = torch.ones(rows.shape[1] + 1, rows.shape[1]).tril(-1).to(rows)
+        return (0.5 + drawn[:, None, :, None] * (rows - 0.5)).view(-1, n, *self.shape)
+
+
+Config, Model = DARNConfig, DARN
