@@ -26,7 +26,7 @@ types: .venv/ready
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet torch==$(TORCH)
-	$(BIN)/pip install --quiet -e '.[data]' pytest ruff mypy hatchling
+	$(BIN)/pip install --quiet -e '.[data,demo]' pytest ruff mypy hatchling httpx websockets
 	touch $@
 
 clean:

@@ -38,6 +38,7 @@ usage: drawnet COMMAND [OPTIONS]
   record RUN FILE…       a run's record: settings, cost, curve, and its evaluations
   results [RECORD…]      one table of records
   ablate RECIPE          what each part of DRAW is worth: variants under one budget, in a table
+  demo [RUN…]            watch models draw, in the browser
   fetch DATASET          download a data set from its official address
   list                   models, data sets and recipes
 
@@ -189,6 +190,20 @@ class Ablate(Generic[C]):
     out: Path | None = None
     """The study's folder (default: runs/ablate-RECIPE)."""
     data_dir: DataDir = None
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Watch models draw, in the browser: a page on this machine's own address (extra: demo)."""
+
+    run: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """Run folders, .safetensors files or names; all weights that come with drawnet if left out."""
+    host: str = "127.0.0.1"
+    """The address to listen on; any other than a loopback address opens the page to others."""
+    port: int = 8765
+    """0 takes any free one."""
+    no_open: bool = False
+    """Open no browser."""
 
 
 @dataclass(frozen=True)
@@ -452,6 +467,13 @@ def ablate(arguments: Sequence[str]) -> None:
         sys.exit(130)
 
 
+def demo(arguments: Sequence[str]) -> None:
+    command = parse(Demo, "demo", arguments)
+    from drawnet import serve
+
+    serve.serve(command.run, command.host, command.port, show=not command.no_open)
+
+
 def fetch(arguments: Sequence[str]) -> None:
     command = parse(Fetch, "fetch", arguments)
     from drawnet.fetch import fetch as download
@@ -483,6 +505,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "record": record,
     "results": results,
     "ablate": ablate,
+    "demo": demo,
     "fetch": fetch,
     "list": show,
 }

@@ -331,12 +331,25 @@ def save_animation(
     hold: float = 1.5,
     loop: bool = True,
 ) -> None:
-    """Write frames as .gif (one palette of 256 colours) or .webp (exact), whole or not at all.
+    """Write frames as .gif (one palette of 256 colours) or .webp (exact), whole or not at all."""
+    content = animation(frames, path, fps=fps, hold=hold, loop=loop)
+    write_atomically(Path(path), lambda scratch: scratch.write_bytes(content))
+
+
+def animation(
+    frames: Sequence[Image.Image],
+    name: Path | str,
+    *,
+    fps: float = 12,
+    hold: float = 1.5,
+    loop: bool = True,
+) -> bytes:
+    """The content of a file of this name that shows the frames: .gif or .webp, by its suffix.
 
     fps: frames a second, rounded to a GIF's hundredths of a second; viewers honour two or more.
     hold: seconds that the last frame stays.  loop: start again after it.
     """
-    options, buffer = dict(_options(path, ANIMATIONS)), io.BytesIO()
+    options, buffer = dict(_options(name, ANIMATIONS)), io.BytesIO()
     frame, last = max(20, round(100 / fps) * 10), round(hold * 100) * 10
     durations = [frame] * (len(frames) - 1) + [max(frame, last)]
     if options["format"] == "GIF":
@@ -345,7 +358,7 @@ def save_animation(
         options["loop"] = 0 if loop else 1
     first, *rest = frames
     first.save(buffer, save_all=True, append_images=rest, duration=durations, **options)
-    write_atomically(Path(path), lambda scratch: scratch.write_bytes(buffer.getvalue()))
+    return buffer.getvalue()
 
 
 def _options(path: Path | str, formats: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -1,0 +1,333 @@
+"""The demo's server: one page, an API under /api, and one thread that draws.
+
+Requests wait for the thread in a row with a bound; whoever comes when it is full is told when to
+come again.  It answers only to names that cannot be made to point here from elsewhere, takes
+requests only from its own pages and from programs, and its page loads nothing from anywhere else.
+"""
+
+import asyncio
+import ipaddress
+import json
+import logging
+import queue
+import socket
+import sys
+import threading
+import time
+import webbrowser
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from drawnet import api, listing
+from drawnet.api import Exhibit, Refused
+from drawnet.errors import UserError
+
+try:
+    import uvicorn
+    from starlette.applications import Starlette
+    from starlette.exceptions import HTTPException
+    from starlette.requests import ClientDisconnect, Request
+    from starlette.responses import JSONResponse, Response, StreamingResponse
+    from starlette.routing import Route
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+except ModuleNotFoundError as why:
+    missing = (why.name or "").partition(".")[0]
+    raise UserError(f"the demo needs {missing}: pip install 'drawnet[demo]'") from None
+
+BODY = 262_144
+"""Bytes that a request may hold."""
+PLACES = 16
+"""Requests that may be waited for, computed or sent at a time."""
+PATIENCE = 10.0
+"""Seconds within which a request must have arrived in full."""
+LONGEST = 60.0
+"""Seconds after which an answer that waits or is drawn ends; twice as long for one that is fetched."""
+AGAIN = {"Retry-After": "1"}
+
+WEB = Path(__file__).parent / "web"
+PAGE = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+"""Kinds of the files in web/; all there are of these are served."""
+KINDS = {"": "application/x-ndjson", ".png": "image/png", ".gif": "image/gif"}
+HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "cache-control": "no-store",
+}
+
+log = logging.getLogger("drawnet")
+
+
+# ---- the thread that draws ----------------------------------------------------------------------
+
+
+class Job:
+    """An answer that the thread makes part by part, and the loop sends."""
+
+    def __init__(self, work: Callable[[], Iterable[bytes]]) -> None:
+        self.work = work
+        self.loop = asyncio.get_running_loop()
+        self.parts: asyncio.Queue[bytes | Exception | None] = asyncio.Queue()
+        self.gone = threading.Event()
+        self.end = time.monotonic() + LONGEST
+
+    def run(self) -> None:
+        """In the thread: make the parts, until nobody wants them any more."""
+        try:
+            for part in self.work():
+                if self.gone.is_set():
+                    return
+                if time.monotonic() > self.end:
+                    raise Refused(f"this took longer than {LONGEST:g} seconds: ask for less", 503)
+                self.put(part)
+        except Exception as why:
+            self.put(why)
+        else:
+            self.put(None)
+
+    def put(self, part: bytes | Exception | None) -> None:
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.parts.put_nowait, part)
+
+
+class Studio:
+    """The thread in which all models draw, one request after another."""
+
+    def __init__(self) -> None:
+        self.jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self.taken = 0
+        self.thread = threading.Thread(target=self.draw, name="draw", daemon=True)
+        self.thread.start()
+
+    def draw(self) -> None:
+        while (job := self.jobs.get()) is not None:
+            if not job.gone.is_set():
+                job.run()
+            del job  # what it holds is not kept until the next one comes
+
+    async def parts(self, work: Callable[[], Iterable[bytes]]) -> AsyncIterator[bytes]:
+        """The parts as they are made; the place is free again when the last one is taken."""
+        if self.taken >= PLACES:
+            raise Refused("too many requests at once: come again", 503)
+        self.taken += 1
+        job = Job(work)
+        try:
+            self.jobs.put(job)
+            while (part := await job.parts.get()) is not None:
+                if isinstance(part, Exception):
+                    raise part
+                yield part
+        finally:
+            job.gone.set()
+            self.taken -= 1
+
+
+class Stream(StreamingResponse):
+    """Parts as they come, to a client that takes them in time."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            async with asyncio.timeout(2 * LONGEST):
+                await super().__call__(scope, receive, send)
+        except (TimeoutError, ClientDisconnect):
+            pass
+        finally:
+            await self.body_iterator.aclose()  # type: ignore[attr-defined]
+
+
+# ---- answers ------------------------------------------------------------------------------------
+
+
+def problem(why: str, status: int) -> JSONResponse:
+    """One line of JSON that says what is wrong."""
+    headers = AGAIN if status in (429, 503) else None
+    return JSONResponse({"error": why}, status, headers)
+
+
+async def body(request: Request) -> Any:
+    """The JSON that a request holds; Refused if it is none, too long or too slow."""
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        raise Refused("send JSON: Content-Type: application/json", 415)
+    content = bytearray()
+    try:
+        async with asyncio.timeout(PATIENCE):
+            async for part in request.stream():
+                content += part
+                if len(content) > BODY:
+                    raise Refused(f"a request may hold {BODY:,} bytes", 413)
+    except TimeoutError:
+        raise Refused(f"the request did not arrive within {PATIENCE:g} seconds", 408) from None
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        raise Refused("the request is no JSON") from None
+
+
+def encoded(view: str, e: Exhibit, values: api.Request, suffix: str) -> Iterator[bytes]:
+    """The answer in bytes, a line at a time or a picture at once."""
+    if suffix:
+        yield api.drawn(view, e, values, suffix)
+    else:
+        for line in api.lines(view, e, values):
+            yield json.dumps(line, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+
+
+async def following(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The first part and the others; what goes wrong after it is the last line."""
+    try:
+        yield first
+        async for part in rest:
+            yield part
+    except Exception as why:
+        answer = told(why)
+        yield bytes(answer.body) + b"\n"
+    finally:
+        await rest.aclose()  # type: ignore[attr-defined]
+
+
+def told(why: Exception) -> JSONResponse:
+    """What a client is told of an error; what is none of its doing goes to the log."""
+    if isinstance(why, Refused):
+        return problem(str(why), why.status)
+    if isinstance(why, UserError):
+        return problem(str(why), 400)
+    log.error("a request failed", exc_info=why)
+    return problem("the server failed: its log says more", 500)
+
+
+def application(exhibits: Mapping[str, Exhibit], host: str = "127.0.0.1") -> ASGIApp:
+    """The app that shows these models to clients that call it by an address or as `host`."""
+    studio = Studio()
+
+    async def answer(request: Request) -> Response:
+        view, suffix = request.path_params["view"], request.path_params.get("suffix", "")
+        suffix = suffix and f".{suffix}"
+        if view not in api.FIELDS or suffix not in KINDS:
+            raise HTTPException(404)
+        try:
+            e, values = api.checked(view, await body(request), exhibits)
+            parts = studio.parts(lambda: encoded(view, e, values, suffix))
+            first = await anext(parts)
+        except ClientDisconnect:
+            return Response(status_code=499)
+        except Exception as why:
+            return told(why)
+        return Stream(following(first, parts), media_type=KINDS[suffix])
+
+    async def models(request: Request) -> Response:
+        return JSONResponse(
+            {"models": [e.about for e in exhibits.values()], "views": list(api.FIELDS)}
+        )
+
+    async def page(request: Request) -> Response:
+        path = WEB / (request.url.path.strip("/") or "index.html")
+        return Response(path.read_bytes(), media_type=PAGE[path.suffix])
+
+    async def wrong(request: Request, why: Exception) -> Response:
+        assert isinstance(why, HTTPException)
+        return JSONResponse({"error": why.detail.lower()}, why.status_code, why.headers)
+
+    files = [f"/{path.name}" for path in WEB.iterdir() if path.suffix in PAGE]
+    routes = [Route(path, page) for path in ("/", *files)]
+    routes += [Route("/api/models", models)]
+    routes += [Route("/api/{view}.{suffix}", answer, methods=["POST"])]
+    routes += [Route("/api/{view}", answer, methods=["POST"])]
+    return Guard(Starlette(routes=routes, exception_handlers={HTTPException: wrong}), host)
+
+
+class Guard:
+    """Refuses hosts and origins that are not this server's own; adds the headers of `HEADERS`.
+
+    A page elsewhere can have its name point to this address (DNS rebinding), not an address.
+    """
+
+    def __init__(self, app: ASGIApp, host: str) -> None:
+        self.app, self.names = app, {"localhost", host.lower()}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                added = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+                message["headers"] = [*message["headers"], *added]
+            await send(message)
+
+        why = self.refusal({k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]})
+        app = problem(why, 403) if why else self.app
+        return await app(scope, receive, sending)
+
+    def refusal(self, headers: Mapping[str, str]) -> str:
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if not self.own(host):
+            return "this server answers to its address and to localhost only"
+        if origin is not None and origin.partition("://")[2] != host:
+            return "this server takes requests from its own page only"
+        return ""
+
+    def own(self, host: str) -> bool:
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+            return name in self.names or bool(ipaddress.ip_address(name))
+        except ValueError:
+            return False
+
+
+# ---- the command --------------------------------------------------------------------------------
+
+
+def exhibited(paths: Sequence[Path]) -> dict[str, Exhibit]:
+    """The models at these paths, or all that come with drawnet; UserError if there are none."""
+    chosen = list(paths) or [Path(name) for name in listing.weights()]
+    if not chosen:
+        raise UserError(
+            "no weights come with this drawnet: `drawnet train digits_quick` makes some in three "
+            "minutes, then `drawnet demo runs/digits_quick`"
+        )
+    if len(chosen) > api.LOADED:
+        raise UserError(f"the demo shows at most {api.LOADED} models, not {len(chosen)}")
+    exhibits: dict[str, Exhibit] = {}
+    for path in chosen:
+        e = api.exhibit(path, list(exhibits))
+        exhibits[e.name] = e
+    return exhibits
+
+
+def serve(paths: Sequence[Path], host: str, port: int, *, show: bool) -> None:
+    """Serve the page until Ctrl-C, and show it in the user's browser if asked."""
+    exhibits = exhibited(paths)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        listening = socket.create_server(found[0][4][:2], family=found[0][0], backlog=512)
+    except (OSError, OverflowError) as why:
+        raise UserError(
+            f"cannot listen on {host}, port {port} ({why}): choose another --port"
+        ) from why
+    name = f"[{host}]" if ":" in host else host
+    url = f"http://{name}:{listening.getsockname()[1]}/"
+    print(f"{url}  shows {', '.join(exhibits)}; Ctrl-C ends it", flush=True)
+    if not local(found[0][4][0]):
+        print("drawnet: anyone who can reach this machine can use it", file=sys.stderr)
+    if show:
+        threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+    config = uvicorn.Config(
+        application(exhibits, host), log_level="warning", access_log=False, lifespan="off",
+        server_header=False, timeout_graceful_shutdown=2,
+    )  # fmt: skip
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def local(address: str | int) -> bool:
+    return ipaddress.ip_address(str(address).partition("%")[0]).is_loopback
