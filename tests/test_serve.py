@@ -401,9 +401,9 @@ def test_the_demo_takes_what_is_bundled_or_says_how_to_make_it(paths, tmp_path, 
         serve.exhibited([paths[0]] * 9)
 
 
-def test_a_model_that_does_not_draw_is_refused(tmp_path):
+def test_a_model_that_reads_nothing_is_refused(tmp_path):
     path = save(tmp_path, "reader", small("glimpse", classes=3), (1, 8, 8))
-    with pytest.raises(UserError, match="draws nothing"):
+    with pytest.raises(UserError, match="redraws nothing"):
         serve.exhibited([path])
 
 
@@ -447,8 +447,11 @@ def test_the_examples_of_the_description_work(kind, tmp_path):
             done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60)
             assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
             assert '"error"' not in done.stdout
-        made = {p.name for p in tmp_path.iterdir()} - {"weights"}
-        assert made == set(re.findall(r"\b\w+\.(?:png|gif)\b", "".join(found)))
+        (made,) = (path for path in tmp_path.iterdir() if path != folder)
+        with Image.open(made) as image:
+            assert (made.name, image.format) == {
+                "sh": ("drawing.gif", "GIF"), "python": ("redrawn.png", "PNG")
+            }[kind]  # fmt: skip
     finally:
         server.close()
 
