@@ -22,20 +22,6 @@ from drawnet.randomness import normal_each, uniform_each
 BATCH = 100
 
 
-def judge(path, data, binary):
-    """The classifier kept at this path, or a new one where it is none of these data."""
-    told = {"data": data.checksum, "binary": binary}
-    if path.exists():
-        network, header = classifier.load(path)
-        if {name: header.get(name) for name in told} == told:
-            return network
-    images = data.splits["train"]
-    pixels, labels = torch.from_numpy(images.pixels), torch.from_numpy(images.labels)
-    network = classifier.fit(pixels, labels, levels=data.levels, binary=binary)
-    classifier.save(path, network, told)
-    return network
-
-
 def accuracy(network, run, data):
     """The share of test images that it reads rightly, prepared as the model sees them."""
     images, right = data.splits["test"], 0
@@ -92,7 +78,7 @@ def main():
     evaluate.labels(data, "test", model.classes)
     folder = given.run if given.run.is_dir() else given.run.parent
     binary = data.levels == 2 or run.data.binarise != "no"
-    network = judge(folder / "classifier.safetensors", data, binary)
+    network = classifier.kept(folder / "classifier.safetensors", data, binary=binary)
     result = {"accuracy": accuracy(network, run, data), "samples": given.samples}
     print(f"classifier: {100 * result['accuracy']:.2f} % of {data.name}'s test images right")
     labels = drawing.told(model, range(model.classes), range(given.samples)).argmax(1)

@@ -42,7 +42,7 @@ def real_data() -> Path:
 def small(kind: str, **settings):
     """The configuration of a model by default, with few steps where their number is a setting."""
     config = models.config(kind)
-    steps = {"steps": 3} if hasattr(config, "steps") else {}
+    steps = {name: 3 for name in ("steps", "chain") if hasattr(config, name)}
     return config(**steps, **settings)
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from drawnet import checkpoint, cli, data, listing, train
+from drawnet import checkpoint, classifier, cli, data, listing, train
 from drawnet.errors import UserError
 from drawnet.models.draw import DrawConfig
 from drawnet.run import Data, Run
@@ -402,3 +402,29 @@ def test_the_conditional_benchmark_judges_a_run(capsys, told, run, monkeypatch, 
     monkeypatch.setattr(sys, "argv", ["conditional.py", str(run)])
     with pytest.raises(UserError, match="0 classes"):
         main()
+
+
+def test_runs_are_compared(capsys, run, tmp_path):
+    network = classifier.Classifier(classifier.ClassifierConfig((1, 28, 28), 10))
+    classifier.save(tmp_path / "c.safetensors", network, {})
+    words = [
+        "compare",
+        run,
+        "--samples",
+        12,
+        "--images",
+        9,
+        "--classifier",
+        tmp_path / "c.safetensors",
+    ]
+    status, out, _ = drawnet(capsys, *words, "--out", tmp_path / "t.json")
+    assert status == 0 and f"| {run} | draw | digits |" in out
+    (row,) = json.loads((tmp_path / "t.json").read_text())["rows"]
+    assert row["figures"]["bound"]["text"] in out and row["figures"]["frechet"]["value"] > 0
+    assert drawnet(capsys, *words, "--out", tmp_path / "t.md")[0] == 0
+    assert (tmp_path / "t.md").read_text().startswith("| run | model | data |")
+    assert "name the runs" in refused(capsys, "compare")
+    assert "none" in refused(capsys, "compare", tmp_path / "none")
+    assert "--samples" in refused(capsys, "compare", run, "--samples", 1)
+    assert ".json" in refused(capsys, "compare", run, "--out", tmp_path / "t.csv")
+    assert "c2" in refused(capsys, "compare", run, "--classifier", tmp_path / "c2")

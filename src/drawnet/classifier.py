@@ -16,7 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drawnet import checkpoint, randomness
+from drawnet.data import Dataset, Made
 from drawnet.errors import UserError
+from drawnet.evaluate import window
 
 ROWS = 1000
 """Images that are looked at together."""
@@ -64,6 +66,12 @@ class Classifier(nn.Module):
         """The likeliest class of every image, int64 (B,)."""
         self.eval()
         return torch.cat([self(part).argmax(1) for part in x.split(ROWS)])
+
+    @torch.no_grad()
+    def described(self, x: Tensor) -> Tensor:
+        """`features` of every image, for a distance between sets."""
+        self.eval()
+        return torch.cat([self.features(part) for part in x.split(ROWS)])
 
 
 def fit(
@@ -114,6 +122,26 @@ def shifted(x: Tensor, by: int = 2) -> Tensor:
     )
     images = torch.arange(len(x))[:, None, None]
     return wide[images, :, rows[:, :, None], columns[:, None]].permute(0, 3, 1, 2)
+
+
+def kept(path: Path, data: Dataset, *, binary: bool = False) -> Classifier:
+    """The classifier kept at this path, or where it is none of these images a new one, kept there.
+
+    UserError if the images have no labels, or are made when asked for.
+    """
+    told = {"data": data.checksum, "binary": binary}
+    if path.exists():
+        network, header = load(path)
+        if {name: header.get(name) for name in told} == told:
+            return network
+    images = data.splits["train"]
+    if images.labels is None or isinstance(images.pixels, Made):
+        raise UserError(f"{data.name} has no labelled images to train a classifier on")
+    pixels = window(torch.from_numpy(images.pixels), data.shape)
+    labels = torch.from_numpy(images.labels)
+    network = fit(pixels, labels, levels=data.levels, binary=binary)
+    save(path, network, told)
+    return network
 
 
 def save(path: Path, network: Classifier, header: dict[str, Any]) -> None:

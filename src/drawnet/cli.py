@@ -37,6 +37,7 @@ usage: drawnet COMMAND [OPTIONS]
   classify RUN [IMAGE…]  name what pictures show, and film where the model looks
   record RUN FILE…       a run's record: settings, cost, curve, and its evaluations
   results [RECORD…]      one table of records
+  compare RUN…           one table over runs: bounds, Parzen, Fréchet, samples a second
   ablate RECIPE          what each part of DRAW is worth: variants under one budget, in a table
   demo [RUN…]            watch models draw, in the browser
   fetch DATASET          download a data set from its official address
@@ -166,6 +167,26 @@ class Results:
     """Records, or folders of them."""
     out: Path | None = None
     """Write the page there (.md) instead of printing the table."""
+
+
+@dataclass(frozen=True)
+class Compare:
+    """One table over runs, of what each model allows to be measured; a dash says why it does not."""
+
+    run: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """Run folders, .safetensors files or the names of weights that come with drawnet."""
+    samples: int = 10_000
+    """How many each model draws, for Parzen, Fréchet and the error of samples."""
+    images: int = 10_000
+    """How many test images at most."""
+    importance_samples: int | None = None
+    """K of the K-sample bound; left out unless given."""
+    classifier: Path | None = None
+    """One that drawnet trained; left out: one of the real images, trained once and kept in the cache."""
+    seed: int = 0
+    out: Path | None = None
+    """Also write the table to this file (.md, .json)."""
+    data_dir: DataDir = None
 
 
 @dataclass(frozen=True)
@@ -426,6 +447,27 @@ def results(arguments: Sequence[str]) -> None:
         print(records.table(found), end="")
 
 
+def compare(arguments: Sequence[str]) -> None:
+    command = parse(Compare, "compare", arguments)
+    from drawnet import checkpoint
+    from drawnet.compare import Plan, page, rows, values
+
+    suffix(command.out, [".md", ".json"])
+    plan = Plan(command.samples, command.images, command.importance_samples, command.seed)
+    found = rows(
+        command.run,
+        lambda run: dataset(run, command.data_dir),
+        plan,
+        command.classifier,
+        progress=sys.stderr.isatty(),
+    )
+    text = page(found, plan)
+    if command.out:
+        told = json.dumps(values(found, plan), indent=1) + "\n"
+        checkpoint.write_text(command.out, text if command.out.suffix == ".md" else told)
+    print(text, end="")
+
+
 def ablate(arguments: Sequence[str]) -> None:
     if unnamed("ablate", arguments):
         print("\nvariants of DRAW's recipes:")
@@ -504,6 +546,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "classify": classify,
     "record": record,
     "results": results,
+    "compare": compare,
     "ablate": ablate,
     "demo": demo,
     "fetch": fetch,

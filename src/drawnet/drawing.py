@@ -4,6 +4,7 @@ Noise belongs to an image by its number: how images are batched changes nothing.
 """
 
 import io
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,18 @@ def sample(
     """Pixel means of n samples from the prior, (n, C, H, W) in [0, 1]; labels as in `sample_film`."""
     film = sample_film(model, n, labels=labels, seed=seed, temperature=temperature)
     return film.images
+
+
+@torch.no_grad()
+def finished(
+    model: StepModel | Sampler, images: range, *, labels: Sequence[int] = (), seed: int = 0
+) -> Tensor:
+    """The samples of these numbers as `sample` draws them, (len(images), C, H, W), nothing kept else."""
+    if isinstance(model, Sampler):
+        told(model, labels, images)
+        return model.frames(len(images), ImageNoise(seed, images))[-1].cpu()
+    *_, state = deque(sampling(model, images, labels=labels, seed=seed), 1)
+    return figures.mean(model, state)
 
 
 def redraw_film(

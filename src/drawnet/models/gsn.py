@@ -1,0 +1,126 @@
+"""Deep generative stochastic networks (Bengio, Thibodeau-Laufer et al. 2014, arXiv 1306.1091).
+
+A Markov chain over images whose steps are learned: spoil the image, and guess what it was.
+
+    x̃     = x, but a share of the pixels is 0 or 1 at random            salt and pepper
+    h1    = tanh(W1 x̃ + W2ᵀ h2 + b1)                                    no noise in this layer
+    x̂     = σ(W1ᵀ h1 + b0)                                              the reconstruction
+    h2    = tanh(W2 h1 + b2 + s ε) + s ε'                               ε, ε' ~ N(0, I)
+    x'    ~ Bernoulli(x̂), spoiled in its turn                           the next step's x̃
+
+Training walks back: from an image x and h2 = 0 it takes some steps, and every x̂ on the way is asked
+for x: Σ_t -log p(x | x̂_t).  No gradient passes through a drawn x'.  A sample is the x̂ of a chain of
+its own that has run for a while.  The paper's chain starts at a test image; these start at pixels drawn
+one by one with the mean of the training images, which shows no digit and is not far from all.
+
+    x   images (B, C, H, W), values in [0, 1]    h1, h2   hidden layers (B, units)    B   images
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from drawnet.errors import UserError, at_least
+from drawnet.learner import Draws, How, Objective, Sampler
+
+
+@dataclass(frozen=True)
+class GSNConfig:
+    """Sizes and noises of the chain; the defaults are the authors' for MNIST."""
+
+    units: int = 1500
+    """Units in each of the two hidden layers."""
+    walk_back: int = 4
+    """Steps that training takes from an image."""
+    spoiled: float = 0.4
+    """Share of the pixels that salt and pepper replace."""
+    sigma: float = 2.0
+    """s, deviation of the upper layer's noise, before its tanh and again after it."""
+    chain: int = 50
+    """Steps from the start to a sample, each sample in a chain of its own."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "units", "walk_back", "chain")
+        at_least(self, 0, "sigma")
+        if not 0 <= self.spoiled <= 1:
+            raise UserError(f"--model.spoiled must be from 0 to 1, not {self.spoiled}")
+
+
+class GSN(Sampler):
+    """Two hidden layers, the weights of which serve both ways."""
+
+    criterion = "cost"
+    mean: Tensor
+
+    def __init__(self, config: GSNConfig, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.config, self.shape = config, shape
+        pixels, units = math.prod(shape), config.units
+        self.lower = nn.Parameter(torch.empty(units, pixels))
+        self.upper = nn.Parameter(torch.empty(units, units))
+        for weight in (self.lower, self.upper):
+            nn.init.xavier_uniform_(weight)
+        self.register_buffer("mean", torch.full((pixels,), 0.5))
+        self.b0, self.b1, self.b2 = (nn.Parameter(torch.zeros(n)) for n in (pixels, units, units))
+
+    @torch.no_grad()
+    def prepare(self, mean: Tensor) -> None:
+        """Remember the mean training image (C, H, W), where chains start."""
+        self.mean.copy_(mean.flatten())
+
+    def step(self, x: Tensor, h2: Tensor, noise: Draws, t: int) -> tuple[Tensor, Tensor]:
+        """Logits of x̂ and the next h2, from a spoiled x (B, C·H·W) and h2 (B, units)."""
+        h1 = (F.linear(x, self.lower, self.b1) + h2 @ self.upper).tanh()
+        logits = F.linear(h1, self.lower.T, self.b0).float()
+        before, after = (noise.normal(f"{k} {t}", *h2.shape) for k in ("before", "after"))
+        heard = F.linear(h1, self.upper, self.b2)
+        return logits, (heard + self.config.sigma * before).tanh() + self.config.sigma * after
+
+    def spoil(self, x: Tensor, noise: Draws, t: int) -> Tensor:
+        """Salt and pepper: of the share that is replaced, half becomes 0 and half 1."""
+        u, share = noise.uniform(f"salt {t}", *x.shape), self.config.spoiled
+        return torch.where(u < share, (u < share / 2).to(x), x)
+
+    def objective(self, x: Tensor, y: Tensor, noise: Draws, how: How) -> Objective:
+        """The walk-back cost, a mean over the pixels as in the authors' code, whose rate goes with it.
+
+        Measures, cross-entropies in nats an image: cost, the mean over the walk, by which validation
+        judges; last, of its last step.  They say how well the chain restores what it spoils; of its
+        samples they say nothing.
+        """
+        x = x.flatten(1)
+        with torch.autocast("cpu", torch.bfloat16, enabled=how.precision is torch.bfloat16):
+            costs = torch.stack(self._walk(x, noise))
+        measures = {"cost": costs.mean(0), "last": costs[-1]}
+        return Objective(costs.sum(0) / x.shape[1], measures)
+
+    def _walk(self, x: Tensor, noise: Draws) -> list[Tensor]:
+        """Cross-entropy (B,) of every step from images x (B, C·H·W)."""
+        costs, h2, seen = [], x.new_zeros(len(x), self.config.units), self.spoil(x, noise, 0)
+        for t in range(self.config.walk_back):
+            logits, h2 = self.step(seen, h2, noise, t)
+            costs.append((F.softplus(logits) - x * logits).sum(1))
+            if t + 1 < self.config.walk_back:
+                seen = self.drawn(logits, noise, t)
+        return costs
+
+    def drawn(self, logits: Tensor, noise: Draws, t: int) -> Tensor:
+        """The next spoiled image, of pixels drawn after x̂."""
+        x = (noise.uniform(f"pixels {t}", *logits.shape) < logits.detach().sigmoid()).to(logits)
+        return self.spoil(x, noise, t + 1)
+
+    def frames(self, n: int, noise: Draws) -> Tensor:
+        """Pixels drawn after the mean image, then the x̂ of every step of the chain."""
+        x = (noise.uniform("start", n, math.prod(self.shape)) < self.mean).to(self.mean)
+        h2, frames = x.new_zeros(n, self.config.units), [x]
+        for t in range(self.config.chain):
+            logits, h2 = self.step(x, h2, noise, t)
+            x = self.drawn(logits, noise, t)
+            frames.append(logits.sigmoid())
+        return torch.stack(frames).view(-1, n, *self.shape)
+
+
+Config, Model = GSNConfig, GSN
