@@ -17,14 +17,19 @@ from drawnet.data._files import reading
 _VERSION = 1  # of what decoding means; a higher one leaves everything kept before unused
 
 
-def kept(sources: Sequence[Path], decode: Callable[[], Images]) -> Images:
+def kept(
+    sources: Sequence[Path], decode: Callable[[], Images], *told: str | int, name: str = ""
+) -> Images:
     """`decode()`, or what it gave when `sources` were as now: their paths, sizes and times.
+
+    told  what else decides the result; all of it, where there are no sources
+    name  what the file's name starts with; else the first source's
 
     The pixels are memory-mapped: processes share one copy, nothing is read before it is used, and
     a write stays in the writer's memory. What is kept is whole or not there; what cannot be read
     is decoded anew. A cache folder that cannot be written is told of, and decoding goes on.
     """
-    stem = folder() / f"{sources[0].stem}-{_key(sources)}"
+    stem = folder() / f"{name or sources[0].stem}-{_key(sources, told)}"
     if (found := _found(stem)) is None:
         images = decode()
         labels = np.empty(0, np.int64) if images.labels is None else images.labels
@@ -54,8 +59,8 @@ def folder() -> Path:
     return cache / "drawnet" / "decoded"
 
 
-def _key(sources: Sequence[Path]) -> str:
-    told: list[Any] = [_VERSION]
+def _key(sources: Sequence[Path], settings: tuple[str | int, ...]) -> str:
+    told: list[Any] = [_VERSION, *settings]
     for path in sources:
         with reading(path, "file"):
             now = path.stat()

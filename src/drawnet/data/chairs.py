@@ -1,0 +1,306 @@
+"""Chairs at 31 azimuths × 2 elevations with masks, as in Dosovitskiy, Springenberg, Brox 2015.
+
+The paper's renderings are Aubry et al.'s (2014). In their place: parametric chairs made here, from
+a seed; or, where their files are at hand, chairs of ModelNet10. The name says which.
+
+Legend: N models (styles), V = 62 views, C channels, S side of a picture
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drawnet.data import Dataset, Images, Info, _parametric, _render, default_dir
+from drawnet.data._files import array, look, read_npz, read_parquet, sha256
+from drawnet.data._kept import kept
+from drawnet.data._pictures import stacked
+from drawnet.data._render import render_solids, render_surface, voxel_surface
+from drawnet.data._scattered import check
+from drawnet.errors import UserError
+
+Bytes = NDArray[np.uint8]
+Known = NDArray[np.bool_]
+
+AZIMUTHS, ELEVATIONS = 31, (20, 30)
+VIEWS = np.array([(k * 360 / AZIMUTHS, e) for e in ELEVATIONS for k in range(AZIMUTHS)])
+_SIDE, _MODELS = 64, 320
+_CHOICE = "choose which='procedural', 'renders' or 'voxels'"
+
+INFO = Info(
+    name="chairs",
+    description="chairs at 31 azimuths and 2 elevations, colour 64x64: procedural ones, made here; "
+    "with which='renders' or 'voxels' ModelNet10's, grey",
+    licence="made by drawnet; those of ModelNet10: for academic research",
+    source="made as in Dosovitskiy, Springenberg, Brox 2015, Learning to generate chairs, whose "
+    "renderings are Aubry et al.'s (2014); ModelNet10: Wu et al. 2015, "
+    "http://3dvision.princeton.edu/projects/2014/3DShapeNets/",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Chairs:
+    """All renderings of all models, memory-mapped.
+
+    sprites  uint8 (N, V, C, S, S), on white
+    masks    uint8 (N, V, S, S), 1 where the chair is
+    views    (V, 2) azimuth and elevation in degrees
+    """
+
+    name: str
+    description: str
+    sprites: Bytes = field(repr=False)
+    masks: Bytes = field(repr=False)
+    views: NDArray[np.float64] = field(repr=False)
+
+
+def load(
+    data_dir: Path,
+    which: str = "procedural",
+    models: int = 0,
+    size: int = 0,
+    channels: int = 0,
+    seed: int = 0,
+) -> Dataset:
+    """All views as images of 256 levels, a tenth of the models for valid and for test; see `renderings`.
+
+    Labels 0..61: the view.
+    """
+    chairs = renderings(data_dir, which, models, size, channels, seed)
+    n, v = chairs.masks.shape[:2]
+    if n < 3:
+        raise UserError(f"chairs: {n} models cannot be split in three: choose models=3 or more")
+    whole = Images(chairs.sprites.reshape(n * v, *chairs.sprites.shape[2:]), np.arange(n * v) % v)
+    held = max(1, n // 10)
+    end, middle = (n - 2 * held) * v, (n - held) * v
+    splits = {"train": whole[:end], "valid": whole[end:middle], "test": whole[middle:]}
+    return INFO.dataset(256, splits, name=chairs.name, description=chairs.description)
+
+
+def renderings(
+    data_dir: Path | None = None,
+    which: str = "procedural",
+    models: int = 0,
+    size: int = 0,
+    channels: int = 0,
+    seed: int = 0,
+) -> Chairs:
+    """Chairs of one of three kinds; rendering takes a while the first time and is then kept.
+
+    procedural  parametric chairs, 0.1 s each at 64×64: the first `models` (0: 320) of this seed
+    renders     renderings of 320 models of ModelNet10, as given: chairs_renders.parquet, columns
+                `model`, `sprite`, `mask`, each picture the 62 views stacked downwards
+    voxels      the distinct models of ModelNet10 at 32³ in chairs_voxels.npz (`voxels`, bits, and
+                `shape`), rendered here, 0.3 s each
+    size        side of a picture; 0: 64
+    channels    3: red, green, blue; 1: grey; 0: 3 if procedural, else 1, which is all there is
+    """
+    own = {"procedural": 3, "renders": 1, "voxels": 1}
+    if which not in own:
+        raise UserError(f"chairs has no {which!r}: {_CHOICE}")
+    check(
+        "chairs", models=(models, 0, None), size=(size, 0, 512), channels=(channels, 0, 3),
+        seed=(seed, 0, None),
+    )  # fmt: skip
+    channels, size = channels or own[which], size or _SIDE
+    if channels == 2 or channels > own[which] or (which == "renders" and size != _SIDE):
+        raise UserError(
+            f"chairs: {which} cannot be {channels} channels at {size}x{size}: leave size and "
+            "channels out"
+        )
+    data_dir = data_dir or default_dir()
+    if which == "procedural":
+        return _procedural(models or _MODELS, size, channels, seed)
+    return _renders(data_dir, models) if which == "renders" else _voxels(data_dir, models, size)
+
+
+def encoded(views: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Views (…, 2) in degrees as the paper's network is told them: sin and cos of azimuth, elevation."""
+    angles = np.radians(views)
+    pairs = np.stack([np.sin(angles), np.cos(angles)], -1)
+    return pairs.reshape(*views.shape[:-1], 4).astype(np.float32)
+
+
+# ---- what is held out ---------------------------------------------------------------------------
+
+
+def views_held_out(models: int, every: int = 2) -> Known:
+    """Which views (models, 62) are seen in training: every so-manieth azimuth, from 0 on."""
+    azimuth = np.arange(len(VIEWS)) % AZIMUTHS
+    return np.tile(azimuth % every == 0, (models, 1))
+
+
+def styles_held_out(models: int, every: int = 5, elevation: int = 30) -> Known:
+    """Which views (models, 62) are seen: all, but of every so-manieth model none at this elevation.
+
+    The transfer experiment: what a chair looks like from there is known of the others only.
+    """
+    if elevation not in ELEVATIONS:
+        raise ValueError(f"elevation {elevation} is none of {ELEVATIONS}")
+    held = np.arange(models) % every == every - 1
+    seen: Known = ~(held[:, None] & (VIEWS[:, 1] == elevation))
+    return seen
+
+
+# ---- baselines ----------------------------------------------------------------------------------
+
+
+def nearest_view(views: NDArray[np.float64], known: Known) -> NDArray[np.int64]:
+    """For each view (V,) the known one least turned away, the first of equals."""
+    c = _render.frames(views)[0].astype(np.float64)
+    closeness = np.where(known, np.round(c @ c.T, 6), -2)
+    return np.asarray(closeness.argmax(1))
+
+
+def neighbours(
+    views: NDArray[np.float64], known: Known
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """For each view the known ones next below and above in azimuth, round the circle; above's weight.
+
+    At its own elevation or, if nothing is known there, at the nearest that has known views. Weights
+    are linear in the azimuth; a known view is its own neighbour.
+    """
+    below, above = np.zeros((2, len(views)), np.int64)
+    weight = np.zeros(len(views))
+    for v, (azimuth, elevation) in enumerate(views):
+        rise = np.where(known, np.abs(views[:, 1] - elevation), np.inf)
+        level = np.flatnonzero(known & (rise == rise.min()))
+        ahead = np.round(views[level, 0] - azimuth, 6) % 360
+        behind = -np.round(views[level, 0] - azimuth, 6) % 360
+        below[v], above[v] = level[behind.argmin()], level[ahead.argmin()]
+        gap = ahead.min() + behind.min()
+        weight[v] = behind.min() / gap if gap else 0
+    return below, above, weight
+
+
+def nearest(images: Bytes, views: NDArray[np.float64], known: Known) -> NDArray[np.float32]:
+    """Baseline: each view that is not known as the nearest that is.
+
+    images  (N, V, …) and known (V,) -> (N, views not known, …)
+    """
+    return images[:, nearest_view(views, known)[~known]].astype(np.float32)
+
+
+def blend(images: Bytes, views: NDArray[np.float64], known: Known) -> NDArray[np.float32]:
+    """Baseline: each view that is not known as the mixture, pixel by pixel, of its two neighbours.
+
+    images  (N, V, …) and known (V,) -> (N, views not known, …)
+    """
+    below, above, weight = (part[~known] for part in neighbours(views, known))
+    w = weight.astype(np.float32).reshape(-1, *(1 for _ in images.shape[2:]))
+    return (1 - w) * images[:, below] + w * images[:, above]
+
+
+# ---- the three kinds ----------------------------------------------------------------------------
+
+
+def _procedural(models: int, size: int, channels: int, seed: int) -> Chairs:
+    def make() -> tuple[Bytes, Bytes]:
+        return _rendered(
+            models, size, channels, lambda n: render_solids(_parametric.chair(seed, n), VIEWS, size)
+        )
+
+    told = f"procedural, {models} parametric models, seed {seed}"
+    code = [sha256(Path(str(module.__file__))) for module in (_render, _parametric)]
+    return _chairs(told, [], make, told, size, channels, *code)
+
+
+def _renders(data_dir: Path, models: int) -> Chairs:
+    path = _file(data_dir, "chairs_renders.parquet")
+
+    def make() -> tuple[Bytes, Bytes]:
+        columns, shape = read_parquet(path, "sprite", "mask"), (1, len(VIEWS) * _SIDE, _SIDE)
+        sprites, masks = (stacked(columns[key], shape, path) for key in ("sprite", "mask"))
+        views = (-1, len(VIEWS), 1, _SIDE, _SIDE)
+        return sprites.reshape(views), (masks >= 128).astype(np.uint8).reshape(views)[:, :, 0]
+
+    whole = _chairs("renderings of ModelNet10's models, as given", [path], make)
+    there = len(whole.masks)
+    if (count := _count(models, there)) == there:
+        return whole
+    name = f"{whole.name}, the first {count} of {there}"
+    told = whole.description.replace(f"{there} chairs", f"{count} chairs", 1)
+    return Chairs(name, told, whole.sprites[:count], whole.masks[:count], VIEWS)
+
+
+def _voxels(data_dir: Path, models: int, size: int) -> Chairs:
+    path = _file(data_dir, "chairs_voxels.npz")
+    chairs = read_voxels(path)
+    count = _count(models, len(chairs))
+
+    def render(n: int) -> tuple[Bytes, Bytes]:
+        fine = -(-size * 3 // _SIDE)  # points as far apart as fine pixels
+        return render_surface(voxel_surface(chairs[n], fine), VIEWS, size)
+
+    def make() -> tuple[Bytes, Bytes]:
+        return _rendered(count, size, 1, render)
+
+    told = f"{count} of {len(chairs)} models of ModelNet10, from voxels"
+    return _chairs(told, [path], make, told, size, sha256(Path(str(_render.__file__))))
+
+
+def read_voxels(path: Path) -> Bytes:
+    """The distinct models of a file of voxels, in its order, none empty: (N, X, Y, Z) of 0 and 1."""
+    arrays = read_npz(path)
+    bits = array(arrays, "voxels", (-1, 32, 32, 4), path)
+    voxels = np.unpackbits(bits, axis=-1)
+    first = np.unique(bits.reshape(len(bits), -1), axis=0, return_index=True)[1]
+    if not len(bits) or not voxels.any((1, 2, 3)).all():
+        raise UserError(f"{path} has no chairs, or one without voxels: get it anew")
+    return voxels[np.sort(first)]
+
+
+def _file(data_dir: Path, name: str) -> Path:
+    if path := look(data_dir, INFO.name, name):
+        return path
+    raise UserError(
+        f"chairs: no {name} in {data_dir} or {data_dir / INFO.name}: point --data-dir or "
+        "DRAWNET_DATA at the folder that has it, or choose which='procedural', which needs no file"
+    )
+
+
+def _rendered(
+    models: int, size: int, channels: int, render: Callable[[int], tuple[Bytes, Bytes]]
+) -> tuple[Bytes, Bytes]:
+    sprites = np.empty((models, len(VIEWS), channels, size, size), np.uint8)
+    masks = np.empty((models, len(VIEWS), size, size), np.uint8)
+    for n in range(models):
+        colours, masks[n] = render(n)
+        sprites[n] = colours if colours.shape[1] == channels else grey(colours)
+    return sprites, masks
+
+
+def grey(colours: Bytes) -> Bytes:
+    """Pictures (V, 3, S, S) to ITU-R 601 luma, (V, 1, S, S)."""
+    luma = np.array([0.299, 0.587, 0.114], np.float32)
+    light = np.einsum("vcij,c->vij", colours, luma)
+    return np.asarray(np.rint(light).astype(np.uint8)[:, None])
+
+
+def _chairs(
+    kind: str, sources: list[Path], make: Callable[[], tuple[Bytes, Bytes]], *told: str | int
+) -> Chairs:
+    """Sprites and masks, kept as two files; made once for both."""
+    once = cache(make)
+
+    def part(k: int) -> Bytes:
+        whole = once()[k]
+        return whole.reshape(-1, *((1,) if k else ()), *whole.shape[2:])
+
+    sprites = kept(sources, lambda: Images(part(0)), "sprites", *told, name="chairs").pixels[:]
+    masks = kept(sources, lambda: Images(part(1)), "masks", *told, name="chairs-masks").pixels[:]
+    v, shape = len(VIEWS), sprites.shape[1:]
+    models = sprites.reshape(-1, v, *shape)
+    colour = "colour" if shape[0] == 3 else "grey"
+    name, told_of = f"chairs, {kind}", f"{len(models)} chairs × {v} views"
+    description = f"{told_of}, {colour} {shape[1]}x{shape[2]}: {kind}; not Aubry et al.'s"
+    return Chairs(name, description, models, masks.reshape(-1, v, *shape[1:]), VIEWS)
+
+
+def _count(asked: int, there: int) -> int:
+    if asked > there:
+        raise UserError(f"chairs: models={asked}, but there are {there}: ask for fewer")
+    return asked or there
