@@ -55,7 +55,7 @@ class Server:
         said = self.process.stderr.read()
         self.process.stdout.close()
         self.process.stderr.close()
-        assert said == ""
+        assert not said, said
 
 
 def levels(frames):

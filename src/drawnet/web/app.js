@@ -47,7 +47,7 @@ async function run({ step = null } = {}) {
   clearTimeout(waiting);
   const mine = (abort = new AbortController()), view = state.view;
   request = asked();
-  Object.assign(show, { frames: [], windows: [], rates: [], path: null, step: 0, wanted: step, done: false, said: "" });
+  Object.assign(show, { frames: [], windows: [], rates: [], path: null, step: step === null ? 0.75 : 0, wanted: step, done: false, said: "" });
   show.missing = view === "complete" ? pads.a.missing.slice() : null;
   show.playing = step === null && !calm.matches;
   show.jump = step === null && calm.matches;
@@ -197,7 +197,7 @@ function frame(now) {
   clock = now;
   if (show.playing && (show.frames.length || show.path)) {
     const before = Math.floor(show.step), end = last(), pace = Math.min(14, Math.max(2.5, show.total / LONG)) * state.speed;
-    show.step = Math.min(end, show.step + passed * (show.backward ? -1 : 1) * pace);
+    show.step = Math.min(end + (show.done ? 0 : 0.99), show.step + passed * (show.backward ? -1 : 1) * pace);
     if (show.step <= 0) [show.step, show.backward] = [0, false];
     if (show.done && show.step >= end && !show.backward) {
       if (state.view === "morph") show.backward = true;
@@ -293,15 +293,16 @@ async function examples(which) {
   const { model, view } = state, mine = (abort?.abort(), abort = new AbortController());
   let final = "";
   try {
-    await stream("draw", { model: model.name, n: 2, seed: 11 + drawn++, temperature: 0.8, ...(model.classes > 3 ? { labels: [(3 + 2 * drawn) % model.classes, (2 + 3 * drawn) % model.classes] } : {}) },
+    await stream("draw", { model: model.name, n: 8, seed: 11 + drawn++, temperature: 0.8 },
       (line) => { final = line.canvas ?? final; }, mine.signal);
   } catch (why) {
     if (!mine.signal.aborted) say(`${why.message}.`);
     return false;
   }
   if (state.model !== model || state.view !== view) return false;
-  const values = bytes(final), size = values.length / 2;
-  for (const pad of which) pad.set(values.slice(pad === pads.b ? size : 0, pad === pads.b ? 2 * size : size), true);
+  const values = bytes(final), size = values.length / 8, ink = (k) => values.subarray(k * size, (k + 1) * size).reduce((a, b) => a + b);
+  const order = [...Array(8).keys()].sort((a, b) => ink(b) - ink(a)); // strokes enough to lose some
+  for (const pad of which) pad.set(values.slice(size * order[pad === pads.b ? 4 : 1], size * (order[pad === pads.b ? 4 : 1] + 1)), true);
   return true;
 }
 
