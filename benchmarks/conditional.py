@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from drawnet import checkpoint, classifier, cli, drawing, evaluate, step
+from drawnet import checkpoint, classifier, drawing, evaluate, step
 from drawnet.errors import UserError
 from drawnet.randomness import normal_each, uniform_each
 
@@ -74,7 +74,7 @@ def main():
     model, run = held.network, held.run
     if not model.classes or given.samples < model.classes:
         raise UserError(f"{given.run} has {model.classes} classes: nothing to tell, or --samples")
-    data = cli.dataset(run, given.data_dir)
+    data = run.data.load(given.data_dir)
     evaluate.labels(data, "test", model.classes)
     folder = given.run if given.run.is_dir() else given.run.parent
     binary = data.levels == 2 or run.data.binarise != "no"

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from drawnet import cli, listing
+from drawnet import cli, listing, recipes
+from drawnet.commands._shared import parse
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -28,16 +29,13 @@ def commands(text):
 @pytest.mark.parametrize("line", commands(README))
 def test_a_command_of_the_readme_parses(line):
     _, name, *words = shlex.split(line)
-    kinds = {"evaluate": cli.Evaluate, "sample": cli.Sample, "reconstruct": cli.Reconstruct}
-    assert name in cli.COMMANDS
-    if name in kinds:
-        cli.parse(kinds[name], name, words)
-    elif name == "train":
-        assert words[0] in listing.recipes()
-        from drawnet import recipes
-
+    module = cli.command(name)
+    if name in ("train", "ablate") and words:
         job = recipes.get(words[0])
-        cli.parse(cli.Train[type(job.model)], "train", words[1:], default=cli.Train(job))
+        kind = vars(module)[name.capitalize()]
+        parse(kind[type(job.model)], name, words[1:], default=kind(job))
+    elif words:
+        parse(vars(module)[name.capitalize()], name, words)
 
 
 def test_readme_names_every_recipe():

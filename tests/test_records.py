@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from drawnet import checkpoint, cli, provenance, recipes, records, train
+from drawnet import checkpoint, provenance, recipes, records, train
 from drawnet.cli import main
+from drawnet.commands._shared import parse
+from drawnet.commands.train import Train
 from drawnet.errors import UserError
 
 
@@ -48,13 +50,11 @@ def test_the_command_of_a_record_is_the_run(runs):
     run = checkpoint.load_model(runs / "run").run
     program, name, *words = shlex.split(records.command(run))
     assert (program, name) == ("drawnet", "train")
-    again = cli.parse(
-        cli.Train[type(run.model)], "train", words[1:], cli.Train(recipes.get(words[0]))
-    )
+    again = parse(Train[type(run.model)], "train", words[1:], Train(recipes.get(words[0])))
     assert replace(again.run, precision=run.precision) == run
     odd = replace(run, data=replace(run.data, grey=True, options={"which": "frey"}))
     _, _, name, *words = shlex.split(records.command(odd))
-    again = cli.parse(cli.Train[type(run.model)], "train", words, cli.Train(recipes.get(name)))
+    again = parse(Train[type(run.model)], "train", words, Train(recipes.get(name)))
     assert replace(again.run, precision=run.precision) == odd
 
 

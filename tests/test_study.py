@@ -194,7 +194,7 @@ def test_stopped_and_killed_in_the_middle_it_goes_on_where_it_was(tmp_path, caps
     # What went on is what would have been.
     job = checkpoint.load_model(runs[0]).run
     assert job.model == DrawConfig(2, 8, 100, 2, 5) and job.warmup == 600
-    train.train(job, cli.dataset(job, None), tmp_path / "whole")
+    train.train(job, job.data.load(), tmp_path / "whole")
     one, two = (
         checkpoint.load_tensors(p / "training.safetensors")[0]
         for p in (runs[0], tmp_path / "whole")

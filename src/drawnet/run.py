@@ -2,9 +2,13 @@
 
 import types
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any, Generic, Literal, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from drawnet.errors import UserError
+
+if TYPE_CHECKING:
+    from drawnet.data import Dataset
 
 C = TypeVar("C")
 
@@ -25,6 +29,16 @@ class Data:
     """Whether pictures of a folder are made grey."""
     options: dict[str, str] = field(default_factory=dict)
     """What else the data set's `load` takes, name and value in turn: which frey."""
+
+    def load(self, data_dir: Path | None = None) -> "Dataset":
+        """The data set, with the options that it takes; data_dir: where its files lie."""
+        from drawnet import data
+
+        taken: dict[str, Any] = {k: getattr(self, k) for k in ("size", "grey") if getattr(self, k)}
+        words: dict[str, Any] = {"true": True, "false": False}
+        for name, value in self.options.items():
+            taken[name] = int(value) if value.isdecimal() else words.get(value, value)
+        return data.load(self.name, data_dir, **taken)
 
 
 @dataclass(frozen=True)

@@ -269,10 +269,8 @@ def work(job: dict[str, Any]) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=follow, daemon=True).start()
-    from drawnet.cli import dataset
-
     run, out = from_json(job["run"]), Path(job["out"])
-    data = dataset(run, Path(job["data_dir"]) if job["data_dir"] else None)
+    data = run.data.load(Path(job["data_dir"]) if job["data_dir"] else None)
     if job["do"] == "time":
         record = timed(run, data, job["minutes"])
     else:

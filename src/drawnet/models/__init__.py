@@ -21,4 +21,9 @@ def config(kind: str) -> type[Any]:
 
 def build(settings: Any, shape: tuple[int, int, int]) -> Any:
     """The model that a configuration describes, for images of shape (C, H, W), freshly initialised."""
-    return module(type(settings).__module__.rpartition(".")[2]).Model(settings, shape)
+    return of(settings)(settings, shape)
+
+
+def of(settings: Any) -> Any:
+    """The class of the model that a configuration describes."""
+    return module(type(settings).__module__.rpartition(".")[2]).Model
