@@ -85,9 +85,11 @@ def chair(seed: int, n: int) -> list[Solid]:
         (0, 0, seat), (0, 0, top), width, depth, cloth,
         dice.between(0.9, 1.0), 12 if round_seat else 4,
     )  # fmt: skip
-    (four_legs if legs == "four" else OTHER_LEGS[legs])(dice, made, frame, width, depth, seat, bar)
+    inner = 0.72 if round_seat else 1.0  # legs stand under the seat
+    LEGS[legs](dice, made, frame, inner * width, inner * depth, seat, bar)
     back(dice, made, frame, cloth, width, depth, top, bar, round_seat, legs == "block")
-    arms(dice, made, frame, cloth, width, depth, top, bar, legs == "block")
+    if not round_seat:
+        arms(dice, made, frame, cloth, width, depth, top, bar, legs == "block")
     return fitted(made.solids)
 
 
@@ -182,7 +184,7 @@ def block(
             made.upright((i * x, j * y, 0), (i * x, j * y, feet), bar, bar, frame, 1.3)
 
 
-OTHER_LEGS = {"star": star, "sled": sled, "disc": disc, "block": block}
+LEGS = {"four": four_legs, "star": star, "sled": sled, "disc": disc, "block": block}
 
 
 def back(
