@@ -326,6 +326,8 @@ def serve(paths: Sequence[Path], host: str, port: int, *, show: bool) -> None:
         application(exhibits, host), log_level="warning", access_log=False, lifespan="off",
         server_header=False, timeout_graceful_shutdown=2,
     )  # fmt: skip
+    # Whoever ends the server knows that its drawings end with it.
+    logging.getLogger("uvicorn.error").addFilter(lambda line: "shutdown" not in line.getMessage())
     uvicorn.Server(config).run(sockets=[listening])
 
 
