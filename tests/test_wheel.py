@@ -17,7 +17,7 @@ sys.path.insert(0, {target!r})
 
 class Missing:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("pyarrow", "scipy", "tensorboard"):
+        if name.partition(".")[0] in ("pyarrow", "scipy", "tensorboard", "starlette"):
             raise ModuleNotFoundError(name)
 
 sys.meta_path.insert(0, Missing())
@@ -50,6 +50,7 @@ def test_the_wheel_holds_its_data_and_nothing_else(wheel):
         "models/draw.py",
         "recipes/mnist.py",
         "weights/README.md",
+        *(f"web/{path.name}" for path in (ROOT / "src" / "drawnet" / "web").iterdir()),
         *(f"weights/{path.name}" for path in listing.weights().values()),
     ):
         assert f"drawnet/{wanted}" in names
