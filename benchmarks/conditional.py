@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from drawnet import checkpoint, classifier, drawing, evaluate, step
+from drawnet import checkpoint, classifier, drawing, evaluate, learner, step
 from drawnet.errors import UserError
 from drawnet.randomness import normal_each, uniform_each
 
@@ -39,7 +39,7 @@ def draw(model, labels, seed):
     for first in range(0, len(labels), BATCH):
         numbers = range(first, min(first + BATCH, len(labels)))
         eps = normal_each(seed, "sample", numbers, model.steps, *model.latents).transpose(0, 1)
-        y = step.one_hot(labels[numbers.start : numbers.stop], model.classes)
+        y = learner.one_hot(labels[numbers.start : numbers.stop], model.classes)
         *_, state = step.generate(model, eps, y)
         pixels = model.likelihood(state)
         drawn.append(pixels.sample(uniform_each(seed, "pixels", numbers, *model.shape)))

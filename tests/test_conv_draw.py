@@ -11,10 +11,11 @@ from torch import nn
 from drawnet import checkpoint, train
 from drawnet.convolution import Conv, ConvLSTM, Squeeze
 from drawnet.errors import UserError
+from drawnet.learner import one_hot
 from drawnet.models.conv_draw import ConvDraw, ConvDrawConfig
 from drawnet.recurrence import Unrolled
 from drawnet.run import Data, Run
-from drawnet.step import bound, generate, log_weights, one_hot, reconstruct
+from drawnet.step import bound, generate, log_weights, reconstruct
 
 KINDS = ["bernoulli", "logistic", "mixture", "cross_entropy"]
 SHAPES = [(1, 8, 8), (3, 8, 12), (2, 7, 5), (1, 1, 3)]

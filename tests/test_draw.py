@@ -10,9 +10,10 @@ from torch import nn
 
 import oracle
 from drawnet import attention, kernels
+from drawnet.learner import one_hot
 from drawnet.models.draw import Draw, DrawConfig
 from drawnet.probability import Gaussian
-from drawnet.step import bound, generate, one_hot
+from drawnet.step import bound, generate
 
 WINDOWS = {"both": (2, 3), "read only": (3, 0), "write only": (0, 2), "none": (0, 0)}
 SHAPES = [(1, 5, 5), (1, 4, 6), (2, 6, 4)]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from conftest import small
-from drawnet import drawing, listing, models, step
+from drawnet import drawing, learner, listing, models, step
 
 SHAPE = (1, 8, 8)
 KINDS = [k for k in listing.models() if issubclass(models.module(k).Model, step.StepModel)]
@@ -128,7 +128,7 @@ def test_what_a_model_reads_is_by_its_bounds():
         w = torch.stack([
             step.log_weights(
                 model, x[k].expand(5, *SHAPE), eps[:, 5 * k : 5 * k + 5],
-                step.one_hot(torch.full((5,), label), 3),
+                learner.one_hot(torch.full((5,), label), 3),
             ).logsumexp(0)
             for label in range(3)
         ])  # fmt: skip

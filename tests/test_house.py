@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from conftest import small
-from drawnet import checkpoint, data, listing, models, recipes, run, step, train
+from drawnet import checkpoint, data, learner, listing, models, recipes, run, step, train
 from drawnet.classification import Classifies
 from drawnet.errors import UserError
 from drawnet.learner import Sampler
@@ -77,7 +77,9 @@ def test_a_conditional_model_hears_what_it_is_told(kind):
         torch.nn.init.normal_(p, std=0.1)
     assert model.classes == 3
     x, eps = torch.rand(5, 1, 8, 8).round(), torch.randn(model.steps, 5, *model.latents)
-    told = [step.one_hot(torch.tensor(labels), 3) for labels in ([0, 1, 2, 0, 1], [1, 1, 0, 0, 2])]
+    told = [
+        learner.one_hot(torch.tensor(labels), 3) for labels in ([0, 1, 2, 0, 1], [1, 1, 0, 0, 2])
+    ]
     other = torch.tensor([True, False, True, False, True])
     bounds = [step.bound(model, x, eps, y) for y in told]
     assert torch.equal(bounds[0].state.y, told[0])
@@ -95,7 +97,7 @@ def test_a_conditional_model_hears_what_it_is_told(kind):
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_labels_and_models_must_fit(kind):
-    x, y = torch.rand(5, 1, 8, 8).round(), step.one_hot(torch.arange(5) % 3, 3)
+    x, y = torch.rand(5, 1, 8, 8).round(), learner.one_hot(torch.arange(5) % 3, 3)
     for classes, wrong in ((3, None), (0, y), (2, y), (3, y[:4])):
         model = models.build(small(kind, classes=classes), (1, 8, 8))
         eps = torch.randn(model.steps, 5, *model.latents)

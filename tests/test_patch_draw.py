@@ -8,9 +8,10 @@ from torch import nn
 import oracle
 from drawnet import attention, probability
 from drawnet.errors import UserError
+from drawnet.learner import one_hot
 from drawnet.models.draw import Draw, DrawConfig
 from drawnet.models.patch_draw import PatchDraw, PatchDrawConfig
-from drawnet.step import bound, generate, one_hot
+from drawnet.step import bound, generate
 from test_convolution import twin
 from test_stem_draw import KINDS, inputs, lstm
 

@@ -10,9 +10,10 @@ from torch import nn
 
 from drawnet import probability, train
 from drawnet.errors import UserError
+from drawnet.learner import one_hot
 from drawnet.models.stem_draw import StemDraw, StemDrawConfig
 from drawnet.run import Data, Run
-from drawnet.step import bound, generate, one_hot
+from drawnet.step import bound, generate
 from test_convolution import twin
 
 KINDS = ["bernoulli", "logistic", "mixture", "cross_entropy"]

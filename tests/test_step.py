@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import oracle
-from drawnet import step
+from drawnet import learner, step
 from drawnet.models.draw import Draw, DrawConfig
 from drawnet.probability import Gaussian
 from drawnet.step import bound, generate, log_weights, reconstruct
@@ -270,12 +270,12 @@ def test_every_parameter_gets_a_gradient_of_its_own(read, write, likelihood, rec
 
 def test_one_hot():
     labels = torch.tensor([2, 0, 2])
-    assert step.one_hot(labels, 3).tolist() == [[0, 0, 1], [1, 0, 0], [0, 0, 1]]
-    assert step.one_hot(labels, 0).shape == (3, 0)
-    assert step.one_hot(labels[:0], 3).shape == (0, 3)
+    assert learner.one_hot(labels, 3).tolist() == [[0, 0, 1], [1, 0, 0], [0, 0, 1]]
+    assert learner.one_hot(labels, 0).shape == (3, 0)
+    assert learner.one_hot(labels[:0], 3).shape == (0, 3)
     for wrong in ([3], [-1]):
         with pytest.raises(ValueError, match="from 0 to 2"):
-            step.one_hot(torch.tensor(wrong), 3)
+            learner.one_hot(torch.tensor(wrong), 3)
 
 
 @pytest.mark.parametrize("prior", ["standard", "learned"])

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from conftest import classes_of, small
-from drawnet import checkpoint, folder, listing, models, step, train
+from drawnet import checkpoint, folder, learner, listing, models, step, train
 from drawnet.errors import UserError
 from drawnet.session import Session
 from drawnet.train import kl_weight, learning_rate, schedule
@@ -412,7 +412,7 @@ def test_every_image_comes_with_its_own_label(told_run, tiny_data, tmp_path, mon
     assert [len(x) for x, _ in seen] == [8] * 6 + [13]
     for x, y in seen:
         expected = torch.from_numpy(classes_of(x.numpy() > 0.5))
-        assert torch.equal(y, step.one_hot(expected, 3))
+        assert torch.equal(y, learner.one_hot(expected, 3))
     assert {tuple(row) for _, y in seen for row in y.tolist()} == {(1, 0, 0), (0, 1, 0), (0, 0, 1)}
 
 

@@ -8,8 +8,9 @@ from torch import nn
 
 from drawnet import probability
 from drawnet.errors import UserError
+from drawnet.learner import one_hot
 from drawnet.models.vae import VAE, VAEConfig
-from drawnet.step import bound, generate, log_weights, one_hot, reconstruct
+from drawnet.step import bound, generate, log_weights, reconstruct
 
 KINDS = ["bernoulli", "logistic", "mixture", "cross_entropy"]
 SHAPE = (2, 4, 3)

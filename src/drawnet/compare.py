@@ -185,7 +185,7 @@ def _bounds(
     network, k = model.network, plan.importance_samples
     if not isinstance(network, Bounded):
         return dict.fromkeys(("bound", "importance"), _none("it has no density"))
-    y = labels(data, "test", network.classes)[: plan.images]
+    y = labels(data, "test", network.classes, network.told)[: plan.images]
     pixels = torch.from_numpy(data.splits["test"].pixels[: plan.images])
     settings = {"importance_samples": k, "seed": plan.seed, "progress": progress}
     e = evaluate(network, pixels, data.levels, model.run.data, "test", y, **settings)  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drawnet import checkpoint, figures, step
+from drawnet import checkpoint, figures, learner, step
 from drawnet.data import _pictures
 from drawnet.errors import UserError
 from drawnet.figures import Film
@@ -67,7 +67,7 @@ def told(model: Learner, labels: Sequence[int], images: range) -> Tensor:
         if not 0 <= label < model.classes:
             raise UserError(f"--label {label} is none of the model's, 0 to {model.classes - 1}")
     turn = labels or [0]
-    return step.one_hot(torch.tensor([turn[k % len(turn)] for k in images]), model.classes)
+    return learner.one_hot(torch.tensor([turn[k % len(turn)] for k in images]), model.classes)
 
 
 def sample_film(

@@ -4,7 +4,7 @@ Noise is keyed by image, so that the figures do not depend on how images are bat
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from drawnet import step
 from drawnet.data import Dataset, Made
 from drawnet.errors import UserError
-from drawnet.learner import Bounded, How, Learner
+from drawnet.learner import Bounded, How, Learner, one_hot
 from drawnet.randomness import DrawNoise, ImageNoise, uniform_each
 from drawnet.run import Data
 
@@ -91,7 +90,12 @@ def fixed_noise(data: Data, split: str, images: Iterable[int], shape: Any) -> Te
     return uniform_each(0, f"binarise {split}", images, *shape)
 
 
-def labels(data: Dataset, split: str, classes: int) -> Tensor:
+def labels(
+    data: Dataset,
+    split: str,
+    classes: int,
+    told: Callable[[Tensor, int], Tensor] = one_hot,
+) -> Tensor:
     """What a model of so many classes is told of a split's images: one-hot (n, classes).
 
     UserError if the set has no labels, or others than 0 .. classes - 1.
@@ -109,7 +113,7 @@ def labels(data: Dataset, split: str, classes: int) -> Tensor:
             f"{data.name} has labels from {low} to {high}, the model takes 0 to {classes - 1}: "
             f"--model.classes {max(high + 1, classes)} or other labels"
         )
-    return step.one_hot(torch.from_numpy(images.labels), classes)
+    return told(torch.from_numpy(images.labels), classes)
 
 
 def batches(

@@ -47,6 +47,13 @@ class Objective(NamedTuple):
     measures: dict[str, Tensor]
 
 
+def one_hot(labels: Tensor, classes: int) -> Tensor:
+    """int64 (B,) -> float32 (B, classes); with no classes (B, 0), whatever the labels."""
+    if classes and len(labels) and not (labels.min() >= 0 and labels.max() < classes):
+        raise ValueError(f"labels are from 0 to {classes - 1}, not {labels.unique().tolist()}")
+    return (labels[:, None] == torch.arange(classes, device=labels.device)).float()
+
+
 class Learner(nn.Module):
     """A network with an objective over images."""
 
@@ -60,9 +67,14 @@ class Learner(nn.Module):
     players: tuple[str, ...] = ("",)
     """Who takes a step on every batch, in turn: each trains the parameters whose names begin so."""
 
+    @staticmethod
+    def told(labels: Tensor, classes: int) -> Tensor:
+        """What the model is told of images with these labels, int64 (n,): y (n, …), one-hot here."""
+        return one_hot(labels, classes)
+
     @abstractmethod
     def objective(self, x: Tensor, y: Tensor, noise: Draws, how: How) -> Objective:
-        """x (B, C, H, W) in [0, 1]; labels y (B, classes), one-hot; noise, keyed."""
+        """x (B, C, H, W) in [0, 1]; y what the model is told of them; noise, keyed."""
 
     def prepare(self, mean: Tensor) -> None:
         """Before training, see the mean training image (C, H, W) in [0, 1]; the default ignores it."""

@@ -147,13 +147,6 @@ def labelled(model: StepModel, eps: Tensor, y: Tensor | None = None) -> Tensor:
     return y
 
 
-def one_hot(labels: Tensor, classes: int) -> Tensor:
-    """int64 (B,) -> float32 (B, classes); with no classes (B, 0), whatever the labels."""
-    if classes and len(labels) and not (labels.min() >= 0 and labels.max() < classes):
-        raise ValueError(f"labels are from 0 to {classes - 1}, not {labels.unique().tolist()}")
-    return (labels[:, None] == torch.arange(classes, device=labels.device)).float()
-
-
 def given(*inputs: T) -> tuple[T, ...]:
     """Those inputs of a layer that have a width: sizes but 0, tensors (B, K, …) with K > 0."""
     return tuple(k for k in inputs if (k.shape[1] if isinstance(k, Tensor) else k))

@@ -317,7 +317,7 @@ def trained(run: Run[Any], data: Dataset, folder: Path, split: str) -> dict[str,
         return None
     model = load_model(folder)
     pixels = torch.from_numpy(data.splits[split].pixels[:])
-    y = labels(data, split, model.network.classes)
+    y = labels(data, split, model.network.classes, model.network.told)
     measured = measure(model.network, pixels, data.levels, model.run.data, split, y)
     return {
         "dataset": data.name,

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from drawnet import checkpoint, evaluate, kernels, parallel, provenance, randomness
+from drawnet import checkpoint, evaluate, kernels, models, parallel, provenance, randomness
 from drawnet.data import Dataset, Made
 from drawnet.errors import UserError
 from drawnet.folder import claimed, interruptible, open_board, open_metrics
@@ -167,8 +167,9 @@ def train(
     if run.batch % parallel.world():
         raise UserError(f"--batch {run.batch} does not divide over {parallel.world()} processes")
     check_pixels(run, data.levels)
+    kind = models.of(run.model)
     y = {
-        split: evaluate.labels(data, split, getattr(run.model, "classes", 0))
+        split: evaluate.labels(data, split, getattr(run.model, "classes", 0), kind.told)
         for split in ("train", "valid")
     }
     run = replace(run, precision=kernels.precision(run.precision))

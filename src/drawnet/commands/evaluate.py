@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> None:
     fits(model, data)
     network, settings = model.network, model.run.data
     pixels = torch.from_numpy(data.splits[command.split].pixels[: command.images])
-    y = labels(data, command.split, network.classes)[: command.images]
+    y = labels(data, command.split, network.classes, network.told)[: command.images]
     how: dict[str, Any] = {
         "seed": command.seed,
         "precision": kernels.operands(command.precision),

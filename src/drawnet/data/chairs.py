@@ -64,20 +64,47 @@ def load(
     size: int = 0,
     channels: int = 0,
     seed: int = 0,
+    held: str = "",
 ) -> Dataset:
-    """All views as images of 256 levels, a tenth of the models for valid and for test; see `renderings`.
+    """All views as images of 256 levels; see `renderings`.
 
-    Labels 0..61: the view.
+    held  '': a tenth of the models for valid and for test; labels 0..61: the view
+          'views', 'styles': what `views_held_out` or `styles_held_out` leaves for train, of the rest
+          every other one for valid and for test; labels 62 · model + view, and the mask as the last
+          channel, 0 or 255: for models/chairs.py
     """
     chairs = renderings(data_dir, which, models, size, channels, seed)
     n, v = chairs.masks.shape[:2]
+    if held:
+        return _held(chairs, held)
     if n < 3:
         raise UserError(f"chairs: {n} models cannot be split in three: choose models=3 or more")
     whole = Images(chairs.sprites.reshape(n * v, *chairs.sprites.shape[2:]), np.arange(n * v) % v)
-    held = max(1, n // 10)
-    end, middle = (n - 2 * held) * v, (n - held) * v
+    tenth = max(1, n // 10)
+    end, middle = (n - 2 * tenth) * v, (n - tenth) * v
     splits = {"train": whole[:end], "valid": whole[end:middle], "test": whole[middle:]}
     return INFO.dataset(256, splits, name=chairs.name, description=chairs.description)
+
+
+def _held(chairs: Chairs, held: str) -> Dataset:
+    """Views of all models with their masks, split by what is seen in training."""
+    choices = {"views": views_held_out, "styles": styles_held_out}
+    if held not in choices:
+        raise UserError(f"chairs: held is {held!r}: choose 'views' or 'styles', or leave it out")
+    seen = choices[held](len(chairs.masks)).flatten()
+    if (~seen).sum() < 2:
+        raise UserError(
+            f"chairs: too few models to hold {held} out: choose more than {len(seen) // 62}"
+        )
+    numbers = {"train": np.flatnonzero(seen)}
+    numbers["valid"], numbers["test"] = np.flatnonzero(~seen)[::2], np.flatnonzero(~seen)[1::2]
+    pictures, masks = (part.reshape(-1, *part.shape[2:]) for part in (chairs.sprites, chairs.masks))
+    splits = {
+        split: Images(np.concatenate([pictures[k], 255 * masks[k][:, None]], 1), k)
+        for split, k in numbers.items()
+    }
+    name = f"{chairs.name}, {held} held out"
+    return INFO.dataset(256, splits, name=name, description=chairs.description)
 
 
 def renderings(
