@@ -1,0 +1,98 @@
+"""Views that the generator of chairs has not seen, against two baselines; and chairs that become others.
+
+    python benchmarks/chairs.py RUN --out FOLDER --data-dir FOLDER
+
+For a run trained with views held out: the squared error of its pictures at all the views that were
+not seen (mean over them of the sum over pixels, values in [0, 1], ground white), beside that of
+the nearest known view and of the blend of the two neighbouring known views, pixel by pixel.
+Written: views.png (a row a chair: real and made, unseen azimuths), morph.gif (from style to style)
+and errors.json.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from drawnet import checkpoint, figures
+from drawnet.data import chairs
+from drawnet.errors import UserError
+from drawnet.models.chairs import Chairs
+
+VIEWS = chairs.VIEWS
+ROWS, FRAMES = 500, 24
+
+
+@torch.no_grad()
+def made(model, labels):
+    """The model's pictures with these labels, (n, C, S, S)."""
+    y = model.told(torch.as_tensor(labels), model.classes)
+    return torch.cat([model(part).clamp(0, 1)[:, : model.colours] for part in y.split(ROWS)])
+
+
+def errors(model, sprites, known):
+    """Mean squared errors over the unseen views of every chair, by method, and the standard errors."""
+    labels = (62 * np.arange(len(sprites))[:, None] + np.flatnonzero(~known)).flatten()
+    real = torch.from_numpy(sprites[:, ~known].reshape(len(labels), *sprites.shape[2:]) / 255.0)
+    guesses = {
+        "model": made(model, labels),
+        "nearest": torch.from_numpy(chairs.nearest(sprites, VIEWS, known) / 255).flatten(0, 1),
+        "blend": torch.from_numpy(chairs.blend(sprites, VIEWS, known) / 255).flatten(0, 1),
+    }
+    found = {}
+    for name, guess in guesses.items():
+        e = ((guess - real) ** 2).flatten(1).sum(1).view(len(sprites), -1).mean(1)
+        stderr = (e.std() / len(e) ** 0.5).item()
+        found[name] = {"squared_error": e.mean().item(), "stderr": stderr}
+    return found
+
+
+@torch.no_grad()
+def morph(model, pairs, view=3):
+    """From the first style of each pair to the second, seen from one side: frames (n, C, S, S)."""
+    ends = [
+        model.told(62 * torch.tensor(styles) + view, model.classes)
+        for styles in zip(*pairs, strict=True)
+    ]
+    shares = torch.linspace(0, 1, FRAMES)
+    return [model(torch.lerp(*ends, s)).clamp(0, 1)[:, : model.colours] for s in shares]
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("chairs"))
+    parser.add_argument("--data-dir", type=Path)
+    given = parser.parse_args()
+    held = checkpoint.load_model(given.run)
+    model, options = held.network, dict(held.run.data.options)
+    if not isinstance(model, Chairs) or options.pop("held", "") != "views":
+        raise UserError(f"{given.run} is no generator of chairs with views held out")
+    numbers = {k: int(v) if v.isdecimal() else v for k, v in options.items()}
+    rendered = chairs.renderings(given.data_dir, **numbers)
+    known = chairs.views_held_out(1)[0]
+    found = errors(model, rendered.sprites, known)
+    for name, e in found.items():
+        print(f"{name:8} {e['squared_error']:8.2f} ± {e['stderr']:.2f}")
+
+    given.out.mkdir(parents=True, exist_ok=True)
+    checkpoint.write_text(given.out / "errors.json", json.dumps(found, indent=1) + "\n")
+    unseen, n = np.flatnonzero(~known)[1::4][:6], len(rendered.sprites)
+    rows = []
+    for k in range(0, n, max(1, n // 6))[:6]:
+        real = torch.from_numpy(rendered.sprites[k, unseen] / 255.0).float()
+        rows += [real, made(model, 62 * k + unseen)]
+    sheet = figures.grid(torch.cat(rows), columns=len(unseen))
+    figures.save_image(sheet, given.out / "views.png")
+    pairs = [(k, k + n // 2) for k in range(0, n // 2, max(1, n // 16))][:8]
+    frames = morph(model, pairs)
+    figures.save_animation([figures.grid(f, columns=4) for f in frames], given.out / "morph.gif")
+    figures.save_image(figures.grid(torch.cat(frames[::4]), columns=8), given.out / "morph.png")
+
+
+if __name__ == "__main__":
+    main()
