@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from drawnet import drawing, models, train
+from drawnet import cli, drawing, models, train
 from drawnet.errors import UserError
 from drawnet.evaluate import evaluate
 from drawnet.learner import How
@@ -211,3 +211,15 @@ def test_grey_levels_are_refused(tiny_run, tiny_data, tmp_path):
     grey = replace(tiny_data, levels=256)
     with pytest.raises(UserError, match=r"--data.binarise dynamic$"):
         train.train(replace(tiny_run, model=SMALL), grey, tmp_path)
+
+
+@pytest.mark.parametrize("hidden", [0, 6])
+def test_the_command_line_says_what_is_exact(hidden, capsys, tmp_path):
+    words = ["train", "mnist_darn", "--data.name", "digits", "--data.binarise", "dynamic"]
+    words += ["--examples", "200", "--model.hidden", str(hidden), "--validation-images", "10"]
+    cli.main([*words, "--out", str(tmp_path / "run")])
+    capsys.readouterr()
+    cli.main(["evaluate", str(tmp_path / "run"), "--images", "12", "--importance-samples", "3"])
+    out = capsys.readouterr().out
+    assert ("-log p(x) " in out) == (hidden == 0)
+    assert ("bound " in out and "rate " in out and "K = 3 " in out) == (hidden > 0)
