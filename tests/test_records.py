@@ -5,6 +5,7 @@ import shlex
 from dataclasses import replace
 
 import pytest
+import torch
 
 from drawnet import checkpoint, provenance, recipes, records, train
 from drawnet.cli import main
@@ -98,6 +99,17 @@ def test_where_a_result_comes_from():
     told = provenance.told()
     assert told["torch"] and "cores" in told["processor"]
     assert set(told) == {"drawnet", "commit", "torch", "processor", "threads"}
+
+
+def test_rounded_weights_are_the_same_model(runs, tmp_path, capsys):
+    path = tmp_path / "small.safetensors"
+    main(["record", str(runs / "run"), "--out", str(tmp_path / "r.json"), "--weights", str(path)])
+    whole, half = (checkpoint.load_model(p) for p in (runs / "run", path))
+    assert path.stat().st_size < 0.6 * (runs / "run" / "model.safetensors").stat().st_size
+    assert half.run == whole.run and half.header == whole.header
+    pairs = zip(whole.network.parameters(), half.network.parameters(), strict=True)
+    for a, b in pairs:
+        assert b.dtype == torch.float32 and torch.equal(b, a.bfloat16().float())
 
 
 def test_weights_of_an_older_run_are_told_their_commit(runs, tmp_path):

@@ -55,6 +55,14 @@ def made(
     return found
 
 
+def rounded(run_folder: Path, path: Path) -> None:
+    """Write the best weights of a run's folder, rounded to bfloat16; they are loaded as any are."""
+    tensors, header = checkpoint.load_tensors(checkpoint.located(run_folder))
+    checkpoint.load_model(run_folder)
+    halves = {name: t.bfloat16() if t.is_floating_point() else t for name, t in tensors.items()}
+    checkpoint.save_tensors(path, halves, header)
+
+
 def command(run: Run[Any]) -> str:
     """The command that trains this run: the recipe, and what differs from it."""
     words = ["drawnet", "train", run.recipe]

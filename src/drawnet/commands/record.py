@@ -20,6 +20,8 @@ class Record:
     out: Path = Path("record.json")
     commit: str | None = None
     """The commit that trained it, where the weights do not say."""
+    weights: Path | None = None
+    """Also write the weights there (.safetensors), rounded to bfloat16: half the size."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -29,3 +31,6 @@ def main(arguments: Sequence[str]) -> None:
     values = records.made(command.run, command.evaluation, command.commit)
     checkpoint.write_text(command.out, json.dumps(values, indent=1) + "\n")
     print(command.out)
+    if command.weights:
+        records.rounded(command.run, command.weights)
+        print(command.weights)
