@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from drawnet import models, step
+from drawnet.data import evenly
 from drawnet.evaluate import batches, evaluate, importance_bound, labels
 from drawnet.randomness import normal_each
 from drawnet.run import Data
@@ -108,3 +109,10 @@ def test_a_cost_on_intensities_is_never_called_a_bound(tiny_run):
     e = evaluate(model, pixels, 256, Data("grey"), "test", importance_samples=2)
     assert e.elbo_nats is None and e.bits_per_dim is None and e.iw_nats is None
     assert e.cross_entropy_cost_nats == pytest.approx(e.rate_nats + e.distortion_nats)
+
+
+def test_some_images_are_spread_over_all():
+    assert evenly(10, None) == evenly(10, 10) == evenly(10, 11) == slice(None)
+    assert evenly(10, 4).tolist() == [0, 2, 5, 7]
+    assert evenly(10000, 3).tolist() == [0, 3333, 6666]
+    assert len(set(evenly(1001, 1000).tolist())) == 1000

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from drawnet import checkpoint, classifier, drawing, frechet, parzen
-from drawnet.data import Dataset, _kept
+from drawnet.data import Dataset, _kept, evenly
 from drawnet.errors import UserError
 from drawnet.evaluate import evaluate, labels, prepare, window
 from drawnet.learner import Bounded, Sampler
@@ -87,8 +87,9 @@ class Real:
         self.data, self.plan, self.given = data, plan, given
 
     def images(self, split: str, count: int) -> Tensor:
-        """The first images of a split, or their middle, values in [0, 1]."""
-        pixels = torch.from_numpy(self.data.splits[split].pixels[:count])
+        """So many images of a split, evenly spread, or their middle, values in [0, 1]."""
+        whole = self.data.splits[split].pixels
+        pixels = torch.from_numpy(whole[evenly(len(whole), count)])
         return window(prepare(pixels, self.data.levels, None), self.data.shape)
 
     @cached_property
@@ -185,8 +186,9 @@ def _bounds(
     network, k = model.network, plan.importance_samples
     if not isinstance(network, Bounded):
         return dict.fromkeys(("bound", "importance"), _none("it has no density"))
-    y = labels(data, "test", network.classes, network.told)[: plan.images]
-    pixels = torch.from_numpy(data.splits["test"].pixels[: plan.images])
+    some = evenly(len(data.splits["test"]), plan.images)
+    y = labels(data, "test", network.classes, network.told)[some]
+    pixels = torch.from_numpy(data.splits["test"].pixels[some])
     settings = {"importance_samples": k, "seed": plan.seed, "progress": progress}
     e = evaluate(network, pixels, data.levels, model.run.data, "test", y, **settings)  # type: ignore[arg-type]
     if e.elbo_nats is None:

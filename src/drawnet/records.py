@@ -10,9 +10,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from drawnet import checkpoint, data, listing, recipes
 from drawnet.errors import UserError
-from drawnet.run import Run, from_json, to_json
+from drawnet.evaluate import evaluate, labels
+from drawnet.learner import Bounded
+from drawnet.run import Data, Run, from_json, to_json
 
 PAPER = {
     "mnist": "≤ 80.97 nats",
@@ -28,16 +32,15 @@ PAPER = {
 EVALUATED = {"dataset", "split", "images"}
 
 
-def made(
-    run_folder: Path, evaluations: Sequence[Path], commit: str | None = None
-) -> dict[str, Any]:
+def made(run_folder: Path, evaluations: Sequence[Path], **told: str | None) -> dict[str, Any]:
     """The record of the best weights in a run's folder, or of those in a single file.
 
-    evaluations: JSON files of `drawnet evaluate --out`.  commit: where the weights do not say it.
+    evaluations: JSON files of `drawnet evaluate --out`.  told: commit or processor, in place of what
+    the weights say.
     """
     model = checkpoint.load_model(run_folder)
     header, run = model.header, model.run
-    told = header.get("made") or {}
+    known = header.get("made") or {}
     found = {
         "recipe": run.recipe,
         "command": command(run),
@@ -46,13 +49,33 @@ def made(
         "examples": header.get("examples"),
         "minutes": _minutes(header.get("seconds")),
         "cpu_minutes": _minutes(header.get("cpu_seconds")),
-        "made": told | ({"commit": commit} if commit else {}),
+        "made": known | {k: v for k, v in told.items() if v},
         "data": _data(run, header),
         "evaluations": [_evaluation(path) for path in evaluations],
         "curve": _curve(run_folder / "metrics.jsonl", model.network.criterion),
         "run": to_json(run),
     }
     return found
+
+
+CHECKED = 100
+"""Embedded digits on which bundled weights are evaluated again by the tests."""
+
+
+def check(path: Path) -> dict[str, Any] | None:
+    """What weights give on the first of the embedded test digits, which everyone has.
+
+    None where they draw nothing of that size.  Bernoulli draws of the digits' intensities, float32.
+    """
+    model = checkpoint.load_model(path)
+    digits = data.load("digits")
+    if not isinstance(model.network, Bounded) or model.network.shape != digits.shape:
+        return None
+    pixels = torch.from_numpy(digits.splits["test"].pixels[:CHECKED])
+    y = labels(digits, "test", model.network.classes, model.network.told)[:CHECKED]
+    seen = Data("digits", "dynamic")
+    e = evaluate(model.network, pixels, digits.levels, seen, "test", y, precision=torch.float32)
+    return {"dataset": "digits", "split": "test", "images": CHECKED, "nats": e.elbo_nats}
 
 
 def rounded(run_folder: Path, path: Path) -> None:

@@ -20,7 +20,7 @@ class Compare:
     samples: int = 10_000
     """How many each model draws, for Parzen, Fréchet and the error of samples."""
     images: int = 10_000
-    """How many test images at most, the first: MNIST's first ones are easier than the rest."""
+    """How many test images at most, evenly spread over them."""
     importance_samples: int | None = None
     """K of the K-sample bound; left out unless given."""
     classifier: Path | None = None

@@ -27,7 +27,7 @@ class Evaluate:
     importance_samples: int | None = None
     """K of the K-sample (importance-weighted) bound; left out unless given."""
     images: int | None = None
-    """Only the first so many images of the split."""
+    """Only so many images of the split, evenly spread over it."""
     seed: int = 0
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     json: bool = False
@@ -44,6 +44,7 @@ def main(arguments: Sequence[str]) -> None:
     import torch
 
     from drawnet import kernels
+    from drawnet.data import evenly
     from drawnet.evaluate import evaluate as measure_bound
     from drawnet.evaluate import labels, measure, summary
     from drawnet.learner import Bounded
@@ -52,8 +53,10 @@ def main(arguments: Sequence[str]) -> None:
     data = model.run.data.load(command.data_dir)
     fits(model, data)
     network, settings = model.network, model.run.data
-    pixels = torch.from_numpy(data.splits[command.split].pixels[: command.images])
-    y = labels(data, command.split, network.classes, network.told)[: command.images]
+    whole = data.splits[command.split].pixels
+    some = evenly(len(whole), command.images)
+    pixels = torch.from_numpy(whole[some])
+    y = labels(data, command.split, network.classes, network.told)[some]
     how: dict[str, Any] = {
         "seed": command.seed,
         "precision": kernels.operands(command.precision),

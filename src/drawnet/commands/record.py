@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tyro
 
-from drawnet.commands._shared import parse
+from drawnet.commands._shared import parse, suffix
 
 
 @dataclass(frozen=True)
@@ -19,18 +19,26 @@ class Record:
     evaluation: tyro.conf.Positional[tuple[Path, ...]] = ()
     out: Path = Path("record.json")
     commit: str | None = None
-    """The commit that trained it, where the weights do not say."""
+    """The commit that trained it, in place of what the weights say."""
+    processor: str | None = None
+    """… and on what."""
     weights: Path | None = None
-    """Also write the weights there (.safetensors), rounded to bfloat16: half the size."""
+    """Also write the weights there (.safetensors), rounded to bfloat16 (half the size), and beside
+    them (.json) the record, with what they give on embedded digits."""
 
 
 def main(arguments: Sequence[str]) -> None:
     command = parse(Record, "record", arguments)
     from drawnet import checkpoint, records
 
-    values = records.made(command.run, command.evaluation, command.commit)
+    suffix(command.weights, [".safetensors"])
+    told = {"commit": command.commit, "processor": command.processor}
+    values = records.made(command.run, command.evaluation, **told)
     checkpoint.write_text(command.out, json.dumps(values, indent=1) + "\n")
     print(command.out)
     if command.weights:
         records.rounded(command.run, command.weights)
-        print(command.weights)
+        card = command.weights.with_suffix(".json")
+        values |= {"check": records.check(command.weights)}
+        checkpoint.write_text(card, json.dumps(values, indent=1) + "\n")
+        print(f"{command.weights}\n{card}")

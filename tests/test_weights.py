@@ -1,0 +1,69 @@
+"""The weights that come with drawnet: each has its card, and still gives what the card says."""
+
+import json
+
+import pytest
+import torch
+
+from drawnet import checkpoint, data, drawing, listing, records
+from drawnet.evaluate import evaluate, labels
+from drawnet.learner import Bounded
+
+NAMES = sorted(listing.weights())
+LARGEST = 5_000_000
+"""Bytes that the file of a model may have."""
+
+
+def card(name):
+    return json.loads(listing.weights()[name].with_suffix(".json").read_text())
+
+
+def test_there_are_weights():
+    assert {"mnist", "mnist_conditional"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_file_has_its_card(name):
+    model, known = checkpoint.load_model(listing.weights()[name]), card(name)
+    assert listing.weights()[name].stat().st_size < LARGEST
+    assert known["run"] == json.loads(json.dumps(records.to_json(model.run)))
+    assert known["examples"] == model.header["examples"]
+    assert known["data"]["licence"] and known["made"]["commit"] and known["made"]["processor"]
+    assert known["evaluations"] and known["curve"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_give_what_their_card_says(name):
+    """On embedded digits, which need no download."""
+    check = card(name)["check"]
+    if check is None:
+        pytest.skip(f"{name} is not for images like the embedded digits")
+    again = records.check(listing.weights()[name])
+    assert again["nats"] == pytest.approx(check["nats"], abs=0.05)
+    assert {k: v for k, v in again.items() if k != "nats"} == {
+        k: v for k, v in check.items() if k != "nats"
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_give_what_their_card_says_on_real_images(name, real_data):
+    """On some of the test images that the card's bound is over: within their standard error."""
+    model, known = checkpoint.load_model(listing.weights()[name]), card(name)
+    if not isinstance(model.network, Bounded):
+        pytest.skip(f"{name} has no bound")
+    images = model.run.data.load(real_data)
+    assert images.checksum == known["data"]["checksum"]
+    whole = next(e for e in known["evaluations"] if e.get("iw_nats") is None)
+    some = data.evenly(len(images.splits["test"]), 200)
+    x = torch.from_numpy(images.splits["test"].pixels[some])
+    y = labels(images, "test", model.network.classes, model.network.told)[some]
+    e = evaluate(model.network, x, images.levels, model.run.data, "test", y)
+    assert abs(e.elbo_nats - whole["elbo_nats"]) < 4 * e.elbo_stderr
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_are_loaded_by_name_and_draw(name):
+    if not isinstance(checkpoint.load_model(listing.weights()[name]).network, Bounded):
+        pytest.skip(f"{name} draws nothing")
+    images = drawing.sample(drawing.load(name), n=4, seed=0)
+    assert images.shape[0] == 4 and 0.02 < images.mean() < 0.6
