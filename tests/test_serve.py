@@ -395,6 +395,7 @@ def test_the_demo_takes_what_is_bundled_or_says_how_to_make_it(paths, tmp_path, 
         serve.exhibited([])
     for path in paths[:2]:
         (tmp_path / path.name).write_bytes(path.read_bytes())
+    save(tmp_path, "reader", small("glimpse"), (1, 28, 28))  # names classes and draws nothing
     assert list(serve.exhibited([])) == ["told", "windows"]
     assert list(serve.exhibited([paths[0], paths[0]])) == ["windows", "windows-2"]
     with pytest.raises(UserError, match="at most 8"):

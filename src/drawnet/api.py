@@ -83,6 +83,11 @@ class Exhibit:
         }
 
 
+def draws(path: Path) -> bool:
+    """Whether a model can be on show: it reads and draws in steps."""
+    return isinstance(checkpoint.load_model(path).network, StepModel)
+
+
 def exhibit(path: Path, taken: Sequence[str] = ()) -> Exhibit:
     """The model at a path, or of a name, under a name that is not taken; UserError if unsound."""
     file = checkpoint.located(path)

@@ -289,8 +289,8 @@ class Guard:
 
 
 def exhibited(paths: Sequence[Path]) -> dict[str, Exhibit]:
-    """The models at these paths, or all that come with drawnet; UserError if there are none."""
-    chosen = list(paths) or [Path(name) for name in listing.weights()]
+    """The models at these paths, or all that come with drawnet and draw; UserError if there are none."""
+    chosen = list(paths) or [Path(name) for name in listing.weights() if api.draws(Path(name))]
     if not chosen:
         raise UserError(
             "no weights come with this drawnet: `drawnet train digits_quick` makes some in three "

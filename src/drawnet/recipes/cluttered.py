@@ -8,7 +8,8 @@ from drawnet.run import Data, Run
 def cluttered_4() -> Run[GlimpseConfig]:
     """DRAW's reader on cluttered MNIST, four glimpses of 12×12.
 
-    `drawnet train cluttered_4`.  The paper's test error: 4.18 %.  Not trained to its end yet.
+    `drawnet train cluttered_4`.  The paper's test error: 4.18 %.  With `--examples 8000000`, 40 minutes
+    of one core: 4.5 ± 0.2 % of the 10,000 test images.
     """
     return _reader("cluttered_4", 4)
 
