@@ -10,6 +10,7 @@ import torch
 from conftest import classes_of
 from drawnet import checkpoint, cli, evaluate, parallel, step, train
 from drawnet.data import Dataset, Images, Made
+from drawnet.run import Data
 from drawnet.session import Session
 
 N = 60
@@ -186,7 +187,7 @@ def test_commands_take_made_images(data, tiny_run, tmp_path, monkeypatch, capsys
     first = replace(data.splits["train"], pixels=squares(np.arange(N)))
     results = []
     for there in (data, replace(data, splits=data.splits | {"train": first})):
-        monkeypatch.setattr(cli, "dataset", lambda run, data_dir, there=there: there)
+        monkeypatch.setattr(Data, "load", lambda self, data_dir, there=there: there)
         cli.main(["evaluate", str(tmp_path / "run"), "--split", "train", "--json"])
         sheet = tmp_path / "near.png"
         cli.main(["sample", str(tmp_path / "run"), "-n", "4", "--out", str(tmp_path / "s.png"),

@@ -154,8 +154,9 @@ with parallel.group():
 def test_two_processes_equal_one(kind, tiny_run, tiny_data, tmp_path):
     told = kind != "draw" and hasattr(models.config(kind), "classes")
     settings = {"classes": 3} if told else {}
-    # Patches of overlapping filters have gradients near 0, and Adam blows up their rounding errors.
-    examples = 16 if kind == "patch_draw" else 64
+    # Overlapping filters, and links between bits that are seldom on, have gradients near 0, and Adam
+    # blows up their rounding errors.
+    examples = {"patch_draw": 16, "darn": 8}.get(kind, 64)
     job = replace(tiny_run, model=small(kind, **settings), examples=examples)
     train.train(job, tiny_data, tmp_path / "one")
     script = tmp_path / "two.py"

@@ -12,6 +12,7 @@ from drawnet import checkpoint, cli, step, train
 from drawnet.data import Images
 from drawnet.evaluate import mean_image, window
 from drawnet.randomness import Noise
+from drawnet.run import Data
 from drawnet.session import Session
 
 
@@ -129,18 +130,18 @@ def test_what_training_sees(larger, tiny_run, monkeypatch, binarise):
 
 def test_evaluation_sees_the_middle(larger, tiny_run, tmp_path, monkeypatch, capsys):
     train.train(replace(tiny_run, examples=16), larger, tmp_path / "run")
-    monkeypatch.setattr(cli, "dataset", lambda run, data_dir: larger)
+    monkeypatch.setattr(Data, "load", lambda self, data_dir: larger)
     cli.main(["evaluate", str(tmp_path / "run"), "--split", "train", "--json"])
     whole = capsys.readouterr().out
     middle = larger.splits["train"].pixels[:, :, 2:10, 1:9]
     cut = replace(larger, splits=larger.splits | {"train": Images(middle.copy())})
-    monkeypatch.setattr(cli, "dataset", lambda run, data_dir: cut)
+    monkeypatch.setattr(Data, "load", lambda self, data_dir: cut)
     cli.main(["evaluate", str(tmp_path / "run"), "--split", "train", "--json"])
     assert capsys.readouterr().out == whole
     sheet = tmp_path / "near.png"
     words = ["-n", "4", "--out", str(tmp_path / "s.png"), "--neighbours", str(sheet)]
     cli.main(["sample", str(tmp_path / "run"), *words])
     first = sheet.read_bytes()
-    monkeypatch.setattr(cli, "dataset", lambda run, data_dir: larger)
+    monkeypatch.setattr(Data, "load", lambda self, data_dir: larger)
     cli.main(["sample", str(tmp_path / "run"), *words])
     assert sheet.read_bytes() == first
