@@ -57,8 +57,7 @@ class StepModel(Bounded):
 
     def objective(self, x: Tensor, y: Tensor, noise: Draws, how: How) -> Objective:
         """The bound, its rate weighted; measures: nats = rate + distortion, both unweighted."""
-        eps = noise.normal("latents", self.steps, len(x), *self.latents, axis=1)
-        b = bound(self, x, eps, y=y, precision=how.precision, recompute=how.recompute)
+        b = self._bound(x, y, noise, how)
         rate, distortion = b.rate.sum(0), b.distortion
         measures = {"nats": distortion + rate, "rate": rate, "distortion": distortion}
         return Objective(distortion + how.kl_weight * rate, measures)
@@ -67,9 +66,13 @@ class StepModel(Bounded):
         self, x: Tensor, y: Tensor, noise: Draws, precision: torch.dtype | None = None
     ) -> tuple[Tensor, Tensor]:
         """`bound`'s distortion and rate."""
-        eps = noise.normal("latents", self.steps, len(x), *self.latents, axis=1)
-        b = bound(self, x, eps, y=y, precision=precision)
+        b = self._bound(x, y, noise, How(precision))
         return b.distortion, b.rate
+
+    def _bound(self, x: Tensor, y: Tensor, noise: Draws, how: How) -> "Bound":
+        """`bound` with latents of the noise's own."""
+        eps = noise.normal("latents", self.steps, len(x), *self.latents, axis=1)
+        return bound(self, x, eps, y=y, precision=how.precision, recompute=how.recompute)
 
     def log_weights(
         self, x: Tensor, y: Tensor, noise: Draws, precision: torch.dtype | None = None
