@@ -91,6 +91,7 @@ def test_it_learns(kind, tiny_run, tiny_data, tmp_path):
     found = summary({"error": torch.tensor([0.0, 1.0, 0.0, 0.0], dtype=torch.float64)})
     assert found["error"]["mean"] == 0.25
     assert found["error"]["stderr"] == pytest.approx(0.5 / math.sqrt(4))
+    assert summary({"error": torch.ones(1)})["error"] == {"mean": 1.0, "stderr": None}
 
 
 def test_where_it_looks_can_be_filmed(reader):

@@ -158,12 +158,14 @@ def measure(
     return {name: torch.cat(parts) for name, parts in found.items()}
 
 
-def summary(measured: dict[str, Tensor]) -> dict[str, dict[str, float]]:
-    """Mean and its standard error over the images, of every measure."""
-    return {
-        name: {"mean": v.mean().item(), "stderr": (v.std() / math.sqrt(len(v))).item()}
-        for name, v in measured.items()
-    }
+def summary(measured: dict[str, Tensor]) -> dict[str, dict[str, float | None]]:
+    """Mean and its standard error over the images, of every measure; one image has none."""
+    return {name: {"mean": v.mean().item(), "stderr": stderr(v)} for name, v in measured.items()}
+
+
+def stderr(values: Tensor) -> float | None:
+    """The standard error of the mean of (n,); None for a single value."""
+    return (values.std() / math.sqrt(len(values))).item() if len(values) > 1 else None
 
 
 @torch.no_grad()
@@ -212,7 +214,7 @@ def evaluate(
         split=split,
         images=len(total),
         elbo_nats=mean if likelihood else None,
-        elbo_stderr=(total.std() / math.sqrt(len(total))).item() if len(total) > 1 else None,
+        elbo_stderr=stderr(total),
         rate_nats=r.sum(0).mean().item(),
         distortion_nats=d.mean().item(),
         importance_samples=importance_samples,

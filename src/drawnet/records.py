@@ -180,7 +180,7 @@ def _cells(record: dict[str, Any]) -> tuple[str, str]:
     for e in record["evaluations"]:
         images = f"{e['images']:,} {e['split']} images"
         if "error" in e:
-            error = {k: 100 * v for k, v in e["error"].items()}
+            error = {k: 100 * (v or 0) for k, v in e["error"].items()}
             whole.append(f"{error['mean']:.2f} ± {error['stderr']:.2f} % ({images})")
         elif e.get("iw_nats") is not None:
             tight.append(f"{e['iw_nats']:.2f} nats (K = {e['importance_samples']:,}, {images})")

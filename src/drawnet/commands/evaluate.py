@@ -74,7 +74,7 @@ def main(arguments: Sequence[str]) -> None:
         values = {"dataset": data.name, "split": command.split, "images": len(pixels)} | means
         lines = "\n".join(
             [f"{data.name}, {command.split}: {len(pixels)} images"]
-            + [f"{k:<14}{v['mean']:9.4f} ± {v['stderr']:.4f}" for k, v in means.items()]
+            + [f"{k:<14}{v['mean']:9.4f} ± {v['stderr'] or 0:.4f}" for k, v in means.items()]
         )
     text = json.dumps(values, indent=1)
     if command.out:
