@@ -5,12 +5,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from drawnet import models, step
 from drawnet.data import evenly
 from drawnet.evaluate import batches, evaluate, importance_bound, labels
-from drawnet.randomness import normal_each
+from drawnet.randomness import ImageNoise, normal_each
 from drawnet.run import Data
+from drawnet.step import bound
 
 
 @pytest.fixture
@@ -109,6 +111,22 @@ def test_a_cost_on_intensities_is_never_called_a_bound(tiny_run):
     e = evaluate(model, pixels, 256, Data("grey"), "test", importance_samples=2)
     assert e.elbo_nats is None and e.bits_per_dim is None and e.iw_nats is None
     assert e.cross_entropy_cost_nats == pytest.approx(e.rate_nats + e.distortion_nats)
+
+
+def test_the_papers_cost_of_grey_levels_stands_beside_their_bound(tiny_run):
+    """Rate + cross-entropy of intensities and the mean image; binary pixels have none."""
+    config = replace(tiny_run.model, likelihood="logistic")
+    model = models.build(config, (1, 8, 8)).eval()
+    pixels = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8)
+    e = evaluate(model, pixels, 256, Data("grey"), "test")
+    noise = ImageNoise(0, range(5)).normal("latents", model.steps, 5, *model.latents, axis=1)
+    x = pixels / 255
+    mean = model.likelihood(bound(model, x, noise).state).mean
+    crossed = F.binary_cross_entropy(mean, x, reduction="sum").item() / 5
+    assert e.cross_entropy_cost_nats == pytest.approx(e.rate_nats + crossed, rel=1e-5)
+    assert e.bits_per_dim == pytest.approx(e.elbo_nats / (64 * math.log(2)))
+    binary = models.build(tiny_run.model, (1, 8, 8)).eval()
+    assert evaluate(binary, pixels // 128, 2, Data("b"), "test").cross_entropy_cost_nats is None
 
 
 def test_some_images_are_spread_over_all():

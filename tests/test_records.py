@@ -86,6 +86,8 @@ def test_every_kind_of_measure_has_its_words():
     cases = [
         ("bernoulli", bound, "80.00 ± 0.50 nats (1,000 test images)"),
         ("logistic", bound, "0.147 bits/dim (1,000 test images)"),
+        ("mixture", bound | {"cross_entropy_cost_nats": 1825.8},
+         "0.147 bits/dim (1,000 test images); cost 1825.8 nats, no bound (1,000 test images)"),
         ("cross_entropy", base | {"elbo_nats": None, "cross_entropy_cost_nats": 1825.8},
          "cost 1825.8 nats, no bound (1,000 test images)"),
         (None, base | {"error": {"mean": 0.0418, "stderr": 0.002}}, "4.18 ± 0.20 % (1,000 test images)"),

@@ -42,7 +42,9 @@ class Evaluation:
     """elbo_nats / (C·H·W·ln 2)."""
     kl_per_step: list[float]
     cross_entropy_cost_nats: float | None = None
-    """Only for the paper's cost on intensities, which is no code length: rate + cross-entropy."""
+    """The paper's cost of grey levels: rate + cross-entropy of intensities and the mean image.
+
+    No code length, and the same whatever the model was trained by; None for binary pixels."""
     exact: bool = False
     """Whether the model has no latents, so that elbo_nats is no bound but -log p(x)."""
 
@@ -191,14 +193,16 @@ def evaluate(
     """
     model.eval()
     y = torch.zeros(len(pixels), 0) if y is None else y
-    distortion, rate, iw = [], [], []
+    distortion, rate, cross_entropy, iw = [], [], [], []
     bar = tqdm(total=len(pixels), disable=not progress, unit="image", desc=split)
     for numbers, whole in batches(pixels, levels, data, split, rows):
         x = window(whole, model.shape)
         told = y[numbers.start : numbers.stop]
         costs = model.costs(x, told, ImageNoise(seed, numbers), precision)
-        distortion.append(costs[0].double())
-        rate.append(costs[1].double())
+        distortion.append(costs.distortion.double())
+        rate.append(costs.rate.double())
+        if costs.cross_entropy is not None:
+            cross_entropy.append(costs.cross_entropy.double())
         if importance_samples:
             k = importance_samples
             iw.append(importance_bound(model, x, numbers, k, seed, precision, rows, told))
@@ -206,7 +210,9 @@ def evaluate(
     bar.close()
     d, r = torch.cat(distortion), torch.cat(rate, 1)
     total = d + r.sum(0)
-    likelihood = getattr(model.config, "likelihood", "") != "cross_entropy"
+    kind = getattr(model.config, "likelihood", "bernoulli")
+    likelihood = kind != "cross_entropy"
+    paper = kind != "bernoulli" and cross_entropy
     mean = total.mean().item()
     dims = math.prod(model.shape) * math.log(2)
     return Evaluation(
@@ -221,7 +227,7 @@ def evaluate(
         iw_nats=torch.cat(iw).mean().item() if iw and likelihood else None,
         bits_per_dim=mean / dims if likelihood else None,
         kl_per_step=r.mean(1).tolist(),
-        cross_entropy_cost_nats=None if likelihood else mean,
+        cross_entropy_cost_nats=(torch.cat(paper) + r.sum(0)).mean().item() if paper else None,
         exact=model.exact,
     )
 

@@ -80,6 +80,17 @@ class Learner(nn.Module):
         """Before training, see the mean training image (C, H, W) in [0, 1]; the default ignores it."""
 
 
+class Costs(NamedTuple):
+    """What a batch of B images costs by one draw of z, in nats: E[distortion + Σ rate] bounds."""
+
+    distortion: Tensor
+    """-log p(x | z), (B,)."""
+    rate: Tensor
+    """KL or its estimate, of T steps, (T, B)."""
+    cross_entropy: Tensor | None = None
+    """Of the intensities and the model's mean image, (B,), which is no likelihood; if it has one."""
+
+
 class Bounded(Learner):
     """A learner that bounds -log p(x) with latents z, or knows it."""
 
@@ -89,11 +100,8 @@ class Bounded(Learner):
     @abstractmethod
     def costs(
         self, x: Tensor, y: Tensor, noise: Draws, precision: torch.dtype | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Distortion -log p(x | z), (B,), and the rate of T steps, (T, B), in nats: E[sum] bounds.
-
-        One draw of z; x, y and noise as in `objective`.
-        """
+    ) -> Costs:
+        """By one draw of z; x, y and noise as in `objective`."""
 
     @abstractmethod
     def log_weights(

@@ -188,6 +188,15 @@ class LogisticMixture(NamedTuple):
         return Logistic(*chosen).sample(torch.cat((rest, uniform[:, 1:]), 1))
 
 
+def cross_entropy(x: Tensor, p: Pixels) -> Tensor:
+    """-Σ x log m + (1 - x) log(1 - m), nats, (B,), with m the mean of p: (9) on intensities.
+
+    What the paper minimises for colour, and no likelihood: intensities are no probabilities.
+    """
+    m = p.mean.clamp(1e-6, 1 - 1e-6)
+    return -(x * m.log() + (1 - x) * torch.log1p(-m)).flatten(1).sum(1)
+
+
 LOG_SCALE = (-7.0, 2.0)
 """Bounds on a logistic's log scale: from a hundredth of a grey level to several times the range."""
 COMPONENTS = 5

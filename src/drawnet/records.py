@@ -184,12 +184,13 @@ def _cells(record: dict[str, Any]) -> tuple[str, str]:
             whole.append(f"{error['mean']:.2f} ± {error['stderr']:.2f} % ({images})")
         elif e.get("iw_nats") is not None:
             tight.append(f"{e['iw_nats']:.2f} nats (K = {e['importance_samples']:,}, {images})")
-        elif e.get("elbo_nats") is None:
-            whole.append(f"cost {e['cross_entropy_cost_nats']:.1f} nats, no bound ({images})")
         elif binary:
             whole.append(f"{e['elbo_nats']:.2f} ± {e['elbo_stderr']:.2f} nats ({images})")
         else:
-            whole.append(f"{e['bits_per_dim']:.3f} bits/dim ({images})")
+            if e.get("bits_per_dim") is not None:
+                whole.append(f"{e['bits_per_dim']:.3f} bits/dim ({images})")
+            if e.get("cross_entropy_cost_nats") is not None:
+                whole.append(f"cost {e['cross_entropy_cost_nats']:.1f} nats, no bound ({images})")
     return "; ".join(whole) or "–", "; ".join(tight) or "–"
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from drawnet import probability
-from drawnet.learner import Bounded, Draws, How, Objective
+from drawnet.learner import Bounded, Costs, Draws, How, Objective
 from drawnet.probability import Gaussian, Pixels
 from drawnet.recurrence import Unrolled
 
@@ -64,10 +64,10 @@ class StepModel(Bounded):
 
     def costs(
         self, x: Tensor, y: Tensor, noise: Draws, precision: torch.dtype | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """`bound`'s distortion and rate."""
+    ) -> Costs:
+        """`bound`'s distortion and rate, and the cross-entropy of the canvas's mean."""
         b = self._bound(x, y, noise, How(precision))
-        return b.distortion, b.rate
+        return Costs(b.distortion, b.rate, probability.cross_entropy(x, self.likelihood(b.state)))
 
     def _bound(self, x: Tensor, y: Tensor, noise: Draws, how: How) -> "Bound":
         """`bound` with latents of the noise's own."""

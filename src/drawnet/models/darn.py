@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drawnet.errors import UserError, at_least
-from drawnet.learner import Bounded, Draws, How, Objective, Sampler
+from drawnet.learner import Bounded, Costs, Draws, How, Objective, Sampler
 from drawnet.probability import Bernoulli
 
 
@@ -203,12 +203,12 @@ class DARN(Bounded, Sampler):
 
     def costs(
         self, x: Tensor, y: Tensor, noise: Draws, precision: torch.dtype | None = None
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Costs:
         """Of one draw of h; the rate (1, B), without hidden units (0, B)."""
         if self.exact:
-            return -self.log_pixels(x, None), x.new_zeros(0, len(x))
+            return Costs(-self.log_pixels(x, None), x.new_zeros(0, len(x)))
         distortion, rate = self._terms(x, noise.uniform("hidden", len(x), self.config.hidden))
-        return distortion, rate[None]
+        return Costs(distortion, rate[None])
 
     def log_weights(
         self, x: Tensor, y: Tensor, noise: Draws, precision: torch.dtype | None = None
