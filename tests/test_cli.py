@@ -309,6 +309,7 @@ def test_whole_numbers_among_the_options_are_numbers(monkeypatch):
         (["train", "mnist", "--batch", "many"], "--batch"),
         (["train", "mnist", "--decay", "fast"], "'cosine'"),
         (["train", "digits_quick", "--model.steps", "0"], "steps must be at least 1"),
+        (["train", "digits_quick", "--kl-weight", "0"], "--kl-weight must be greater than 0"),
         (["train", "digits_quick", "--model.read", "1"], "no stride"),
         (["train", "digits_quick", "--data.name", "digts"], "did you mean 'digits'"),
         (["train", "digits_quick", "--data.binarise", "no"], "--data.binarise dynamic"),

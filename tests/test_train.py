@@ -307,6 +307,8 @@ def test_schedules(tiny_run):
     assert [schedule(sgd, s)["momentum"] for s in (0, 500, 5000)] == pytest.approx([0.5, 0.6, 0.7])
     assert [kl_weight(run, s) for s in (0, 90, 190, 500)] == pytest.approx([0.05, 0.5, 1, 1])
     assert kl_weight(replace(run, kl_warmup=0), 0) == 1
+    heavy = replace(run, kl_weight=4.0)
+    assert [kl_weight(heavy, s) for s in (0, 90, 190)] == pytest.approx([0.2, 2, 4])
 
 
 def test_the_average_follows_its_formula(tiny_run, tiny_data):

@@ -66,8 +66,12 @@ class Run(Generic[C]):
     final_momentum: float = 0.5
     """… to which it rises over the first `momentum_rise` examples."""
     momentum_rise: int = 0
+    kl_weight: float = 1.0
+    """Weight of the rate in the objective (β of Higgins et al. 2017).  1 is the bound; above it the
+    latents say less of an image, and samples hang together better for worse nats.  What is reported
+    is the bound all the same."""
     kl_warmup: int = 0
-    """Examples over which the weight of the rate in the objective rises from 0 to 1."""
+    """Examples over which that weight rises from 0."""
     clip: float = 10.0
     """Largest norm of the gradient of the batch's mean objective (nats)."""
     ema: float = 0.999
@@ -95,9 +99,9 @@ def check(run: Run[Any]) -> None:
     for name, low in least.items():
         if getattr(run, name) < low:
             raise UserError(f"--{name.replace('_', '-')} must be at least {low}")
-    for name in ("lr", "clip"):
+    for name in ("lr", "clip", "kl_weight"):
         if not getattr(run, name) > 0:
-            raise UserError(f"--{name} must be greater than 0")
+            raise UserError(f"--{name.replace('_', '-')} must be greater than 0")
     for name in ("ema", "momentum", "final_momentum"):
         if not 0 <= getattr(run, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} must be at least 0 and less than 1")

@@ -54,8 +54,8 @@ def schedule(run: Run[Any], seen: int) -> dict[str, float]:
 
 
 def kl_weight(run: Run[Any], seen: int) -> float:
-    """Weight of the rate in the objective, from 0 to 1 over the first `kl_warmup` examples."""
-    return min(1.0, (seen + run.batch) / run.kl_warmup) if run.kl_warmup else 1.0
+    """Weight of the rate in the objective, rising from 0 over the first `kl_warmup` examples."""
+    return run.kl_weight * (min(1.0, (seen + run.batch) / run.kl_warmup) if run.kl_warmup else 1.0)
 
 
 def not_finite(model: nn.Module, loss: Tensor) -> str:
