@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from drawnet import checkpoint, data, listing, recipes
+from drawnet import charts, checkpoint, data, listing, recipes
 from drawnet.errors import UserError
 from drawnet.evaluate import evaluate, labels
 from drawnet.learner import Bounded
@@ -198,17 +198,31 @@ HEAD = """\
 # Results
 
 Written by `drawnet results` from the run records; do not edit.  Minutes are the processor's, all
-threads together.  Bounds are one-sample estimates over every image counted.
+threads together.  Bounds are one-sample estimates over every image counted.  Samples beside the nearest
+training images, and the stages of their drawing, are those of seed 0, none picked out:
+
+    drawnet sample NAME -n 40 --out NAME.png --neighbours NAME-neighbours.png --stages NAME-stages.png
 
 """
 
 
-def page(records: dict[str, dict[str, Any]]) -> str:
-    """docs/results.md: the table, and of every record its command, machine and curve."""
-    return HEAD + table(records) + "".join(_section(name, r) for name, r in records.items())
+def write(records: dict[str, dict[str, Any]], out: Path) -> None:
+    """The page: the table, and of every record its command, machine, charts and curve.
+
+    The charts, NAME.svg, are written to a folder beside the page and of its name; pictures that lie
+    there, NAME.png or NAME-anything.png, are shown too.
+    """
+    folder, parts = out.with_suffix(""), [HEAD, table(records)]
+    for name, record in records.items():
+        if chart := charts.of(record):
+            checkpoint.write_text(folder / f"{name}.svg", chart)
+        shown = [f for f in (folder / f"{name}.svg", folder / f"{name}.png") if f.exists()]
+        shown += sorted(folder.glob(f"{name}-*.png"))
+        parts.append(_section(name, record, [f"{folder.name}/{f.name}" for f in shown]))
+    checkpoint.write_text(out, "".join(parts))
 
 
-def _section(name: str, record: dict[str, Any]) -> str:
+def _section(name: str, record: dict[str, Any], pictures: Sequence[str]) -> str:
     made, licence = record["made"] or {}, record["data"]["licence"] or "–"
     facts = [
         f"{record['parameters']:,} parameters",
@@ -219,6 +233,7 @@ def _section(name: str, record: dict[str, Any]) -> str:
     ]
     lines = [f"\n## {name}\n", f"    {record['command']}\n"]
     lines += [f"{'; '.join(facts)}.  Licence of the data: {licence}."]
+    lines += [f"\n![{name}]({picture})" for picture in pictures]
     if curve := record["curve"]:
         chosen = curve[:: -math.ceil(len(curve) / 12)][::-1]
         lines += ["\n| examples | minutes | validation |", "|---|---|---|"]

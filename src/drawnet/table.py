@@ -8,7 +8,6 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 
 from drawnet import listing
 from drawnet.checkpoint import write_text
+from drawnet.svg import END, MIDDLE, dot, line, picture, text
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,6 @@ def plot(title: str, found: Sequence[Row]) -> str:
 
     bottom = TOP + LINE * len(shown)
     parts = [
-        f'<rect width="{WIDTH}" height="{bottom + 50}" fill="white"/>',
         text(
             16, 26, "Difference to the baseline's bound, nats", "font-weight='600' font-size='15'"
         ),
@@ -198,12 +197,7 @@ def plot(title: str, found: Sequence[Row]) -> str:
     parts.append(text(x(0) + 10, bottom + 38, "worse →", "fill='#777'"))
     for k, r in enumerate(shown):
         parts += drawn(r, base, TOP + LINE * (k + 0.5), x)
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {bottom + 50}" '
-    style = 'font-family="system-ui, sans-serif" font-size="12" fill="#222">'
-    return head + style + "\n" + "\n".join(parts) + "\n</svg>\n"
-
-
-MIDDLE, END = "text-anchor='middle' fill='#555'", "text-anchor='end'"
+    return picture(WIDTH, bottom + 50, parts)
 
 
 def extent(r: Row, base: Row | None) -> list[float]:
@@ -245,17 +239,3 @@ def drawn(r: Row, base: Row | None, y: float, x: Any) -> list[str]:
             f'<polygon points="{points}" fill="white" stroke="{CLAIM}" stroke-width="1.6"/>'
         )
     return [*parts, dot(x(d), y, 4.5, colour, "white")]
-
-
-def text(x: float, y: float, words: str, style: str = "") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{escape(words)}</text>'
-
-
-def line(x1: float, y1: float, x2: float, y2: float, colour: str, width: float) -> str:
-    places = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
-    return f'<line {places} stroke="{colour}" stroke-width="{width}"/>'
-
-
-def dot(x: float, y: float, radius: float, fill: str, edge: str) -> str:
-    place = f'cx="{x:.1f}" cy="{y:.1f}" r="{radius}"'
-    return f'<circle {place} fill="{fill}" stroke="{edge}" stroke-width="1.2"/>'
