@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from drawnet import checkpoint, figures
+from drawnet import checkpoint, figures, pictures
 from drawnet.data import chairs
 from drawnet.errors import UserError
 from drawnet.models.chairs import Chairs
@@ -87,11 +87,11 @@ def main():
         real = torch.from_numpy(rendered.sprites[k, unseen] / 255.0).float()
         rows += [real, made(model, 62 * k + unseen)]
     sheet = figures.grid(torch.cat(rows), columns=len(unseen))
-    figures.save_image(sheet, given.out / "views.png")
+    pictures.save(sheet, given.out / "views.png")
     pairs = [(k, k + n // 2) for k in range(0, n // 2, max(1, n // 16))][:8]
     frames = morph(model, pairs)
-    figures.save_animation([figures.grid(f, columns=4) for f in frames], given.out / "morph.gif")
-    figures.save_image(figures.grid(torch.cat(frames[::4]), columns=8), given.out / "morph.png")
+    pictures.save_animation([figures.grid(f, columns=4) for f in frames], given.out / "morph.gif")
+    pictures.save(figures.grid(torch.cat(frames[::4]), columns=8), given.out / "morph.png")
 
 
 if __name__ == "__main__":

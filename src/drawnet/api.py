@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drawnet import checkpoint, drawing, figures
+from drawnet import checkpoint, drawing, figures, pictures
 from drawnet.figures import Film
 from drawnet.step import StepModel
 
@@ -390,7 +390,7 @@ def drawn(view: str, e: Exhibit, r: Request, suffix: str) -> bytes:
         frames += frames[::-1]
     else:
         frames = figures.drawing(seen, columns, scale)
-    return figures.animation(frames, "film.gif", fps=fps)
+    return pictures.animation(frames, "film.gif", fps=fps)
 
 
 def still(view: str, seen: Film, r: Request, columns: int, scale: int) -> bytes:

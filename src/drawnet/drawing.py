@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drawnet import checkpoint, figures, learner, step
+from drawnet import checkpoint, figures, learner, pictures, step
 from drawnet.data import _pictures
 from drawnet.errors import UserError
 from drawnet.figures import Film
@@ -288,7 +288,7 @@ def save(film: Film, path: Path) -> None:
     """Write by suffix: .gif, .webp the film; .npz frames, images and windows; else the sheet."""
     suffix = path.suffix.lower()
     if suffix in (".gif", ".webp"):
-        figures.save_animation(figures.drawing(film), path)
+        pictures.save_animation(figures.drawing(film), path)
     elif suffix == ".npz":
         tensors = {"images": film.images, "frames": film.frames, **film.windows}
         arrays: dict[str, Any] = {name: t.numpy() for name, t in tensors.items()}
@@ -296,7 +296,7 @@ def save(film: Film, path: Path) -> None:
         np.savez_compressed(buffer, **arrays)
         checkpoint.write_atomically(path, lambda scratch: scratch.write_bytes(buffer.getvalue()))
     else:
-        figures.save_image(figures.grid(film.images), path)
+        pictures.save(figures.grid(film.images), path)
 
 
 def read_pictures(paths: Sequence[Path], model: Learner, *, binary: bool, invert: bool) -> Tensor:
@@ -319,6 +319,6 @@ def save_comparison(x: Tensor, film: Film, path: Path) -> None:
     """Write input beside reconstruction: .gif, .webp the film with both windows; else the end."""
     frames = figures.comparison(x, film)
     if path.suffix.lower() in (".gif", ".webp"):
-        figures.save_animation(frames, path)
+        pictures.save_animation(frames, path)
     else:
-        figures.save_image(frames[-1], path)
+        pictures.save(frames[-1], path)

@@ -311,13 +311,13 @@ class Loop:
 
     def sheet(self) -> None:
         """A sheet of samples from the averaged weights, from the same noise each time."""
-        from drawnet import drawing, figures
+        from drawnet import drawing, figures, pictures
 
         if not isinstance(self.session.average, StepModel | Sampler):
             return
         path = self.folder / "samples" / f"{self.session.progress.seen:010d}.png"
         images = drawing.sample(self.session.average, SAMPLES)
-        figures.save_image(figures.grid(images), path)
+        pictures.save(figures.grid(images), path)
 
     def save(self) -> None:
         """Write the checkpoint, unless the run is in trouble: then the last sound one stays."""

@@ -32,12 +32,12 @@ def main(arguments: Sequence[str]) -> None:
     positive(command.n, "-n")
     import torch
 
-    from drawnet import drawing, figures
+    from drawnet import drawing, figures, pictures
     from drawnet.classification import Classifies
     from drawnet.evaluate import prepare
     from drawnet.models.glimpse import Glimpse
 
-    suffix(command.out, figures.ANIMATIONS)
+    suffix(command.out, pictures.ANIMATIONS)
     model = trained(command.run)
     network = model.network
     if not isinstance(network, Classifies):
@@ -57,5 +57,5 @@ def main(arguments: Sequence[str]) -> None:
     for name, p in zip(names, network.classify(x), strict=True):
         print(f"{name}: {int(p.argmax())} ({100 * p.max():.1f} %)")
     if command.out and isinstance(network, Glimpse):
-        figures.save_animation(figures.drawing(drawing.looking_film(network, x)), command.out)
+        pictures.save_animation(figures.drawing(drawing.looking_film(network, x)), command.out)
         print(command.out)

@@ -28,11 +28,11 @@ class Reconstruct:
 
 def main(arguments: Sequence[str]) -> None:
     command = parse(Reconstruct, "reconstruct", arguments)
-    from drawnet import drawing, figures
+    from drawnet import drawing, pictures
 
     model = trained(command.run)
     network = drawing.reader(model, command.run)
-    suffix(command.out, figures.PICTURES, figures.ANIMATIONS)
+    suffix(command.out, pictures.PICTURES, pictures.ANIMATIONS)
     binary = getattr(model.run.model, "likelihood", "bernoulli") == "bernoulli"
     x = drawing.read_pictures(command.image, network, binary=binary, invert=command.invert)
     film = drawing.redraw_film(network, x, labels=command.label, seed=command.seed)

@@ -41,13 +41,13 @@ def main(arguments: Sequence[str]) -> None:
     positive(command.batch, "--batch")
     import torch
 
-    from drawnet import drawing, figures
+    from drawnet import drawing, figures, pictures
     from drawnet.evaluate import window
 
-    suffix(command.out, figures.PICTURES, figures.ANIMATIONS, [".npz"])
-    suffix(command.film, figures.ANIMATIONS)
-    suffix(command.stages, figures.PICTURES)
-    suffix(command.neighbours, figures.PICTURES)
+    suffix(command.out, pictures.PICTURES, pictures.ANIMATIONS, [".npz"])
+    suffix(command.film, pictures.ANIMATIONS)
+    suffix(command.stages, pictures.PICTURES)
+    suffix(command.neighbours, pictures.PICTURES)
     model = trained(command.run)
     network = drawing.drawer(model, command.run)
     film = drawing.sample_film(
@@ -62,12 +62,12 @@ def main(arguments: Sequence[str]) -> None:
     if command.film:
         drawing.save(film, command.film)
     if command.stages:
-        figures.save_image(figures.stages(film), command.stages)
+        pictures.save(figures.stages(film), command.stages)
     if command.neighbours:
         data = model.run.data.load(command.data_dir)
         fits(model, data)
         pixels = window(torch.from_numpy(data.splits["train"].pixels[:]), model.network.shape)
         near = figures.neighbours(film.images, pixels if data.levels == 256 else 255 * pixels)
-        figures.save_image(figures.beside(film.images, near.images), command.neighbours)
+        pictures.save(figures.beside(film.images, near.images), command.neighbours)
     written = [command.out, command.film, command.stages, command.neighbours]
     print("\n".join(str(path) for path in written if path))
