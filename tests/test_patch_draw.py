@@ -12,6 +12,7 @@ from drawnet.learner import one_hot
 from drawnet.models.draw import Draw, DrawConfig
 from drawnet.models.patch_draw import PatchDraw, PatchDrawConfig
 from drawnet.step import bound, generate
+from test_conv_draw import assert_finite_differences
 from test_convolution import twin
 from test_stem_draw import KINDS, inputs, lstm
 
@@ -131,18 +132,7 @@ def test_a_new_model_can_learn_with_all_its_parameters(likelihood):
 def test_gradients_are_finite_differences():
     model = lively((2, 5, 6), likelihood="mixture", components=2)
     x, eps = inputs(model, 2)
-    bound(model, x, eps).total.sum().backward()
-    torch.manual_seed(5)
-    for name, p in model.named_parameters():
-        direction, ends, h = torch.randn_like(p), [], 1e-6
-        for sign in (1, -2, 1):
-            with torch.no_grad():
-                p.add_(direction, alpha=sign * h)
-                ends.append(bound(model, x, eps).total.sum().item())
-        expected = (ends[0] - ends[1]) / (2 * h)
-        assert (p.grad * direction).sum().item() == pytest.approx(expected, rel=1e-5, abs=1e-5), (
-            name
-        )
+    assert_finite_differences(model, x, eps)
 
 
 @pytest.mark.parametrize(

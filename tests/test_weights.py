@@ -8,6 +8,7 @@ import torch
 from drawnet import checkpoint, data, drawing, listing, records
 from drawnet.evaluate import evaluate, labels
 from drawnet.learner import Bounded
+from drawnet.run import from_json
 
 NAMES = sorted(listing.weights())
 LARGEST = 5_000_000
@@ -26,7 +27,7 @@ def test_there_are_weights():
 def test_every_file_has_its_card(name):
     model, known = checkpoint.load_model(listing.weights()[name]), card(name)
     assert listing.weights()[name].stat().st_size < LARGEST
-    assert known["run"] == json.loads(json.dumps(records.to_json(model.run)))
+    assert from_json(known["run"]) == model.run
     assert known["examples"] == model.header["examples"]
     assert known["data"]["licence"] and known["made"]["commit"] and known["made"]["processor"]
     assert known["evaluations"] and known["curve"]

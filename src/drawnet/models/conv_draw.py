@@ -17,45 +17,26 @@ image, and whose prior is learned: what the decoder has drawn tells what is to b
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from drawnet import probability
-from drawnet.convolution import Conv, ConvLSTM, Squeeze, UpConv, check_kernel, halved, spread
-from drawnet.errors import at_least
+from drawnet.convolution import Conv, ConvLSTM, Squeeze, UpConv, halved, spread
+from drawnet.models._convolutional import ConvolutionalConfig, ConvolutionalDraw
 from drawnet.probability import Gaussian, Pixels
-from drawnet.step import StepModel, given
+from drawnet.step import given
 
 
 @dataclass(frozen=True)
-class ConvDrawConfig:
+class ConvDrawConfig(ConvolutionalConfig):
     """Sizes of a convolutional DRAW; the defaults suit 28 × 28 pixels on a small machine."""
 
-    steps: int = 8
-    """T, times that the canvas is read and added to."""
     units: int = 32
     """K, channels of each ConvLSTM."""
     latents: int = 8
     """Z, channels of a step's latents: Z·h·w numbers a step."""
-    features: int = 16
-    """Channels of the convolutions between pixels and grid."""
-    halvings: int = 2
-    """n, convolutions of stride 2 between pixels and grid; its sides are the image's over 2ⁿ."""
-    kernel: int = 3
-    """Side of every convolution, odd."""
-    likelihood: Literal["bernoulli", "logistic", "mixture", "cross_entropy"] = "bernoulli"
-    """Binary pixels; 256 grey levels by a logistic or a mixture; or a cost on intensities."""
-    components: int = probability.COMPONENTS
-    """Logistics of a mixture."""
-    classes: int = 0
-    """Classes of images that the model is told; 0: none."""
-
-    def __post_init__(self) -> None:
-        at_least(self, 1, "steps", "units", "latents", "features", "halvings", "components")
-        at_least(self, 0, "classes")
-        check_kernel(self.kernel)
 
 
 class State(NamedTuple):
@@ -69,31 +50,22 @@ class State(NamedTuple):
     y: Tensor
 
 
-class ConvDraw(StepModel):
+class ConvDraw(ConvolutionalDraw):
     """Convolutional DRAW with one stochastic layer; images of any size."""
 
     def __init__(self, config: ConvDrawConfig, shape: tuple[int, int, int]) -> None:
-        super().__init__()
-        self.config, self.shape, self.steps = config, shape, config.steps
-        channels, height, width = shape
-        self.classes = classes = config.classes
-        scale, units, kernel = 2**config.halvings, config.units, config.kernel
-        grid = halved(height, width, config.halvings)  # rounded up: the canvas is a cut-out
-        self.latents = (config.latents, *grid)
-        deep = probability.canvas_channels(config.likelihood, channels, config.components)
+        super().__init__(
+            config, shape, *halved(*shape[1:], config.halvings)
+        )  # the canvas is a cut-out
+        units, kernel, classes = config.units, config.kernel, config.classes
 
-        self.read = Squeeze(2 * channels, config.features, kernel, config.halvings)
+        self.read = Squeeze(2 * shape[0], config.features, kernel, config.halvings)
         self.encoder = ConvLSTM(given(config.features, units, classes), units, kernel)
         self.q = Conv(units, 2 * config.latents, kernel)
         self.p = Conv(units + classes, 2 * config.latents, kernel)
-        self.reread = Squeeze(deep, config.features, kernel, config.halvings)
+        self.reread = Squeeze(self.deep, config.features, kernel, config.halvings)
         self.decoder = ConvLSTM(given(config.latents, config.features, classes), units, kernel)
-        self.write = UpConv(units, deep, kernel, scale)
-
-        self.c = nn.Parameter(torch.zeros(deep, height, width))
-        self.h_enc, self.s_enc, self.h_dec, self.s_dec = (
-            nn.Parameter(torch.zeros(units, *grid)) for _ in range(4)
-        )
+        self.write = UpConv(units, self.deep, kernel, 2**config.halvings)
         self.initialise()
 
     @torch.no_grad()
@@ -111,16 +83,9 @@ class ConvDraw(StepModel):
                 layer.weight.mul_(gain)
         self.p.weight.zero_()
 
-    @torch.no_grad()
-    def prepare(self, mean: Tensor) -> None:
-        """Start the canvas at the mean training image (C, H, W) instead of at grey."""
-        config = self.config
-        self.c.copy_(probability.first_canvas(config.likelihood, mean, config.components))
-
     def start(self, y: Tensor) -> State:
         """Learned canvas and states, the same for every image."""
-        learned = (self.c, self.h_enc, self.s_enc, self.h_dec, self.s_dec)
-        return State._make([*(p.expand(len(y), *p.shape) for p in learned), y])
+        return State(*self.first(len(y)), y)
 
     def infer(self, x: Tensor, state: State) -> tuple[Gaussian, State]:
         eps = probability.error_image(x, self.likelihood(state))
@@ -144,7 +109,7 @@ class ConvDraw(StepModel):
         return state._replace(c=c, h_dec=h_dec, s_dec=s_dec)
 
     def likelihood(self, state: State) -> Pixels:
-        return probability.pixels(self.config.likelihood, state.c, self.config.components)
+        return self.pixels(state.c)
 
 
 Config, Model = ConvDrawConfig, ConvDraw

@@ -18,56 +18,39 @@ the decoder.  Numbers in brackets are the paper's equations, `attention` holds t
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from drawnet import attention, probability
-from drawnet.convolution import Squeeze, Stretch, check_kernel, halved
-from drawnet.errors import UserError, at_least
+from drawnet.convolution import Squeeze, Stretch, halved
+from drawnet.errors import UserError
+from drawnet.models._convolutional import ConvolutionalConfig, ConvolutionalDraw
 from drawnet.models.draw import initialise_windows
 from drawnet.probability import Gaussian, Pixels
 from drawnet.recurrence import LSTM, Linear
-from drawnet.step import StepModel, given
+from drawnet.step import given
 
 
 @dataclass(frozen=True)
-class PatchDrawConfig:
+class PatchDrawConfig(ConvolutionalConfig):
     """Sizes of a DRAW with convolutions in its windows; the defaults suit 28 × 28 pixels."""
 
     steps: int = 16
     """T, glimpses and writes an image."""
-    units: int = 256
-    """Units of each LSTM."""
-    latents: int = 100
-    """Z, latents a step."""
     read: int = 12
     """N, side of the read window."""
     write: int = 12
     """N, side of the write window."""
-    features: int = 16
-    """Channels of the convolutions on either side."""
-    halvings: int = 2
-    """n, convolutions of stride 2 on either side: the LSTMs see a grid of sides N/2ⁿ."""
-    kernel: int = 3
-    """Side of every convolution, odd."""
-    likelihood: Literal["bernoulli", "logistic", "mixture", "cross_entropy"] = "bernoulli"
-    """Binary pixels; 256 grey levels by a logistic or a mixture; or a cost on intensities."""
-    components: int = probability.COMPONENTS
-    """Logistics of a mixture."""
-    classes: int = 0
-    """Classes of images that the model is told; 0: none."""
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "steps", "units", "latents", "features", "halvings", "components")
-        at_least(self, 0, "classes")
+        super().__post_init__()
         for name in ("read", "write"):
             if (n := getattr(self, name)) < 2:
                 raise UserError(
                     f"--model.{name} must be at least 2, not {n}: a window of side 1 has no stride (24)"
                 )
-        check_kernel(self.kernel)
 
 
 class State(NamedTuple):
@@ -83,30 +66,23 @@ class State(NamedTuple):
     y: Tensor
 
 
-class PatchDraw(StepModel):
+class PatchDraw(ConvolutionalDraw):
     """DRAW with convolutions in its windows; images of any size."""
 
+    config: PatchDrawConfig
+
     def __init__(self, config: PatchDrawConfig, shape: tuple[int, int, int]) -> None:
-        super().__init__()
-        self.config, self.shape, self.classes = config, shape, config.classes
-        self.steps, self.latents = config.steps, (config.latents,)
-        channels, height, width = shape
-        deep = probability.canvas_channels(config.likelihood, channels, config.components)
+        super().__init__(config, shape)
         convolutions, units = (config.features, config.kernel, config.halvings), config.units
 
         self.read_head = Linear(units, 5)
-        self.read = Squeeze(2 * channels, *convolutions)
+        self.read = Squeeze(2 * shape[0], *convolutions)
         glimpse = config.features * math.prod(halved(config.read, config.read, config.halvings))
         self.encoder = LSTM(given(glimpse, units, config.classes), units)
         self.q = Linear(units, 2 * config.latents)
         self.decoder = LSTM(given(config.latents, config.classes), units)
         self.write_head = Linear(units, 5)
-        self.write = Stretch(units, *convolutions, (deep, config.write, config.write))
-
-        self.c = nn.Parameter(torch.zeros(deep, height, width))
-        self.h_enc, self.s_enc, self.h_dec, self.s_dec = (
-            nn.Parameter(torch.zeros(units)) for _ in range(4)
-        )
+        self.write = Stretch(units, *convolutions, (self.deep, config.write, config.write))
         self.initialise()
 
     @torch.no_grad()
@@ -127,17 +103,10 @@ class PatchDraw(StepModel):
         )
         self.decoder.weight[:, : -self.config.units] *= 3.0
 
-    @torch.no_grad()
-    def prepare(self, mean: Tensor) -> None:
-        """Start the canvas at the mean training image (C, H, W) instead of at grey."""
-        config = self.config
-        self.c.copy_(probability.first_canvas(config.likelihood, mean, config.components))
-
     def start(self, y: Tensor) -> State:
         """Learned canvas and states, the same for every image."""
-        learned = (self.c, self.h_enc, self.s_enc, self.h_dec, self.s_dec)
         nowhere = self.c.new_zeros(len(y), 5)
-        return State._make([*(p.expand(len(y), *p.shape) for p in learned), nowhere, nowhere, y])
+        return State(*self.first(len(y)), nowhere, nowhere, y)
 
     def infer(self, x: Tensor, state: State) -> tuple[Gaussian, State]:
         x_hat = probability.error_image(x, self.likelihood(state))
@@ -157,7 +126,7 @@ class PatchDraw(StepModel):
         return state._replace(c=c, h_dec=h_dec, s_dec=s_dec, write=window)
 
     def likelihood(self, state: State) -> Pixels:
-        return probability.pixels(self.config.likelihood, state.c, self.config.components)
+        return self.pixels(state.c)
 
     def windows(self, state: State) -> dict[str, Tensor]:
         return {"read": state.read, "write": state.write}

@@ -18,46 +18,22 @@ is where.
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from drawnet import probability
-from drawnet.convolution import Squeeze, Stretch, check_kernel, halved
-from drawnet.errors import at_least
+from drawnet.convolution import Squeeze, Stretch, halved
+from drawnet.models._convolutional import ConvolutionalConfig, ConvolutionalDraw
 from drawnet.probability import Gaussian, Pixels
 from drawnet.recurrence import LSTM, Linear
-from drawnet.step import StepModel, given
+from drawnet.step import given
 
 
 @dataclass(frozen=True)
-class StemDrawConfig:
+class StemDrawConfig(ConvolutionalConfig):
     """Sizes of a DRAW between convolutions; the defaults suit 28 × 28 pixels on a small machine."""
-
-    steps: int = 8
-    """T, times that the canvas is read and added to."""
-    units: int = 256
-    """Units of each LSTM."""
-    latents: int = 100
-    """Z, latents a step."""
-    features: int = 16
-    """Channels of the convolutions on either side."""
-    halvings: int = 2
-    """n, convolutions of stride 2 on either side: the LSTMs see a grid of the image's sides / 2ⁿ."""
-    kernel: int = 3
-    """Side of every convolution, odd."""
-    likelihood: Literal["bernoulli", "logistic", "mixture", "cross_entropy"] = "bernoulli"
-    """Binary pixels; 256 grey levels by a logistic or a mixture; or a cost on intensities."""
-    components: int = probability.COMPONENTS
-    """Logistics of a mixture."""
-    classes: int = 0
-    """Classes of images that the model is told; 0: none."""
-
-    def __post_init__(self) -> None:
-        at_least(self, 1, "steps", "units", "latents", "features", "halvings", "components")
-        at_least(self, 0, "classes")
-        check_kernel(self.kernel)
 
 
 class State(NamedTuple):
@@ -71,28 +47,19 @@ class State(NamedTuple):
     y: Tensor
 
 
-class StemDraw(StepModel):
+class StemDraw(ConvolutionalDraw):
     """DRAW between convolutions; images of any size."""
 
     def __init__(self, config: StemDrawConfig, shape: tuple[int, int, int]) -> None:
-        super().__init__()
-        self.config, self.shape, self.classes = config, shape, config.classes
-        self.steps, self.latents = config.steps, (config.latents,)
-        channels, height, width = shape
-        deep = probability.canvas_channels(config.likelihood, channels, config.components)
+        super().__init__(config, shape)
         convolutions, units = (config.features, config.kernel, config.halvings), config.units
 
-        self.read = Squeeze(2 * channels, *convolutions)
-        glimpse = config.features * math.prod(halved(height, width, config.halvings))
+        self.read = Squeeze(2 * shape[0], *convolutions)
+        glimpse = config.features * math.prod(halved(*shape[1:], config.halvings))
         self.encoder = LSTM(given(glimpse, units, config.classes), units)
         self.q = Linear(units, 2 * config.latents)
         self.decoder = LSTM(given(config.latents, config.classes), units)
-        self.write = Stretch(units, *convolutions, (deep, height, width))
-
-        self.c = nn.Parameter(torch.zeros(deep, height, width))
-        self.h_enc, self.s_enc, self.h_dec, self.s_dec = (
-            nn.Parameter(torch.zeros(units)) for _ in range(4)
-        )
+        self.write = Stretch(units, *convolutions, (self.deep, *shape[1:]))
         self.initialise()
 
     @torch.no_grad()
@@ -100,16 +67,9 @@ class StemDraw(StepModel):
         """Start with q near N(0, I), so that the first steps are not spent on silencing it."""
         self.q.weight.mul_(0.3)
 
-    @torch.no_grad()
-    def prepare(self, mean: Tensor) -> None:
-        """Start the canvas at the mean training image (C, H, W) instead of at grey."""
-        config = self.config
-        self.c.copy_(probability.first_canvas(config.likelihood, mean, config.components))
-
     def start(self, y: Tensor) -> State:
         """Learned canvas and states, the same for every image."""
-        learned = (self.c, self.h_enc, self.s_enc, self.h_dec, self.s_dec)
-        return State._make([*(p.expand(len(y), *p.shape) for p in learned), y])
+        return State(*self.first(len(y)), y)
 
     def infer(self, x: Tensor, state: State) -> tuple[Gaussian, State]:
         x_hat = probability.error_image(x, self.likelihood(state))
@@ -126,7 +86,7 @@ class StemDraw(StepModel):
         return state._replace(c=state.c + self.write(h_dec), h_dec=h_dec, s_dec=s_dec)
 
     def likelihood(self, state: State) -> Pixels:
-        return probability.pixels(self.config.likelihood, state.c, self.config.components)
+        return self.pixels(state.c)
 
 
 Config, Model = StemDrawConfig, StemDraw
