@@ -201,7 +201,7 @@ Written by `drawnet results` from the run records; do not edit.  Minutes are the
 threads together.  Bounds are one-sample estimates over every image counted.  Samples beside the nearest
 training images, and the stages of their drawing, are those of seed 0, none picked out:
 
-    drawnet sample NAME -n 40 --out NAME.png --neighbours NAME-neighbours.png --stages NAME-stages.png
+    drawnet sample RUN -n 40 --out NAME.png --neighbours NAME-neighbours.png --stages NAME-stages.png
 
 """
 
