@@ -397,6 +397,8 @@ def test_the_demo_takes_what_is_bundled_or_says_how_to_make_it(paths, tmp_path, 
         (tmp_path / path.name).write_bytes(path.read_bytes())
     save(tmp_path, "reader", small("glimpse"), (1, 28, 28))  # names classes and draws nothing
     assert list(serve.exhibited([])) == ["told", "windows"]
+    (tmp_path / "windows.safetensors").rename(tmp_path / "mnist.safetensors")
+    assert list(serve.exhibited([])) == ["mnist", "told"]
     assert list(serve.exhibited([paths[0], paths[0]])) == ["windows", "windows-2"]
     with pytest.raises(UserError, match="at most 8"):
         serve.exhibited([paths[0]] * 9)

@@ -237,5 +237,8 @@ def _section(name: str, record: dict[str, Any], pictures: Sequence[str]) -> str:
     if curve := record["curve"]:
         chosen = curve[:: -math.ceil(len(curve) / 12)][::-1]
         lines += ["\n| examples | minutes | validation |", "|---|---|---|"]
-        lines += [f"| {n:,} | {minutes:,} | {value:.4g} |" for n, minutes, value in chosen]
+        lines += [
+            f"| {n:,} | {minutes:,} | {value:{',.0f' if value >= 1000 else '.4g'}} |"
+            for n, minutes, value in chosen
+        ]
     return "\n".join(lines) + "\n"

@@ -288,9 +288,14 @@ class Guard:
 # ---- the command --------------------------------------------------------------------------------
 
 
+FIRST = "mnist"
+"""The weights that a visitor who names none sees first: the paper's attentive model."""
+
+
 def exhibited(paths: Sequence[Path]) -> dict[str, Exhibit]:
     """The models at these paths, or all that come with drawnet and draw; UserError if there are none."""
-    chosen = list(paths) or [Path(name) for name in listing.weights() if api.draws(Path(name))]
+    bundled = sorted(listing.weights(), key=lambda name: (name != FIRST, name))
+    chosen = list(paths) or [Path(name) for name in bundled if api.draws(Path(name))]
     if not chosen:
         raise UserError(
             "no weights come with this drawnet: `drawnet train digits_quick` makes some in three "
