@@ -22,14 +22,13 @@ def mnist_vae() -> Run[VAEConfig]:
 def cifar10_vae() -> Run[VAEConfig]:
     """A variational auto-encoder on CIFAR-10, 256 levels a channel, true bits/dim.
 
-    `drawnet train cifar10_vae`.  7.22 bits/dim in training (the mean of examples 16,000 to 20,000),
-    1,140 images a second on one core in bfloat16: the whole run takes two hours there, as long as
-    `cifar10_conv`; not done yet.
+    `drawnet train cifar10_vae`.  6.330 bits/dim on the first 1,000 test images after 2,750,000 examples,
+    49 minutes of one core in bfloat16; validation rises from there on.  `cifar10_conv`: 4.831.
     """
     return Run(
         "cifar10_vae",
         VAEConfig(units=1000, layers=2, latents=200, likelihood="logistic"),
         Data("cifar10"),
-        examples=8_000_000,
+        examples=4_500_000,
         warmup=2_560,
     )
