@@ -85,6 +85,7 @@ def test_every_kind_of_measure_has_its_words():
     bound = base | {"elbo_nats": 80.0, "elbo_stderr": 0.5, "bits_per_dim": 0.147}
     cases = [
         ("bernoulli", bound, "80.00 ± 0.50 nats (1,000 test images)"),
+        (None, bound, "80.00 ± 0.50 nats (1,000 test images)"),  # of binary pixels by nature
         ("logistic", bound, "0.147 bits/dim (1,000 test images)"),
         ("mixture", bound | {"cross_entropy_cost_nats": 1825.8},
          "0.147 bits/dim (1,000 test images); cost 1825.8 nats, no bound (1,000 test images)"),

@@ -176,7 +176,7 @@ def table(records: dict[str, dict[str, Any]]) -> str:
 def _cells(record: dict[str, Any]) -> tuple[str, str]:
     """What stands in the table of a bound or an error, and of a K-sample bound."""
     whole, tight = [], []
-    binary = record["run"]["model"].get("likelihood") == "bernoulli"
+    binary = record["run"]["model"].get("likelihood") in (None, "bernoulli")
     for e in record["evaluations"]:
         images = f"{e['images']:,} {e['split']} images"
         if "error" in e:
