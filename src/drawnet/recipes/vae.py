@@ -7,8 +7,8 @@ from drawnet.run import Data, Run
 def mnist_vae() -> Run[VAEConfig]:
     """A variational auto-encoder on static binarised MNIST.
 
-    `drawnet train mnist_vae --model.latents 200`.  9 minutes of one core in bfloat16: a bound of 99.31 nats
-    on the 10,000 test images, 93.19 by 1,000 importance samples on 1,000 of them.
+    `drawnet train mnist_vae --model.latents 200`.  9 minutes of one core in bfloat16: a bound of 99.31
+    nats on the 10,000 test images, 93.19 by 1,000 importance samples on 1,000 of them.
     """
     return Run(
         "mnist_vae",
