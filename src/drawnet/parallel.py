@@ -17,6 +17,7 @@ def group() -> Iterator[None]:
         dist.init_process_group("gloo")
     try:
         yield
+        barrier()  # a process that leaves while another still works may be aborted on its way out
     finally:
         if started:
             dist.destroy_process_group()
