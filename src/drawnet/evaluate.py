@@ -210,9 +210,8 @@ def evaluate(
     bar.close()
     d, r = torch.cat(distortion), torch.cat(rate, 1)
     total = d + r.sum(0)
-    kind = getattr(model.config, "likelihood", "bernoulli")
-    likelihood = kind != "cross_entropy"
-    paper = kind != "bernoulli" and cross_entropy
+    likelihood = getattr(model.config, "likelihood", "bernoulli") != "cross_entropy"
+    paper = (torch.cat(cross_entropy) + r.sum(0)).mean().item() if cross_entropy else None
     mean = total.mean().item()
     dims = math.prod(model.shape) * math.log(2)
     return Evaluation(
@@ -227,7 +226,7 @@ def evaluate(
         iw_nats=torch.cat(iw).mean().item() if iw and likelihood else None,
         bits_per_dim=mean / dims if likelihood else None,
         kl_per_step=r.mean(1).tolist(),
-        cross_entropy_cost_nats=(torch.cat(paper) + r.sum(0)).mean().item() if paper else None,
+        cross_entropy_cost_nats=paper,
         exact=model.exact,
     )
 

@@ -88,7 +88,7 @@ class Costs(NamedTuple):
     rate: Tensor
     """KL or its estimate, of T steps, (T, B)."""
     cross_entropy: Tensor | None = None
-    """Of the intensities and the model's mean image, (B,), which is no likelihood; if it has one."""
+    """Of grey intensities and the model's mean image, (B,), which is no likelihood."""
 
 
 class Bounded(Learner):

@@ -65,8 +65,10 @@ class StepModel(Bounded):
     def costs(
         self, x: Tensor, y: Tensor, noise: Draws, precision: torch.dtype | None = None
     ) -> Costs:
-        """`bound`'s distortion and rate, and the cross-entropy of the canvas's mean."""
+        """`bound`'s distortion and rate; of grey levels, the canvas's cross-entropy too."""
         b = self._bound(x, y, noise, How(precision))
+        if getattr(self.config, "likelihood", "bernoulli") == "bernoulli":
+            return Costs(b.distortion, b.rate)
         return Costs(b.distortion, b.rate, probability.cross_entropy(x, self.likelihood(b.state)))
 
     def _bound(self, x: Tensor, y: Tensor, noise: Draws, how: How) -> "Bound":

@@ -54,9 +54,8 @@ class ConvDraw(ConvolutionalDraw):
     """Convolutional DRAW with one stochastic layer; images of any size."""
 
     def __init__(self, config: ConvDrawConfig, shape: tuple[int, int, int]) -> None:
-        super().__init__(
-            config, shape, *halved(*shape[1:], config.halvings)
-        )  # the canvas is a cut-out
+        grid = halved(*shape[1:], config.halvings)  # rounded up: the canvas is a cut-out
+        super().__init__(config, shape, *grid)
         units, kernel, classes = config.units, config.kernel, config.classes
 
         self.read = Squeeze(2 * shape[0], config.features, kernel, config.halvings)
