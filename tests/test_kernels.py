@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from drawnet import attention, kernels, probability, recurrence
+from drawnet.kernels import probability as latents
+from drawnet.kernels import recurrence as fused
 from drawnet.probability import Gaussian
 
 needs_kernels = pytest.mark.skipif(kernels.library() is None, reason="no kernels on this machine")
@@ -81,7 +83,7 @@ def lstm_cell(gates, bias, c, dtype=torch.float32):
     """The fused step with the identity for its weights: the cell alone."""
     identity = torch.eye(gates.shape[1])
     unroll = recurrence.Unroll(identity, bias, dtype, groups=4)
-    return kernels.LSTMStep.apply(identity, bias, unroll, c, gates.float())
+    return fused.LSTMStep.apply(identity, bias, unroll, c, gates.float())
 
 
 @needs_kernels
@@ -153,16 +155,16 @@ def test_a_cell_on_gates_from_elsewhere(batch, units, dtype):
     gates = (2 * torch.randn(batch, 4 * units)).to(dtype).float()
     bias, c = torch.randn(4 * units), torch.randn(batch, units)
 
-    def fused(gates, bias, c):
-        return kernels.Cell.apply(gates.to(dtype), bias, c)
+    def through(gates, bias, c):
+        return fused.Cell.apply(gates.to(dtype), bias, c)
 
     def plain(gates, bias, c):
         return recurrence.cell(gates + bias, c)
 
     limit = {torch.float32: 1e-6, torch.bfloat16: 0.015}[dtype]
-    compare(fused, plain, (gates, bias, c), limit)
+    compare(through, plain, (gates, bias, c), limit)
     with pytest.raises(ValueError, match="expected a tensor"):
-        kernels.Cell.apply(gates, bias[1:], c)
+        fused.Cell.apply(gates, bias[1:], c)
 
 
 @needs_kernels
@@ -271,7 +273,7 @@ def test_sigmoid_and_tanh_at_extremes():
     between = (v > -86) & (v < 86)
     assert (h[:, 0].double() / expected.sigmoid() - 1)[between].abs().max() < 1e-6
     s = torch.linspace(-86, 86, 4001)[None]
-    z, _ = kernels.sample_and_kl(torch.zeros_like(s), s, torch.ones_like(s))
+    z, _ = latents.sample_and_kl(torch.zeros_like(s), s, torch.ones_like(s))
     assert (z.double() / s.double().exp() - 1).abs().max() < 1e-6
 
 
@@ -300,7 +302,7 @@ def test_nan_elsewhere_comes_out_as_nan():
     for k in range(3):
         mu, s, eps = torch.zeros(3, 2, 4)
         (mu, s, eps)[k][0, 1] = nan
-        z, kl = kernels.sample_and_kl(mu, s, eps)
+        z, kl = latents.sample_and_kl(mu, s, eps)
         assert z[0, 1].isnan()
         assert kl[0].isnan() or k == 2
         assert z[1].isfinite().all()

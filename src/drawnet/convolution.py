@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from drawnet import kernels
 from drawnet.errors import UserError
+from drawnet.kernels import recurrence as fused
 from drawnet.recurrence import Layer, Linear, cell
 
 
@@ -88,7 +89,7 @@ class ConvLSTM(nn.Module):
         if kernels.usable(h, c) and kernels.serves(gates.dtype):
             # To a cell without neighbours, a grid of K channels is a row of K·H·W units.
             biases = bias[:, None].expand(-1, c[0, 0].numel()).flatten()
-            new = kernels.apply(kernels.Cell, gates.flatten(1), biases, c.flatten(1))
+            new = kernels.apply(fused.Cell, gates.flatten(1), biases, c.flatten(1))
             h, c = (t.view(c.shape) for t in new)
             return h, c
         return cell(gates.to(c.dtype) + bias[:, None, None], c)

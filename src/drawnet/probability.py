@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from drawnet import kernels
+from drawnet.kernels import probability as fused
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -50,16 +51,16 @@ class Gaussian(NamedTuple):
 
 def sample_and_kl(q: Gaussian, p: Gaussian | None, eps: Tensor) -> tuple[Tensor, Tensor]:
     """z ~ q by its noise eps, and KL(q ‖ p): (B, …) and (B,)."""
-    fused = p is None and eps.dim() == 2 and q.mu.stride(1) == 1 == q.log_sigma.stride(1)
-    if fused and q.mu.stride() == q.log_sigma.stride() and kernels.usable(*q, eps):
-        return kernels.sample_and_kl(*q, eps.contiguous())
+    simple = p is None and eps.dim() == 2 and q.mu.stride(1) == 1 == q.log_sigma.stride(1)
+    if simple and q.mu.stride() == q.log_sigma.stride() and kernels.usable(*q, eps):
+        return fused.sample_and_kl(*q, eps.contiguous())
     return q.sample(eps), q.kl(p)
 
 
 def error_image(x: Tensor, p: "Pixels") -> Tensor:
     """x - E[x] under p, (B, C, H, W): what the canvas lacks; x - σ(c) for Bernoulli pixels.   (3)"""
     if isinstance(p, Bernoulli) and kernels.usable(x, p.logits) and x.shape == p.logits.shape:
-        return kernels.error_image(x, p.logits)
+        return fused.error_image(x, p.logits)
     return x - p.mean
 
 

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drawnet import kernels
+from drawnet.kernels import recurrence as fused
 
 BLOCK = {torch.bfloat16: 4096}
 """Rows that enter a weight's gradient together, enough to be fast; 1,536 of wider types."""
@@ -138,13 +139,13 @@ class _Product(torch.autograd.Function):
 class Unroll:
     """What a layer holds while it is unrolled: its weights for the products, and where gradients go.
 
-    Operands x are padded with columns to a multiple of `kernels.ALIGN`, one at least.  The first of
+    Operands x are padded with columns to a multiple of `fused.ALIGN`, one at least.  The first of
     these is 1: there Σ gᵀ x holds Σ g, the gradient of the bias.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype, groups: int = 1) -> None:
         self.rows, self.dtype, self.groups = Rows(), dtype, groups
-        self.columns = kernels.aligned(weight.shape[1] + 1)
+        self.columns = fused.aligned(weight.shape[1] + 1)
         self.plain, self.like = weight.detach(), weight.new_empty(0, dtype=dtype)
         self.weight, self.bias = _Collect.apply(weight, bias, self.rows)
         self.fused = kernels.usable(weight) and kernels.serves(dtype)
@@ -158,12 +159,12 @@ class Unroll:
     @cached_property
     def forward(self) -> Tensor:
         """W packed for x Wᵀ by the kernels."""
-        return kernels.pack(self.plain, self.dtype, self.columns, self.groups)
+        return fused.pack(self.plain, self.dtype, self.columns, self.groups)
 
     @cached_property
     def backward(self) -> Tensor:
         """W packed for g W by the kernels."""
-        return kernels.pack(self.plain.T, self.dtype, kernels.aligned(len(self.plain)))
+        return fused.pack(self.plain.T, self.dtype, fused.aligned(len(self.plain)))
 
     def place(self, inputs: Sequence[Tensor], keep: bool = True) -> Tensor:
         """Where the operand of one more step goes, (B, padded in); whether a gradient will need it."""
@@ -217,7 +218,7 @@ class Linear(Affine):
     def forward(self, *inputs: Tensor) -> Tensor:
         u = self.unroll
         if u and u.fused and kernels.usable(*inputs):
-            return kernels.apply(kernels.LinearStep, u.weight, self.bias.detach(), u, *inputs)
+            return kernels.apply(fused.LinearStep, u.weight, self.bias.detach(), u, *inputs)
         product, bias = self.product(*inputs)
         return product + bias
 
@@ -244,7 +245,7 @@ class LSTM(Affine):
         """inputs (B, in) …, h and c (B, units) -> (h', c')."""
         u = self.unroll
         if u and u.fused and kernels.usable(c, h, *inputs):
-            return kernels.apply(kernels.LSTMStep, u.weight, self.bias.detach(), u, c, *inputs, h)
+            return kernels.apply(fused.LSTMStep, u.weight, self.bias.detach(), u, c, *inputs, h)
         gates, bias = self.product(*inputs, h)
         return cell(gates + bias, c)
 
