@@ -311,6 +311,19 @@ def test_schedules(tiny_run):
     assert [kl_weight(heavy, s) for s in (0, 90, 190)] == pytest.approx([0.2, 2, 4])
 
 
+def test_decay_shrinks_matrices_and_no_biases(tiny_run, tiny_data):
+    pixels = torch.from_numpy(tiny_data.splits["train"].pixels)
+    run = replace(tiny_run, lr=0.01, warmup=0)
+    plain, decayed = (Session.fresh(replace(run, weight_decay=w), pixels, 2) for w in (0.0, 0.5))
+    before = {name: p.detach().clone() for name, p in plain.model.named_parameters()}
+    for session in (plain, decayed):
+        train.train_step(session, pixels, 2, torch.float32)
+    pairs = zip(plain.model.named_parameters(), decayed.model.parameters(), strict=True)
+    for (name, p), q in pairs:
+        lost = 0.01 * 0.5 * before[name] * (p.ndim > 1)
+        torch.testing.assert_close(p - q, lost, atol=1e-6, rtol=0)
+
+
 def test_the_average_follows_its_formula(tiny_run, tiny_data):
     pixels = torch.from_numpy(tiny_data.splits["train"].pixels)
     session = Session.fresh(replace(tiny_run, ema=0.5), pixels, 2)
@@ -363,6 +376,8 @@ def test_the_batch_is_what_the_key_says(tiny_run, tiny_data, monkeypatch):
         ({"lr": -1.0}, "--lr"),
         ({"ema": 1.0}, "--ema"),
         ({"clip": 0.0}, "--clip"),
+        ({"weight_decay": -0.1}, "--weight-decay"),
+        ({"weight_decay": 0.1, "optimizer": "sgd"}, "Adam's"),
     ],
 )
 def test_senseless_settings(tiny_run, tiny_data, tmp_path, changes, message):

@@ -66,6 +66,9 @@ class Run(Generic[C]):
     final_momentum: float = 0.5
     """… to which it rises over the first `momentum_rise` examples."""
     momentum_rise: int = 0
+    weight_decay: float = 0.0
+    """Matrices and kernels shrink by lr times this at every step of Adam, whatever their gradients
+    (AdamW, Loshchilov & Hutter 2019); biases do not."""
     kl_weight: float = 1.0
     """Weight of the rate in the objective (β of Higgins et al. 2017).  1 is the bound; above it the
     latents say less of an image, and samples hang together better for worse nats.  What is reported
@@ -102,6 +105,10 @@ def check(run: Run[Any]) -> None:
     for name in ("lr", "clip", "kl_weight"):
         if not getattr(run, name) > 0:
             raise UserError(f"--{name.replace('_', '-')} must be greater than 0")
+    if not run.weight_decay >= 0:
+        raise UserError("--weight-decay must be at least 0")
+    if run.weight_decay and run.optimizer != "adam":
+        raise UserError(f"--weight-decay is Adam's, and this run's optimizer is {run.optimizer}")
     for name in ("ema", "momentum", "final_momentum"):
         if not 0 <= getattr(run, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} must be at least 0 and less than 1")

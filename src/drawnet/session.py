@@ -26,8 +26,14 @@ def optimiser(run: Run[Any], model: nn.Module) -> torch.optim.Optimizer:
     """The run's, before its first step; learning rate and momentum are set at every step."""
     if run.optimizer == "sgd":
         return torch.optim.SGD(model.parameters(), run.lr, run.momentum, fused=True)
-    kind = torch.optim.Adam if run.optimizer == "adam" else torch.optim.Adagrad
-    return kind(model.parameters(), run.lr, fused=True)
+    if run.optimizer == "adagrad":
+        return torch.optim.Adagrad(model.parameters(), run.lr, fused=True)
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": run.weight_decay},
+        {"params": [p for p in model.parameters() if p.ndim <= 1]},
+    ]
+    filled = [group for group in groups if group["params"]]
+    return torch.optim.Adam(filled, run.lr, fused=True, decoupled_weight_decay=True)
 
 
 @dataclass
