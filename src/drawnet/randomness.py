@@ -6,7 +6,8 @@ Noise that belongs to one image is keyed by that image: how images are batched c
 """
 
 import hashlib
-from collections.abc import Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -68,46 +69,50 @@ class Noise:
         return self._rows(drawn, shape[axis], axis)
 
 
+class _Keyed(ABC):
+    """Noise that belongs to each row by a key of its own, with the face of a step's `Noise`."""
+
+    @abstractmethod
+    def keys(self, purpose: str) -> Iterator[tuple[Key, ...]]:
+        """The rows' keys, in their order."""
+
+    def normal(self, purpose: str, *shape: int, axis: int = 0) -> Tensor:
+        """N(0, 1) of this shape, whose `axis` counts the rows."""
+        return _each(torch.randn, self.keys(purpose), shape, axis)
+
+    def uniform(self, purpose: str, *shape: int, axis: int = 0) -> Tensor:
+        """U(0, 1), likewise."""
+        return _each(torch.rand, self.keys(purpose), shape, axis)
+
+
 @dataclass(frozen=True)
-class ImageNoise:
-    """Noise that belongs to each image by its number, with the face of a step's `Noise`."""
+class ImageNoise(_Keyed):
+    """Noise that belongs to each image by its number."""
 
     seed: int
     images: range
 
-    def normal(self, purpose: str, *shape: int, axis: int = 0) -> Tensor:
-        """N(0, 1) of this shape, whose `axis` counts the images."""
-        each = shape[:axis] + shape[axis + 1 :]
-        return normal_each(self.seed, purpose, self.images, *each).movedim(0, axis)
-
-    def uniform(self, purpose: str, *shape: int, axis: int = 0) -> Tensor:
-        """U(0, 1), likewise."""
-        each = shape[:axis] + shape[axis + 1 :]
-        return uniform_each(self.seed, purpose, self.images, *each).movedim(0, axis)
+    def keys(self, purpose: str) -> Iterator[tuple[Key, ...]]:
+        return ((self.seed, purpose, k) for k in self.images)
 
 
 @dataclass(frozen=True)
-class DrawNoise:
-    """Noise of some draws for each of some images, with the face of a step's `Noise`.
-
-    A row an image and draw, the draws of an image in a row; keyed by both their numbers.
-    """
+class DrawNoise(_Keyed):
+    """Noise of some draws for each of some images: a row an image and draw, an image's in a row."""
 
     seed: int
     images: range
     draws: range
 
-    def normal(self, purpose: str, *shape: int, axis: int = 0) -> Tensor:
-        """N(0, 1) of this shape, whose `axis` counts images times draws."""
-        each = shape[:axis] + shape[axis + 1 :]
-        parts = [normal_each(self.seed, f"{purpose} {n}", self.draws, *each) for n in self.images]
-        return torch.cat(parts).movedim(0, axis)
+    def keys(self, purpose: str) -> Iterator[tuple[Key, ...]]:
+        return ((self.seed, f"{purpose} {n}", k) for n in self.images for k in self.draws)
 
-    def uniform(self, purpose: str, *shape: int, axis: int = 0) -> Tensor:
-        """U(0, 1), likewise."""
-        each = shape[:axis] + shape[axis + 1 :]
-        parts = [uniform_each(self.seed, f"{purpose} {n}", self.draws, *each) for n in self.images]
-        return torch.cat(parts).movedim(0, axis)
+
+def _each(
+    draw: Callable[..., Tensor], keys: Iterable[tuple[Key, ...]], shape: Sequence[int], axis: int
+) -> Tensor:
+    each = (*shape[:axis], *shape[axis + 1 :])
+    return torch.stack([draw(each, generator=generator(*key)) for key in keys], axis)
 
 
 def normal_each(seed: int, purpose: str, images: Iterable[int], *shape: int) -> Tensor:
