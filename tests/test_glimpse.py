@@ -78,6 +78,32 @@ def test_the_first_look_takes_in_the_image():
     assert w.delta.item() == pytest.approx(9) and w.sigma2.sqrt().item() == pytest.approx(4.05)
 
 
+def test_one_image_moves_a_window_no_further_than_its_limit(reader):
+    """Per image, whatever the batch; gradients that are short enough stay as they are."""
+    x, y = torch.rand(6, *SHAPE), torch.eye(3)[torch.tensor([0, 1, 2, 0, 1, 2])]
+
+    def gradients(limit, x, y):
+        reader.config = replace(reader.config, glimpses=1, look_clip=limit)
+        looks = reader.look.register_forward_hook(lambda *seen: seen[2].retain_grad())
+        state = reader.start(len(x))
+        looks.remove()
+        loss = -(reader.out(reader.glimpse(x, state).h).log_softmax(1) * y).sum(1)
+        loss.mean().backward()
+        return state.look.grad * len(x)
+
+    free = gradients(0.0, x, y)
+    limit = free.norm(dim=1).median().item()
+    held = gradients(limit, x, y)
+    short = free.norm(dim=1) <= limit
+    assert 0 < short.sum() < 6
+    torch.testing.assert_close(held[short], free[short])
+    torch.testing.assert_close(held.norm(dim=1)[~short], torch.full(((~short).sum(),), limit))
+    torch.testing.assert_close(
+        held / held.norm(dim=1, keepdim=True), free / free.norm(dim=1, keepdim=True)
+    )
+    torch.testing.assert_close(gradients(limit, x[:2], y[:2]), held[:2])
+
+
 @pytest.mark.parametrize("kind", ["glimpse", "convnet"])
 def test_it_learns(kind, tiny_run, tiny_data, tmp_path):
     model = small(kind, classes=3)
@@ -108,6 +134,7 @@ def test_where_it_looks_can_be_filmed(reader):
     [
         (GlimpseConfig, {"read": 1}, "read"),
         (GlimpseConfig, {"glimpses": 0}, "glimpses"),
+        (GlimpseConfig, {"look_clip": -1.0}, "look_clip"),
         (GlimpseConfig, {"classes": 1}, "classes"),
         (ConvNetConfig, {"stride": 0}, "stride"),
         (ConvNetConfig, {"classes": 0}, "classes"),
