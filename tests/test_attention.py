@@ -246,6 +246,24 @@ def test_a_far_and_narrow_window_reads_the_border_and_has_nowhere_to_go(size, dt
         assert raw.grad[0, 4] != 0
 
 
+def test_no_image_moves_a_window_further_than_its_limit():
+    """Whatever the batch, an image's own gradient is held; one that is short stays as it is."""
+    own = torch.tensor([[3.0, 0, 0, 4, 0], [0, 0.3, 0, 0, 0.4], [0, 0, 0, 0, 0], [9, 9, 9, 9, 9]])
+
+    def gradients(limit, rows):
+        raw = torch.randn(len(own), 5)[rows].requires_grad_()
+        held = attention.clip_gradient(raw, limit)
+        assert torch.equal(held, raw)
+        (held * own[rows]).sum(1).mean().backward()
+        return raw.grad * len(raw)
+
+    lengths = torch.tensor([2.5, 0.5, 0.0, 2.5])[:, None]
+    expected = own / own.norm(dim=1, keepdim=True).clamp_min(1e-9) * lengths
+    torch.testing.assert_close(gradients(2.5, slice(4)), expected)
+    torch.testing.assert_close(gradients(2.5, slice(1)), expected[:1])
+    torch.testing.assert_close(gradients(0.0, slice(4)), own)
+
+
 @pytest.mark.parametrize("n", [0, 1])
 def test_a_window_of_side_1_has_no_stride(n, dtype):
     raw, image = torch.zeros(1, 5, dtype=dtype), torch.zeros(1, 1, 4, 4, dtype=dtype)

@@ -83,7 +83,7 @@ def test_one_image_moves_a_window_no_further_than_its_limit(reader):
     x, y = torch.rand(6, *SHAPE), torch.eye(3)[torch.tensor([0, 1, 2, 0, 1, 2])]
 
     def gradients(limit, x, y):
-        reader.config = replace(reader.config, glimpses=1, look_clip=limit)
+        reader.config = replace(reader.config, glimpses=1, window_clip=limit)
         looks = reader.look.register_forward_hook(lambda *seen: seen[2].retain_grad())
         state = reader.start(len(x))
         looks.remove()
@@ -134,7 +134,7 @@ def test_where_it_looks_can_be_filmed(reader):
     [
         (GlimpseConfig, {"read": 1}, "read"),
         (GlimpseConfig, {"glimpses": 0}, "glimpses"),
-        (GlimpseConfig, {"look_clip": -1.0}, "look_clip"),
+        (GlimpseConfig, {"window_clip": -1.0}, "window_clip"),
         (GlimpseConfig, {"classes": 1}, "classes"),
         (ConvNetConfig, {"stride": 0}, "stride"),
         (ConvNetConfig, {"classes": 0}, "classes"),

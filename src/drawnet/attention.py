@@ -16,7 +16,7 @@ make it so, and the paper is silent on both:
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -87,6 +87,28 @@ def filterbanks(w: Window, n: int, height: int, width: int) -> tuple[Tensor, Ten
     f_y = filterbank(centres(w.g_y, w.delta, n, side), w.sigma2, height)
     f_x = filterbank(centres(w.g_x, w.delta, n, side), w.sigma2, width)
     return f_y, f_x
+
+
+class _Clipped(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, parameters: Tensor, limit: float) -> Tensor:
+        ctx.limit = limit
+        return parameters.view_as(parameters)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        norm = gradients[0].norm(dim=1, keepdim=True)
+        return gradients[0] * (ctx.limit / norm.clamp_min(ctx.limit)), None
+
+
+def clip_gradient(parameters: Tensor, limit: float) -> Tensor:
+    """Windows' parameters (B, 5) as they are; no image's gradient in them is longer than `limit`.
+
+    The gradient of that image's own objective, where the mean over B images is what is minimised;
+    0: as long as it is.  Where a window lies decides what all later ones see, so that a few images
+    have gradients a thousand times the others'; a clip of the batch's norm leaves the step to them.
+    """
+    return _Clipped.apply(parameters, limit / len(parameters)) if limit else parameters
 
 
 def read(images: Sequence[Tensor], parameters: Tensor, n: int) -> Tensor:

@@ -16,7 +16,7 @@ look.  There is no decoder: the network's own state says where it looks next.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -39,12 +39,12 @@ class GlimpseConfig:
     """N of the read window."""
     classes: int = 10
     """Classes of images."""
-    look_clip: float = 0.0
-    """Largest gradient that one image's loss may have in one window's raw parameters; 0: any."""
+    window_clip: float = 0.0
+    """Largest gradient that one image may have in a window's raw parameters (nats); 0: any."""
 
     def __post_init__(self) -> None:
         at_least(self, 1, "glimpses", "units")
-        at_least(self, 0, "look_clip")
+        at_least(self, 0, "window_clip")
         at_least(self, 2, "classes")
         if self.read < 2:
             raise UserError(
@@ -62,24 +62,6 @@ class State(NamedTuple):
     """The window that h asks to read next, (B, 5)."""
     read: Tensor
     """The window that was read last."""
-
-
-class Clipped(torch.autograd.Function):
-    """The identity on (B, …), whose gradient is at most `limit` long for each of B images.
-
-    Where one look decides what the next ones see, a few images have gradients a thousand times the
-    others', and a clip of the batch's norm leaves the step to them.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, limit: float) -> Tensor:
-        ctx.limit = limit
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        norm = gradients[0].flatten(1).norm(dim=1).clamp_min(ctx.limit)
-        return gradients[0] * (ctx.limit / norm).view(-1, *(1,) * (gradients[0].ndim - 1)), None
 
 
 class Glimpse(Classifies):
@@ -110,9 +92,7 @@ class Glimpse(Classifies):
 
     def glimpse(self, x: Tensor, state: State) -> State:
         """Look once through the window that the state asks for."""
-        look, limit = state.look, self.config.look_clip / len(x)  # the loss is a mean over x
-        if limit:
-            look = Clipped.apply(look, limit)
+        look = attention.clip_gradient(state.look, self.config.window_clip)
         r = attention.read((x,), look, self.config.read).flatten(1)
         h, s = self.encoder((r,), state.h, state.s)
         return State(h, s, self.look(h), state.look)

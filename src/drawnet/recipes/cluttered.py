@@ -40,7 +40,7 @@ def cluttered_conv() -> Run[ConvNetConfig]:
 def _reader(name: str, glimpses: int) -> Run[GlimpseConfig]:
     return Run(
         name,
-        GlimpseConfig(glimpses=glimpses, look_clip=10.0),
+        GlimpseConfig(glimpses=glimpses, window_clip=10.0),
         Data("cluttered"),
         examples=10_000_000,
         batch=64,
