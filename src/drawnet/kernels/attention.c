@@ -46,29 +46,53 @@ static inline lanes vector_exp(lanes x) {
   return p * (lanes)((whole + 127) << 23);
 }
 
-/* Σ u v over a padded row. */
-static inline float dot(long n, const float *u, const float *v) {
+/* Where a filterbank weighs anything, in whole vectors: what is worked on.  So the price of a window
+   is its own size and hardly the image's.  Weights up to FAINT are left out: a row's sum is one. */
+typedef struct { long lo, hi; } Span;
+#define FAINT 1e-10f
+static Span span(long N, long P, const float *F) {
+  Span s = {P, 0};
+  if (P <= 2 * LANES) return (Span){0, P}; /* to look would cost what it saves */
+  for (long a = 0; a < P; a += LANES) {
+    words heavy = {0};
+    int any = 0;
+    for (long i = 0; i < N; i++) heavy |= ~(load(F + i * P + a) <= FAINT); /* NaN too */
+    for (long k = 0; k < LANES; k++) any |= heavy[k];
+    if (!any) continue;
+    s.lo = min_(s.lo, a);
+    s.hi = a + LANES;
+  }
+  return s;
+}
+
+/* Σ u v over a row's span. */
+static inline float dot(Span s, const float *u, const float *v) {
   lanes sums = {0};
   float sum = 0.0f;
-  for (long a = 0; a < n; a += LANES) sums += load(u + a) * load(v + a);
+  for (long a = s.lo; a < s.hi; a += LANES) sums += load(u + a) * load(v + a);
   for (long k = 0; k < LANES; k++) sum += sums[k];
   return sum;
 }
 
-/* row += Σ_i f_i U_i, the sum kept in registers; f_i lie `step` apart. */
-static inline void blend(long N, long P, const float *f, long step, const float *U, float *row) {
-  for (long a = 0; a < P; a += LANES) {
+/* row += Σ_i f_i U_i over a span, the sum kept in registers; f_i lie `step` apart. */
+static inline void blend(long N, long P, Span s, const float *f, long step, const float *U,
+                         float *row) {
+  for (long a = s.lo; a < s.hi; a += LANES) {
     lanes sum = load(row + a);
     for (long i = 0; i < N; i++) sum += f[i * step] * load(U + i * P + a);
     store(row + a, sum);
   }
 }
 
-/* LANES rows of an image from `top` on, padded with zeros: what is worked on at a time. */
-static void stage(long top, long H, long W, long P, const float *image, float *rows) {
-  memset(rows, 0, sizeof(float) * (size_t)(LANES * P));
-  for (long r = 0; r < min_(LANES, H - top); r++)
-    memcpy(rows + r * P, image + (top + r) * W, sizeof(float) * (size_t)W);
+/* A span of LANES rows of an image from `top` on, padded with zeros: what is worked on at a time. */
+static void stage(long top, long H, long W, long P, Span s, const float *image, float *rows) {
+  long there = min_(s.hi, W) - s.lo;
+  for (long r = 0; r < LANES; r++) {
+    float *row = rows + r * P;
+    long filled = top + r < H ? there : 0;
+    if (filled) memcpy(row + s.lo, image + (top + r) * W + s.lo, sizeof(float) * (size_t)filled);
+    memset(row + s.lo + filled, 0, sizeof(float) * (size_t)(s.hi - s.lo - filled));
+  }
 }
 
 /* The sums over the lanes of 16 vectors, in their order: halves, quarters, eighths, sixteenths are
@@ -89,12 +113,12 @@ static inline lanes sum_each(lanes v[LANES]) {
 }
 
 /* D[i, r] += rows[r] · V[i] for LANES rows; rows of D lie Q apart. */
-static void dot_rows(long N, long P, long Q, const float *rows, const float *V, float *D) {
+static void dot_rows(long N, long P, long Q, Span s, const float *rows, const float *V, float *D) {
   for (long i = 0; i < N; i++) {
     lanes each[LANES];
     for (long r = 0; r < LANES; r++) {
-      each[r] = load(rows + r * P) * load(V + i * P);
-      for (long a = LANES; a < P; a += LANES)
+      each[r] = load(rows + r * P + s.lo) * load(V + i * P + s.lo);
+      for (long a = s.lo + LANES; a < s.hi; a += LANES)
         each[r] += load(rows + r * P + a) * load(V + i * P + a);
     }
     store(D + i * Q, load(D + i * Q) + sum_each(each));
@@ -126,15 +150,16 @@ static void filterbank(long N, long size, long side, float g, float delta, float
 static void filterbank_backward(long N, long size, long side, float g, float delta, float sigma2,
                                 const float *F, const float *dF, float *d) {
   long P = padded(size);
+  Span s = span(N, P, F);
   for (long i = 0; i < N; i++) {
     const float *row = F + i * P, *drow = dF + i * P;
     float steps = (float)(i + 1) - 0.5f * (float)N - 0.5f;
     float free_mu = g + steps * delta, mu = centre(i, N, side, g, delta);
     float nearest = clamp(__builtin_rintf(mu), 1.0f, (float)size);
-    float mean = dot(P, row, drow), first = 0.0f, second = 0.0f;
+    float mean = dot(s, row, drow), first = 0.0f, second = 0.0f;
     /* Σ dlogit = 0, so moments about the nearest pixel serve; about a far mu they would only
        magnify the rounding of that sum. */
-    for (long a = 0; a < P; a++) {
+    for (long a = s.lo; a < s.hi; a++) {
       float p = (float)(a + 1), moment = row[a] * (drow[a] - mean) * (p - nearest);
       first += moment;
       second += moment * excess(p, nearest, mu);
@@ -181,9 +206,9 @@ static void window_backward(Window w, const float *p, long N, long H, long W, co
 }
 
 /* V (N, P) = patch (N, N) F_x (N, P) */
-static void expand_columns(long N, long P, const float *patch, const float *F_x, float *V) {
+static void expand_columns(long N, long P, Span s, const float *patch, const float *F_x, float *V) {
   memset(V, 0, sizeof(float) * (size_t)(N * P));
-  for (long i = 0; i < N; i++) blend(N, P, patch + i * N, 1, F_x, V + i * P);
+  for (long i = 0; i < N; i++) blend(N, P, s, patch + i * N, 1, F_x, V + i * P);
 }
 
 /* glimpse (B, stride) from `offset` on: γ F_y x F_xᵀ for each of C channels. (27)
@@ -197,17 +222,18 @@ EXPORT void read_forward(long B, long C, long H, long W, long N, const float *im
     float *F_y = filters + b * N * (Q + P), *F_x = F_y + N * Q;
     Window w = decode(parameters + 5 * b, N, H, W);
     if (fresh) filterbanks(w, N, H, W, F_y, F_x);
+    Span x = span(N, P, F_x), y = span(N, Q, F_y);
     float ALIGNED(U, N * P), ALIGNED(rows, LANES * P);
     for (long c = 0; c < C; c++) {
       const float *image = images + (b * C + c) * H * W;
       float *out = glimpse + b * stride + offset + c * N * N;
       memset(U, 0, sizeof U);
-      for (long top = 0; top < H; top += LANES) {
-        stage(top, H, W, P, image, rows);
-        for (long i = 0; i < N; i++) blend(LANES, P, F_y + i * Q + top, 1, rows, U + i * P);
+      for (long top = y.lo; top < y.hi; top += LANES) {
+        stage(top, H, W, P, x, image, rows);
+        for (long i = 0; i < N; i++) blend(LANES, P, x, F_y + i * Q + top, 1, rows, U + i * P);
       }
       for (long i = 0; i < N; i++)
-        for (long j = 0; j < N; j++) out[i * N + j] = w.gamma * dot(P, U + i * P, F_x + j * P);
+        for (long j = 0; j < N; j++) out[i * N + j] = w.gamma * dot(x, U + i * P, F_x + j * P);
     }
   }
 }
@@ -220,6 +246,7 @@ EXPORT void read_backward(long B, long C, long H, long W, long N, const float *i
   PARALLEL for (long b = 0; b < B; b++) {
     const float *F_y = filters + b * N * (Q + P), *F_x = F_y + N * Q;
     Window w = decode(parameters + 5 * b, N, H, W);
+    Span x = span(N, P, F_x), y = span(N, Q, F_y);
     float ALIGNED(dF_y, N * Q), ALIGNED(dF_x, N * P), ALIGNED(U, N * P), ALIGNED(dU, N * P);
     float ALIGNED(rows, LANES * P), ALIGNED(drow, P), d[N * N], dp[5], dlog_gamma = 0.0f;
     memset(dF_y, 0, sizeof dF_y);
@@ -228,21 +255,21 @@ EXPORT void read_backward(long B, long C, long H, long W, long N, const float *i
       const float *image = images + (b * C + c) * H * W;
       const float *dout = dglimpse + b * stride + offset + c * N * N;
       for (long k = 0; k < N * N; k++) d[k] = w.gamma * dout[k];
-      expand_columns(N, P, d, F_x, dU);
+      expand_columns(N, P, x, d, F_x, dU);
       memset(U, 0, sizeof U);
-      for (long top = 0; top < H; top += LANES) {
-        stage(top, H, W, P, image, rows);
-        for (long i = 0; i < N; i++) blend(LANES, P, F_y + i * Q + top, 1, rows, U + i * P);
-        dot_rows(N, P, Q, rows, dU, dF_y + top);
+      for (long top = y.lo; top < y.hi; top += LANES) {
+        stage(top, H, W, P, x, image, rows);
+        for (long i = 0; i < N; i++) blend(LANES, P, x, F_y + i * Q + top, 1, rows, U + i * P);
+        dot_rows(N, P, Q, x, rows, dU, dF_y + top);
       }
       for (long r = 0; dimages && r < H; r++) {
         memset(drow, 0, sizeof drow);
-        blend(N, P, F_y + r, Q, dU, drow);
+        if (r >= y.lo && r < y.hi) blend(N, P, x, F_y + r, Q, dU, drow);
         memcpy(dimages + ((b * C + c) * H + r) * W, drow, sizeof(float) * (size_t)W);
       }
       for (long i = 0; i < N; i++) {
-        blend(N, P, d + i, N, U, dF_x + i * P);
-        dlog_gamma += dot(P, dU + i * P, U + i * P);
+        blend(N, P, x, d + i, N, U, dF_x + i * P);
+        dlog_gamma += dot(x, dU + i * P, U + i * P);
       }
     }
     window_backward(w, parameters + 5 * b, N, H, W, F_y, dF_y, F_x, dF_x, dlog_gamma, dp);
@@ -260,14 +287,19 @@ EXPORT void write_forward(long B, long C, long H, long W, long N, long lead, con
     float *F_y = filters + b * N * (Q + P), *F_x = F_y + N * Q;
     Window w = decode(parameters + b * lead, N, H, W);
     filterbanks(w, N, H, W, F_y, F_x);
+    Span x = span(N, P, F_x), y = span(N, Q, F_y);
     float ALIGNED(V, N * P), ALIGNED(row, P), scaled[N * N];
     for (long c = 0; c < C; c++) {
       for (long k = 0; k < N * N; k++) scaled[k] = patch[b * lead + c * N * N + k] / w.gamma;
-      expand_columns(N, P, scaled, F_x, V);
-      for (long r = 0; r < H; r++) {
-        long at = ((b * C + c) * H + r) * W;
+      expand_columns(N, P, x, scaled, F_x, V);
+      long all = (b * C + c) * H * W, below = min_(y.hi, H);
+      memcpy(canvas + all, start + all, sizeof(float) * (size_t)(y.lo * W));
+      memcpy(canvas + all + below * W, start + all + below * W,
+             sizeof(float) * (size_t)((H - below) * W));
+      for (long r = y.lo; r < below; r++) {
+        long at = all + r * W;
         memcpy(row, start + at, sizeof(float) * (size_t)W);
-        blend(N, P, F_y + r, Q, V, row);
+        blend(N, P, x, F_y + r, Q, V, row);
         memcpy(canvas + at, row, sizeof(float) * (size_t)W);
       }
     }
@@ -281,6 +313,7 @@ EXPORT void write_backward(long B, long C, long H, long W, long N, long lead, co
   PARALLEL for (long b = 0; b < B; b++) {
     const float *F_y = filters + b * N * (Q + P), *F_x = F_y + N * Q;
     Window w = decode(parameters + b * lead, N, H, W);
+    Span x = span(N, P, F_x), y = span(N, Q, F_y);
     float ALIGNED(dF_y, N * Q), ALIGNED(dF_x, N * P), ALIGNED(V, N * P), ALIGNED(dV, N * P);
     float ALIGNED(rows, LANES * P), scaled[N * N], dlog_gamma = 0.0f;
     memset(dF_y, 0, sizeof dF_y);
@@ -289,20 +322,20 @@ EXPORT void write_backward(long B, long C, long H, long W, long N, long lead, co
       const float *dout = dcanvas + (b * C + c) * H * W;
       float *dw = dpatch + (b * C + c) * N * N;
       for (long k = 0; k < N * N; k++) scaled[k] = patch[b * lead + c * N * N + k] / w.gamma;
-      expand_columns(N, P, scaled, F_x, V);
+      expand_columns(N, P, x, scaled, F_x, V);
       memset(dV, 0, sizeof dV);
-      for (long top = 0; top < H; top += LANES) {
-        stage(top, H, W, P, dout, rows);
-        for (long i = 0; i < N; i++) blend(LANES, P, F_y + i * Q + top, 1, rows, dV + i * P);
-        dot_rows(N, P, Q, rows, V, dF_y + top);
+      for (long top = y.lo; top < y.hi; top += LANES) {
+        stage(top, H, W, P, x, dout, rows);
+        for (long i = 0; i < N; i++) blend(LANES, P, x, F_y + i * Q + top, 1, rows, dV + i * P);
+        dot_rows(N, P, Q, x, rows, V, dF_y + top);
       }
       for (long i = 0; i < N; i++)
         for (long j = 0; j < N; j++) {
-          float ds = dot(P, dV + i * P, F_x + j * P);
+          float ds = dot(x, dV + i * P, F_x + j * P);
           dw[i * N + j] = ds / w.gamma;
           dlog_gamma -= ds * scaled[i * N + j];
         }
-      for (long j = 0; j < N; j++) blend(N, P, scaled + j, N, dV, dF_x + j * P);
+      for (long j = 0; j < N; j++) blend(N, P, x, scaled + j, N, dV, dF_x + j * P);
     }
     window_backward(w, parameters + b * lead, N, H, W, F_y, dF_y, F_x, dF_x, dlog_gamma,
                     dparameters + 5 * b);

@@ -44,12 +44,10 @@ class DrawConfig:
     """Classes of images that the model is told; 0: none."""
     prior: Literal["standard", "learned"] = "standard"
     """p(z_t): the paper's N(0, I), or told by h_dec_t-1 what is to be expected next."""
-    window_clip: float = 0.0
-    """Largest gradient that one image may have in a window's raw parameters (nats); 0: any."""
 
     def __post_init__(self) -> None:
         at_least(self, 1, "steps", "units", "latents")
-        at_least(self, 0, "classes", "window_clip")
+        at_least(self, 0, "classes")
         for name in ("read", "write"):
             if (n := getattr(self, name)) < 0 or n == 1:
                 raise UserError(
@@ -160,8 +158,7 @@ class Draw(StepModel):
 
     def emit(self, h_dec: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The patch, the window to write it with, and the window to read next."""
-        w, *windows = self.heads(h_dec).split(self.parts, 1)  # (21)
-        window, look = (attention.clip_gradient(p, self.config.window_clip) for p in windows)
+        w, window, look = self.heads(h_dec).split(self.parts, 1)  # (21)
         return w.view(-1, *self.patch), window, look  # (18)
 
     def advance(self, z: Tensor, state: State) -> State:
