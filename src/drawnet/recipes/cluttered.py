@@ -19,8 +19,9 @@ def cluttered_4() -> Run[GlimpseConfig]:
 def cluttered_8() -> Run[GlimpseConfig]:
     """DRAW's reader on cluttered MNIST, eight glimpses of 12×12.
 
-    `drawnet train cluttered_8`.  The paper's test error: 3.36 %.  Without a limit on windows'
-    gradients its training breaks down (docs/log.md).
+    `drawnet train cluttered_8`, 62 minutes of one core in bfloat16: 3.47 ± 0.18 % of the 10,000 test
+    images are misread, and still falling.  The paper: 3.36 %.  Without a limit on windows' gradients
+    its training breaks down (docs/log.md).
     """
     model = GlimpseConfig(glimpses=8, window_clip=10.0)
     return _reader("cluttered_8", model, examples=8_500_000, lr=5e-4)
