@@ -30,8 +30,8 @@ def cluttered_8() -> Run[GlimpseConfig]:
 def cluttered_conv() -> Run[ConvNetConfig]:
     """The convolutional baseline on cluttered MNIST, 8 filters of 10×10 and 256 hidden units.
 
-    `drawnet train cluttered_conv`, 15 minutes of one core: 15.3 ± 0.4 % of the 10,000 test images are misread.
-    The paper: 14.35 %.
+    `drawnet train cluttered_conv`, 15 minutes of one core: 15.3 ± 0.4 % of the 10,000 test images
+    are misread.  The paper: 14.35 %.
     """
     return Run(
         "cluttered_conv",
