@@ -40,6 +40,9 @@ def raw_windows(batch, size, n):
         raw[1, :2] = torch.tensor([3.0, -40.0])  # off the image
         raw[2, 2] = 30.0  # clamped
         raw[3, 3] = -1.5
+    if batch > 5:
+        raw[4, 2:4] = torch.tensor([0.0, -3.0])  # in a corner of what is worked on
+        raw[5, :4] = torch.tensor([0.9, -0.9, 0.0, -3.0])
     return raw
 
 
@@ -50,7 +53,7 @@ def raw_windows(batch, size, n):
 @pytest.mark.parametrize("n", [2, 5, 12])
 @pytest.mark.parametrize(
     ("batch", "channels", "size"),
-    [(1, 1, (28, 28)), (130, 1, (9, 14)), (4, 3, (14, 9)), (5, 2, (64, 64)), (1, 3, (7, 6))],
+    [(1, 1, (28, 28)), (130, 1, (9, 14)), (4, 3, (14, 9)), (6, 2, (64, 100)), (1, 3, (7, 6))],
 )
 def test_read_and_write(batch, channels, size, n):
     torch.manual_seed(n)
@@ -67,6 +70,17 @@ def test_read_and_write(batch, channels, size, n):
     # A centre's gradient sums over the whole image: float32 has some 1e-4 of it.
     compare(read, read, (x, x_hat, raw), 2e-4)
     compare(write, write, (x, patch, raw), 2e-4)
+
+
+@needs_kernels
+@pytest.mark.parametrize("which", range(5))
+def test_a_window_that_is_no_number_is_not_hidden(which):
+    """Where no filter weighs anything is left out: NaN must not count as nothing."""
+    raw = torch.zeros(2, 5)
+    raw[0, which] = torch.nan
+    x, patch = torch.rand(2, 1, 70, 70), torch.rand(2, 1, 3, 3)
+    for out in (attention.read((x,), raw, 3), attention.write(x, patch, raw)):
+        assert out[0].isnan().any() and out[1].isfinite().all()
 
 
 @needs_kernels
