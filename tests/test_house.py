@@ -12,7 +12,7 @@ from conftest import small
 from drawnet import checkpoint, data, learner, listing, models, recipes, run, step, train
 from drawnet.classification import Classifies
 from drawnet.errors import UserError
-from drawnet.learner import Sampler
+from drawnet.learner import How, Sampler
 from drawnet.randomness import ImageNoise
 
 LEARNERS = sorted(listing.models())
@@ -50,6 +50,25 @@ def test_a_model_trains_stops_resumes_and_comes_back(
         assert all(torch.equal(whole[k], parts[k]) for k in whole), name
     back = checkpoint.load_model(tmp_path / "whole")
     assert back.run.model == job.model
+
+
+@pytest.mark.parametrize("kind", LEARNERS)
+def test_bfloat16_rounds_the_products_of_training_and_no_more(kind):
+    """Three models once took --precision and did nothing with it."""
+    torch.manual_seed(0)
+    model = models.build(small(kind, **({"classes": 3} if kind in TOLD else {})), (1, 8, 8))
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.1)
+    x = torch.rand(6, 1, 8, 8).round()
+    y = model.told(torch.arange(6) % 3, 3) if kind in TOLD else torch.zeros(6, 0)
+    for player in model.players:
+        exact, rough = (
+            model.objective(x, y, ImageNoise(0, range(6)), How(precision, player=player)).loss
+            for precision in (torch.float32, torch.bfloat16)
+        )
+        assert rough.dtype == torch.float32 and not torch.equal(rough, exact)
+        torch.testing.assert_close(rough, exact, rtol=0.05, atol=0.02)
+        assert (rough - exact).abs().mean() < 0.02 * exact.abs().mean()
 
 
 @pytest.mark.parametrize("kind", MODELS)

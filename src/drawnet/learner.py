@@ -35,6 +35,11 @@ class How(NamedTuple):
     player: str = ""
 
 
+def products(precision: torch.dtype | None) -> torch.autocast:
+    """In here PyTorch's own layers multiply operands of this precision; their outputs are of it too."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=precision is torch.bfloat16)
+
+
 class Objective(NamedTuple):
     """What a batch of B images says of a model.
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from drawnet.data._transformations import SPREAD, drawn, transformed
 from drawnet.data.chairs import AZIMUTHS, VIEWS, encoded
 from drawnet.errors import at_least
-from drawnet.learner import Draws, How, Objective, Sampler, one_hot
+from drawnet.learner import Draws, How, Objective, Sampler, one_hot, products
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,8 @@ class Chairs(Sampler):
         if self.training and self.config.transform and self.mask is not None:
             theta = drawn(noise.uniform("transformation", len(x), len(SPREAD)))
             x = torch.cat(transformed(x[:, : self.colours], x[:, self.colours :], theta), 1)
-        made = self(y, theta)
+        with products(how.precision):
+            made = self(y, theta).float()
         picture = (made - x)[:, : self.colours]
         error = (picture**2).flatten(1)
         measures = {"picture": error.mean(1)}

@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drawnet.errors import UserError, at_least
-from drawnet.learner import Bounded, Costs, Draws, How, Objective, Sampler
+from drawnet.learner import Bounded, Costs, Draws, How, Objective, Sampler, products
 from drawnet.probability import Bernoulli
 
 
@@ -69,7 +69,7 @@ class Links(nn.Module):
         self.weight = nn.Parameter(torch.zeros(n, n))
 
     def forward(self, bits: Tensor) -> Tensor:
-        return F.linear(bits, self.weight.tril(-1))
+        return F.linear(bits, self.weight.tril(-1)).to(self.weight)
 
     @torch.no_grad()
     def draw(self, logits: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
@@ -129,7 +129,7 @@ class DARN(Bounded, Sampler):
 
     def infer(self, x: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
         """h ~ q(h | x) by its noise (B, H), and the logits of q at that h."""
-        a = self.encoder(x.flatten(1))
+        a = self.encoder(x.flatten(1)).to(self.bias)
         if self.encoder_links is None:
             return FirstOrder.apply(a, uniform), a
         bits, logits = [], []
@@ -141,7 +141,7 @@ class DARN(Bounded, Sampler):
 
     def log_q(self, x: Tensor, h: Tensor) -> Tensor:
         """log q(h | x), (B,), for a given h (B, H)."""
-        a = self.encoder(x.flatten(1))
+        a = self.encoder(x.flatten(1)).to(self.bias)
         return Bernoulli(a if self.encoder_links is None else a + self.encoder_links(h)).log_prob(h)
 
     def log_prior(self, h: Tensor) -> Tensor:
@@ -166,14 +166,16 @@ class DARN(Bounded, Sampler):
 
         Measures: nats = rate + distortion; without hidden units nats alone, which is -log p(x).
         """
-        if self.exact:
-            nats = -self.log_pixels(x, None)
-            return Objective(nats, {"nats": nats})
-        if self.config.estimator == "first_order":
-            distortion, rate = self._terms(x, noise.uniform("hidden", len(x), self.config.hidden))
-            score = torch.zeros_like(rate)
-        else:
-            distortion, rate, score = self._leave_one_out(x, noise, how.kl_weight)
+        with products(how.precision):
+            if self.exact:
+                nats = -self.log_pixels(x, None)
+                return Objective(nats, {"nats": nats})
+            if self.config.estimator == "first_order":
+                uniform = noise.uniform("hidden", len(x), self.config.hidden)
+                distortion, rate = self._terms(x, uniform)
+                score = torch.zeros_like(rate)
+            else:
+                distortion, rate, score = self._leave_one_out(x, noise, how.kl_weight)
         measures = {"nats": distortion + rate, "rate": rate, "distortion": distortion}
         return Objective(distortion + how.kl_weight * rate + score, measures)
 
@@ -205,18 +207,21 @@ class DARN(Bounded, Sampler):
         self, x: Tensor, y: Tensor, noise: Draws, precision: torch.dtype | None = None
     ) -> Costs:
         """Of one draw of h; the rate (1, B), without hidden units (0, B)."""
-        if self.exact:
-            return Costs(-self.log_pixels(x, None), x.new_zeros(0, len(x)))
-        distortion, rate = self._terms(x, noise.uniform("hidden", len(x), self.config.hidden))
-        return Costs(distortion, rate[None])
+        with products(precision):
+            if self.exact:
+                return Costs(-self.log_pixels(x, None), x.new_zeros(0, len(x)))
+            distortion, rate = self._terms(x, noise.uniform("hidden", len(x), self.config.hidden))
+            return Costs(distortion, rate[None])
 
     def log_weights(
         self, x: Tensor, y: Tensor, noise: Draws, precision: torch.dtype | None = None
     ) -> Tensor:
-        if self.exact:
-            return self.log_pixels(x, None)
-        distortion, rate = self._terms(x, noise.uniform("importance", len(x), self.config.hidden))
-        return -distortion - rate
+        with products(precision):
+            if self.exact:
+                return self.log_pixels(x, None)
+            uniform = noise.uniform("importance", len(x), self.config.hidden)
+            distortion, rate = self._terms(x, uniform)
+            return -distortion - rate
 
     # ---- sampling -------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from drawnet import parzen
 from drawnet.errors import UserError, at_least
-from drawnet.learner import Draws, How, Objective, Sampler
+from drawnet.learner import Draws, How, Objective, Sampler, products
 from drawnet.randomness import ImageNoise
 
 JUDGED, SIGMA = range(1000), 0.2
@@ -70,7 +70,7 @@ class Generator(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         images: Tensor = self.layers(z)
-        return images.view(-1, *self.shape)
+        return images.float().view(-1, *self.shape)
 
 
 class Maxout(nn.Module):
@@ -88,9 +88,9 @@ class Maxout(nn.Module):
         self.pieces = pieces
 
     def forward(self, x: Tensor) -> Tensor:
-        length = self.weight.norm(dim=1, keepdim=True)
-        weight = self.weight * (self.longest / length.clamp_min(self.longest))
-        return F.linear(x, weight, self.bias).view(len(x), -1, self.pieces).amax(2)
+        shortened = self.longest / self.weight.norm(dim=1).clamp_min(self.longest)
+        h: Tensor = F.linear(x, self.weight) * shortened + self.bias
+        return h.view(len(x), -1, self.pieces).amax(2)
 
 
 class Discriminator(nn.Module):
@@ -112,7 +112,7 @@ class Discriminator(nn.Module):
         for k, layer in enumerate((self.first, self.second, self.out)):
             kept = noise.uniform(f"{purpose} {k}", *h.shape) < self.keep[k]
             h = layer(h * kept / self.keep[k])
-        return h[:, 0]
+        return h[:, 0].float()
 
 
 class GAN(Sampler):
@@ -133,11 +133,15 @@ class GAN(Sampler):
 
     def objective(self, x: Tensor, y: Tensor, noise: Draws, how: How) -> Objective:
         """A player's loss, nats; asked for nobody's: parzen, -log p(x) by a window over samples."""
-        if not how.player:
+        with products(how.precision):
+            return self._objective(x, noise, how.player)
+
+    def _objective(self, x: Tensor, noise: Draws, player: str) -> Objective:
+        if not player:
             samples = self.make(len(JUDGED), ImageNoise(0, JUDGED), "parzen")
             return self._told("parzen", -parzen.log_density(x, samples, SIGMA)[0].float())
-        made = self.make(len(x), noise, f"{how.player} noise")
-        if how.player == "generator":
+        made = self.make(len(x), noise, f"{player} noise")
+        if player == "generator":
             return self._told("generator", F.softplus(-self.discriminator(made, noise, "fooled")))
         real = self.discriminator(x, noise, "real")
         false = self.discriminator(made.detach(), noise, "made")

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drawnet.errors import UserError, at_least
-from drawnet.learner import Draws, How, Objective, Sampler
+from drawnet.learner import Draws, How, Objective, Sampler, products
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class GSN(Sampler):
         samples they say nothing.
         """
         x = x.flatten(1)
-        with torch.autocast("cpu", torch.bfloat16, enabled=how.precision is torch.bfloat16):
+        with products(how.precision):
             costs = torch.stack(self._walk(x, noise))
         measures = {"cost": costs.mean(0), "last": costs[-1]}
         return Objective(costs.sum(0) / x.shape[1], measures)

@@ -17,5 +17,4 @@ def chairs() -> Run[ChairsConfig]:
         examples=1_000_000,
         batch=64,
         lr=5e-4,
-        precision="float32",
     )

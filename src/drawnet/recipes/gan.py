@@ -24,5 +24,4 @@ def mnist_gan() -> Run[GANConfig]:
         final_momentum=0.7,
         momentum_rise=12_500_000,  # 250 epochs of 50,000
         ema=0.0,
-        precision="float32",
     )
