@@ -34,7 +34,9 @@ httpx, _, _ = (
 )
 from served import SHAPE, Server, levels, packed, save  # noqa: E402
 
-api, serve = (importlib.import_module(f"drawnet.{name}") for name in ("api", "serve"))
+requests, serve = (
+    importlib.import_module(f"drawnet.demo.{name}") for name in ("requests", "server")
+)
 
 
 @pytest.fixture(scope="module")
@@ -460,6 +462,6 @@ def test_the_examples_of_the_description_work(kind, tmp_path):
 
 
 def test_the_description_names_every_value():
-    for view, fields in api.FIELDS.items():
+    for view, fields in requests.FIELDS.items():
         (part,) = re.findall(rf"^### `{view}`\n(.*?)(?=^#|\Z)", PAGE, re.M | re.S)
         assert set(re.findall(r"^\| `(\w+)`", part, re.M)) == set(fields)

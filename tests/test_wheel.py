@@ -50,7 +50,10 @@ def test_the_wheel_holds_its_data_and_nothing_else(wheel):
         "models/draw.py",
         "recipes/mnist.py",
         "weights/README.md",
-        *(f"web/{path.name}" for path in (ROOT / "src" / "drawnet" / "web").iterdir()),
+        *(
+            f"demo/web/{path.name}"
+            for path in (ROOT / "src" / "drawnet" / "demo" / "web").iterdir()
+        ),
         *(f"weights/{path.name}" for path in listing.weights().values()),
     ):
         assert f"drawnet/{wanted}" in names

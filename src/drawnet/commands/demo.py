@@ -25,6 +25,6 @@ class Demo:
 
 def main(arguments: Sequence[str]) -> None:
     command = parse(Demo, "demo", arguments)
-    from drawnet import serve
+    from drawnet.demo import server
 
-    serve.serve(command.run, command.host, command.port, show=not command.no_open)
+    server.serve(command.run, command.host, command.port, show=not command.no_open)

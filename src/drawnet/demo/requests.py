@@ -1,16 +1,14 @@
-"""What the demo's page and its users ask of a model: requests checked, and the steps they get.
+"""What may be asked of a model on show: requests, JSON objects, checked field by field.
 
-A request is a JSON object; its answer is a row of lines (JSON objects, one a step) or a picture.
-docs/api.md describes them.  Nothing here knows of HTTP: `serve` does.
+docs/api.md describes them.  `answers` meets them; `server` knows of HTTP.
 """
 
 import base64
 import binascii
 import difflib
 import hashlib
-import io
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drawnet import checkpoint, drawing, figures, pictures
-from drawnet.figures import Film
+from drawnet import checkpoint, drawing
 from drawnet.step import StepModel
 
 Line = dict[str, Any]
@@ -30,8 +27,6 @@ MOST = 64
 """Images a request may ask for, unless their steps make more than `VOLUME`."""
 VOLUME = 32_000_000
 """Bytes of canvas that one answer may stream."""
-SIDE = 640
-"""Screen pixels of a picture or film, unless the images at their own size are wider."""
 LOADED = 8
 """Models that the demo shows at most."""
 
@@ -101,7 +96,7 @@ def exhibit(path: Path, taken: Sequence[str] = ()) -> Exhibit:
     return Exhibit(name, network, binary, mark, model.header)
 
 
-# ---- requests -----------------------------------------------------------------------------------
+# ---- fields -------------------------------------------------------------------------------------
 
 
 def whole(name: str, value: Any, low: int, high: int) -> int:
@@ -226,180 +221,3 @@ def checked(view: str, body: Any, exhibits: Mapping[str, Exhibit]) -> tuple[Exhi
     if request.get("only") is not None and request["only"] >= request["n"]:
         raise Refused(f"only must be below n, which is {request['n']}")
     return e, request
-
-
-# ---- answers ------------------------------------------------------------------------------------
-
-
-@torch.no_grad()
-def lines(view: str, e: Exhibit, request: Request) -> Iterator[Line]:
-    """What a request gets: a line that says what is coming, one a step, one at the end."""
-    start, steps = STREAMS[view](e, request)
-    yield {"view": view, "model": e.name, "mark": e.mark, "shape": list(e.network.shape)} | start
-    yield from steps
-    yield {"end": True}
-
-
-def levels(means: Tensor) -> str:
-    """Means (n, C, H, W) in [0, 1] as bytes, base64: 255 is white."""
-    return base64.b64encode((means * 255).round().byte().numpy().tobytes()).decode()
-
-
-def numbers(values: Tensor) -> Any:
-    """Lists of numbers of four digits after the point; what is not finite is null."""
-    rounded = values.double().mul(1e4).round().div(1e4)
-    return [numbers(v) if v.dim() else v.item() if v.isfinite() else None for v in rounded]
-
-
-def moments(
-    model: StepModel, states: Iterator[Any], shown: Callable[[Any], Tensor | None] = lambda s: None
-) -> Iterator[Line]:
-    """A line for the start and one a step: canvas, windows that were used, rates if `shown`."""
-    for t, state in enumerate(states, 1):
-        if t == 1:
-            yield {"step": 0, "canvas": levels(figures.mean(model, model.start(state.y)))}
-        line: Line = {"step": t, "canvas": levels(figures.mean(model, state))}
-        used = {name: p for name, p in model.windows(state).items() if p.any()}
-        line["windows"] = {k: numbers(figures.geometry(model, k, p)) for k, p in used.items()}
-        if (rate := shown(state)) is not None:
-            line["rate"] = numbers(rate)
-        yield line
-
-
-def draw(e: Exhibit, r: Request) -> tuple[Line, Iterator[Line]]:
-    """Samples from the prior; `rates`: also a last line with every step's KL of each image."""
-    model, told = e.network, r["labels"] or list(range(e.network.classes))
-    row = [told[k % len(told)] for k in range(r["n"])] if told else []
-
-    def steps() -> Iterator[Line]:
-        last: list[Any] = []
-
-        def states() -> Iterator[Any]:
-            for state in drawing.sampling(
-                model,
-                range(r["n"]),
-                labels=r["labels"],
-                seed=r["seed"],
-                temperature=r["temperature"],
-            ):
-                last[:] = [state]
-                yield state
-
-        yield from moments(model, states())
-        if r["rates"]:
-            yield {"rates": numbers(drawing.rates(model, last[0], range(r["n"]), seed=r["seed"]))}
-
-    return {"steps": model.steps, "n": r["n"], "labels": row}, steps()
-
-
-def read_as(e: Exhibit, x: Tensor, given: list[int], seed: int) -> tuple[list[int], Line]:
-    """Labels of pictures x (n, C, H, W): those given, one for all or for each, else as read."""
-    if not e.network.classes:
-        return [], {"labels": []}
-    if given:
-        told = given if len(given) == len(x) else given * len(x)
-        return told, {"labels": told}
-    p, label = drawing.reads_as(e.network, x, seed=seed).max(1)
-    return label.tolist(), {"labels": label.tolist(), "read_as": numbers(p)}
-
-
-def redraw(e: Exhibit, r: Request) -> tuple[Line, Iterator[Line]]:
-    """A picture read and drawn again."""
-    model, x = e.network, r["x"][None]
-    told, said = read_as(e, x, r["labels"], r["seed"])
-    rates: list[Tensor] = []
-
-    def states() -> Iterator[Any]:
-        for moment in drawing.redrawing(model, x, range(1), labels=told, seed=r["seed"]):
-            rates[:] = [moment.rate]
-            yield moment.state
-
-    return {"steps": model.steps, "n": 1} | said, moments(model, states(), lambda _: rates[0])
-
-
-def complete(e: Exhibit, r: Request) -> tuple[Line, Iterator[Line]]:
-    """A picture of which a part is missing, filled in n ways, round by round."""
-    rounds = enumerate(completions(e, r))
-    start = {"steps": r["rounds"], "n": r["n"], "labels": r["labels"]}
-    return start, ({"step": k, "canvas": levels(seen)} for k, seen in rounds)
-
-
-def completions(e: Exhibit, r: Request) -> Iterator[Tensor]:
-    return drawing.completing(
-        e.network, r["x"], r["known"], r["n"],
-        labels=r["labels"], seed=r["seed"], rounds=r["rounds"],
-    )  # fmt: skip
-
-
-def morph(e: Exhibit, r: Request) -> tuple[Line, Iterator[Line]]:
-    """n pictures on the way from one to another, all drawn at once."""
-    states, said = morphs(e, r)
-    return {"steps": e.network.steps, "n": r["n"]} | said, moments(e.network, states)
-
-
-def morphs(e: Exhibit, r: Request) -> tuple[Iterator[Any], Line]:
-    pair = torch.stack((r["a"], r["b"]))
-    told, said = read_as(e, pair, r["labels"], r["seed"])
-    return drawing.morphing(e.network, pair, r["n"], labels=told, seed=r["seed"]), said
-
-
-STREAMS: dict[str, Callable[[Exhibit, Request], tuple[Line, Iterator[Line]]]] = {
-    "draw": draw,
-    "redraw": redraw,
-    "complete": complete,
-    "morph": morph,
-}
-
-
-# ---- pictures -----------------------------------------------------------------------------------
-
-
-def film(view: str, e: Exhibit, r: Request) -> Film:
-    """What a view shows, whole; a morph's steps are its pictures one after another."""
-    if view == "draw":
-        n, seed, warmth = r["n"], r["seed"], r["temperature"]
-        whole = drawing.sample_film(
-            e.network, n, labels=r["labels"], seed=seed, temperature=warmth, batch=n
-        )
-        one = slice(None) if r["only"] is None else slice(r["only"], r["only"] + 1)
-        return Film(whole.frames[:, one], {k: w[:, one] for k, w in whole.windows.items()})
-    if view == "redraw":
-        told, _ = read_as(e, r["x"][None], r["labels"], r["seed"])
-        return drawing.redraw_film(e.network, r["x"][None], labels=told, seed=r["seed"])
-    if view == "complete":
-        return Film(torch.stack(list(completions(e, r))), {})
-    *_, state = morphs(e, r)[0]
-    return Film(figures.mean(e.network, state)[:, None], {})
-
-
-@torch.no_grad()
-def drawn(view: str, e: Exhibit, r: Request, suffix: str) -> bytes:
-    """A view as a .png, finished, or as a .gif, step by step."""
-    seen = film(view, e, r)
-    n, (_, height, width) = seen.frames.shape[1], e.network.shape
-    columns = math.ceil(math.sqrt(n))
-    scale = max(1, SIDE // (columns * max(height, width) * (2 if view == "redraw" else 1)))
-    if suffix == ".png":
-        return still(view, seen, r, columns, scale)
-    steps = len(seen.frames) - 1
-    fps = min(16.0, max(3.0, steps / 5))
-    if view == "redraw":
-        frames = figures.comparison(r["x"][None], seen, columns, scale)
-    elif view == "morph":
-        frames = [figures.grid(images, 1, scale) for images in seen.frames]
-        frames += frames[::-1]
-    else:
-        frames = figures.drawing(seen, columns, scale)
-    return pictures.animation(frames, "film.gif", fps=fps)
-
-
-def still(view: str, seen: Film, r: Request, columns: int, scale: int) -> bytes:
-    if view == "redraw":
-        image = figures.comparison(r["x"][None], seen, columns, scale)[-1]
-    elif view == "morph":
-        image = figures.grid(seen.frames[:, 0], scale=max(1, scale // 6))
-    else:
-        image = figures.grid(seen.images, columns, scale)
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from drawnet import api, listing
-from drawnet.api import Exhibit, Refused
+from drawnet import listing
+from drawnet.demo import answers, requests
+from drawnet.demo.requests import Exhibit, Refused
 from drawnet.errors import UserError
 
 try:
@@ -174,12 +175,12 @@ async def body(request: Request) -> Any:
         raise Refused("the request is no JSON") from None
 
 
-def encoded(view: str, e: Exhibit, values: api.Request, suffix: str) -> Iterator[bytes]:
+def encoded(view: str, e: Exhibit, values: requests.Request, suffix: str) -> Iterator[bytes]:
     """The answer in bytes, a line at a time or a picture at once."""
     if suffix:
-        yield api.drawn(view, e, values, suffix)
+        yield answers.drawn(view, e, values, suffix)
     else:
-        for line in api.lines(view, e, values):
+        for line in answers.lines(view, e, values):
             yield json.dumps(line, separators=(",", ":"), allow_nan=False).encode() + b"\n"
 
 
@@ -213,10 +214,10 @@ def application(exhibits: Mapping[str, Exhibit], host: str = "127.0.0.1") -> ASG
     async def answer(request: Request) -> Response:
         view, suffix = request.path_params["view"], request.path_params.get("suffix", "")
         suffix = suffix and f".{suffix}"
-        if view not in api.FIELDS or suffix not in KINDS:
+        if view not in requests.FIELDS or suffix not in KINDS:
             raise HTTPException(404)
         try:
-            e, values = api.checked(view, await body(request), exhibits)
+            e, values = requests.checked(view, await body(request), exhibits)
             parts = studio.parts(lambda: encoded(view, e, values, suffix))
             first = await anext(parts)
         except ClientDisconnect:
@@ -227,7 +228,7 @@ def application(exhibits: Mapping[str, Exhibit], host: str = "127.0.0.1") -> ASG
 
     async def models(request: Request) -> Response:
         return JSONResponse(
-            {"models": [e.about for e in exhibits.values()], "views": list(api.FIELDS)}
+            {"models": [e.about for e in exhibits.values()], "views": list(requests.FIELDS)}
         )
 
     async def page(request: Request) -> Response:
@@ -295,17 +296,17 @@ FIRST = "mnist"
 def exhibited(paths: Sequence[Path]) -> dict[str, Exhibit]:
     """The models at these paths, or all that come with drawnet and draw; UserError if there are none."""
     bundled = sorted(listing.weights(), key=lambda name: (name != FIRST, name))
-    chosen = list(paths) or [Path(name) for name in bundled if api.draws(Path(name))]
+    chosen = list(paths) or [Path(name) for name in bundled if requests.draws(Path(name))]
     if not chosen:
         raise UserError(
             "no weights come with this drawnet: `drawnet train digits_quick` makes some in three "
             "minutes, then `drawnet demo runs/digits_quick`"
         )
-    if len(chosen) > api.LOADED:
-        raise UserError(f"the demo shows at most {api.LOADED} models, not {len(chosen)}")
+    if len(chosen) > requests.LOADED:
+        raise UserError(f"the demo shows at most {requests.LOADED} models, not {len(chosen)}")
     exhibits: dict[str, Exhibit] = {}
     for path in chosen:
-        e = api.exhibit(path, list(exhibits))
+        e = requests.exhibit(path, list(exhibits))
         exhibits[e.name] = e
     return exhibits
 

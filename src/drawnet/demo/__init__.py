@@ -1,0 +1,1 @@
+"""Models on show in a browser: a page, the API behind it, and the server of both."""
