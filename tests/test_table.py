@@ -1,10 +1,11 @@
-"""The table of a study: means, spreads, paired intervals, and a plot that shows just these."""
+"""The table of a study: means, spreads, intervals, and a plot that shows just these."""
 
 import json
 import math
 import xml.etree.ElementTree as ET
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from drawnet import table
@@ -36,31 +37,58 @@ def test_students_quantiles_are_the_published_ones(freedom, expected):
     assert table.student(freedom) == pytest.approx(expected, abs=1e-3)
 
 
-def test_a_row_is_means_spread_and_the_paired_interval():
+def test_a_row_is_means_spread_and_the_difference():
     base, row, bug = table.rows(study())
     assert (base.bound, base.spread, base.difference, base.interval) == (101.0, 1.0, None, None)
     assert row.bound == pytest.approx(102.5)
     assert row.spread == pytest.approx(math.sqrt(1.75))
-    assert row.differences == [1.5, 2.0, 1.0]
     assert row.difference == pytest.approx(1.5)
-    assert row.interval == pytest.approx(4.3027 * 0.5 / math.sqrt(3), rel=1e-4)
     assert (row.rate, row.claimed, row.images_per_second) == (20, None, 101)
-    # One seed has no spread; it is compared with the baseline's of that seed.
-    assert (bug.spread, bug.interval, bug.difference, bug.claimed) == (None, None, -3.0, 80.0)
+    assert (bug.spread, bug.difference, bug.claimed) == (None, -2.0, 80.0)
 
 
-def test_a_seed_that_the_baseline_has_not_is_not_compared():
-    rows = table.rows([result("baseline", 0, 100.0), result("gru", 1, 90.0)])
-    assert (rows[1].difference, rows[1].differences, rows[1].bound) == (None, [], 90.0)
-    assert "gru" not in table.plot("toy", rows)
+def test_the_interval_is_of_a_relative_spread_pooled_over_the_variants():
+    base, row, bug = table.rows(study())
+    squares = 2 / 101**2 + (1 + 1.5**2 + 0.5**2) / 102.5**2
+    spread, freedom = table.pooled([BASE, OTHER, [99.0]])
+    assert freedom == 4 and spread == pytest.approx(math.sqrt(squares / 4))
+    for r in (row, bug):  # of one seed too
+        error = math.sqrt(r.bound**2 / len(r.seeds) + base.bound**2 / 3)
+        assert r.interval == pytest.approx(2.7764 * spread * error, rel=1e-4)
+    alone = table.rows([result("baseline", 0, 100.0), result("gru", 1, 90.0)])[1]
+    assert (alone.difference, alone.interval) == (-10.0, None), "one seed each has no spread"
+
+
+def test_nineteen_of_twenty_intervals_hold_the_difference():
+    """Two seeds, ten variants, a spread of 5 %: where Student's interval of one variant is useless."""
+    rng, held, widths = np.random.default_rng(0), [], []
+    for _ in range(100):
+        found = []
+        for k, name in enumerate(["baseline", *(f"v{i}" for i in range(10))]):
+            mean = 100 + 5 * k
+            found += [result(name, seed, mean * (1 + 0.05 * rng.normal())) for seed in range(2)]
+        for k, row in enumerate(table.rows(found)[1:], 1):
+            held.append(abs(row.difference - 5 * k) <= row.interval)
+            widths.append(row.interval / row.bound)
+    assert 0.93 < np.mean(held) < 0.97
+    assert np.mean(widths) < 0.12
+
+
+def test_without_a_baseline_nothing_is_compared():
+    (row,) = table.rows([result("gru", 1, 90.0)])
+    assert (row.difference, row.interval, row.bound) == (None, None, 90.0)
+    assert "gru" not in table.plot("toy", [row])
 
 
 def test_three_files_say_the_same(tmp_path):
     table.write(tmp_path, "valid", study(), {"t32": "it is the baseline"}, {"t1-seed0": "no luck"})
     rows = {r["variant"]: r for r in json.loads((tmp_path / "table.json").read_text())["rows"]}
     page = (tmp_path / "table.md").read_text()
-    assert "| `no_read` | 102.50 ± 1.32 | +1.50 ± 1.24 |" in page
-    assert "| `bug_kl_mean_steps` | 99.00 | -3.00 | 80.00 |" in page
+    interval = rows["no_read"]["interval"]
+    assert f"| `no_read` | 102.50 ± 1.32 | +1.50 ± {interval:.2f} |" in page
+    interval = rows["bug_kl_mean_steps"]["interval"]
+    assert f"| `bug_kl_mean_steps` | 99.00 | -2.00 ± {interval:.2f} | 80.00 |" in page
+    assert "spread over seeds of 1.2% of the bound, pooled over all variants (4 degrees of" in page
     assert "toy, valid: 13 images" in page and "![Differences to the baseline](table.svg)" in page
     assert "t32 is left out: it is the baseline." in page and "t1-seed0 failed: no luck." in page
     assert rows["no_read"]["difference"] == pytest.approx(1.5)

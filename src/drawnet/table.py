@@ -1,13 +1,16 @@
 """The table of an ablation study: figures over seeds, differences with intervals, and their plot.
 
-A difference is taken seed by seed, for a seed means the same order of images and the same noise;
-its interval is Student's, 95 %, over the seeds.
+Two or three seeds say little of one variant's spread, but those of all variants together say enough:
+the spread is taken to be the same part of the bound everywhere, and pooled.
+
+    s² = Σ_v Σ_k (b_vk / b̄_v - 1)² / f      f = Σ_v (n_v - 1)         b_vk  bound of variant v, seed k
+    b̄_v - b̄_0 ± t_f s √(b̄_v² / n_v + b̄_0² / n_0)                      n_v   its seeds; 0: the baseline
 """
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +33,8 @@ class Row:
     bound: float
     spread: float | None
     """Standard deviation of the bound over the seeds."""
-    differences: list[float]
-    """Bound less the baseline's of the same seed."""
     difference: float | None
+    """Bound less the baseline's."""
     interval: float | None
     """Half the length of its 95 % interval."""
     rate: float
@@ -67,35 +69,51 @@ def student(freedom: int, level: float = 0.95) -> float:
     return math.sqrt(freedom) * math.tan(float(np.interp(level, mass / mass[-1], angle)))
 
 
+def pooled(groups: Iterable[Sequence[float]]) -> tuple[float | None, int]:
+    """The spread s over seeds as a part of the mean, and its degrees of freedom f; None where f = 0."""
+    squares, freedom = 0.0, 0
+    for values in groups:
+        squares += sum((v / mean(values) - 1) ** 2 for v in values)
+        freedom += len(values) - 1
+    return math.sqrt(squares / freedom) if freedom else None, freedom
+
+
 def rows(results: Sequence[dict[str, Any]]) -> list[Row]:
     """The results of runs as rows, a variant each, in the order in which variants first come."""
     titles, by_variant = listing.variants(), dict[str, list[dict[str, Any]]]()
     for result in results:
         by_variant.setdefault(result["variant"], []).append(result)
-    base = {r["seed"]: r["measures"]["nats"]["mean"] for r in by_variant.get("baseline", [])}
-    return [row(name, titles.get(name, ""), runs, base) for name, runs in by_variant.items()]
+    found = [row(name, titles.get(name, ""), runs) for name, runs in by_variant.items()]
+    base = next((r for r in found if r.variant == "baseline"), None)
+    spread, freedom = pooled(r.bounds for r in found)
+    if base is None:
+        return found
+    return [r if r is base else compared(r, base, spread, freedom) for r in found]
 
 
-def row(name: str, what: str, runs: Sequence[dict[str, Any]], base: dict[int, float]) -> Row:
-    """One variant's; base: the baseline's bounds by seed."""
+def compared(r: Row, base: Row, spread: float | None, freedom: int) -> Row:
+    """The row with its difference to the baseline."""
+    error = math.hypot(*(k.bound / math.sqrt(len(k.seeds)) for k in (r, base)))
+    interval = None if spread is None else student(freedom) * spread * error
+    return replace(r, difference=r.bound - base.bound, interval=interval)
+
+
+def row(name: str, what: str, runs: Sequence[dict[str, Any]]) -> Row:
+    """One variant's, not compared yet."""
 
     def measured(key: str) -> list[float]:
         return [r["measures"][key]["mean"] for r in runs]
 
-    bounds, seeds = measured("nats"), [r["seed"] for r in runs]
-    paired = zip(seeds, bounds, strict=True)
-    differences = [b - base[s] for s, b in paired if s in base] if name != "baseline" else []
-    spread, n = deviation(differences), len(differences)
+    bounds = measured("nats")
     return Row(
         variant=name,
         what=what,
-        seeds=seeds,
+        seeds=[r["seed"] for r in runs],
         bounds=bounds,
         bound=mean(bounds),
         spread=deviation(bounds),
-        differences=differences,
-        difference=mean(differences) if differences else None,
-        interval=None if spread is None else student(n - 1) * spread / math.sqrt(n),
+        difference=None,
+        interval=None,
         rate=mean(measured("rate")),
         distortion=mean(measured("distortion")),
         claimed=mean(measured("claimed")) if "claimed" in runs[0]["measures"] else None,
@@ -145,15 +163,24 @@ def markdown(title: str, found: Sequence[Row], notes: Sequence[str]) -> str:
         f"{r.parameters:,} | {r.images_per_second:.0f} | {r.examples:,.0f} | {len(r.seeds)} |\n"
         for r in found
     ]
-    legend = (
-        "\nBound: mean ± standard deviation over the seeds.  To the baseline: mean of the differences"
-        " seed by seed ± half of its 95 % interval; above 0 is worse.  Claimed: what a port with this"
-        " mistake would report.  Images a second of training on one core.\n"
-    )
     named = "".join(f"- `{r.variant}`: {r.what}\n" for r in found)
     left = "".join(f"- {note}\n" for note in notes)
     picture = "\n![Differences to the baseline](table.svg)\n"
-    return f"{title}\n\n{HEAD}{''.join(lines)}{legend}{picture}\n{named}{left and chr(10) + left}"
+    return f"{title}\n\n{HEAD}{''.join(lines)}{legend(found)}{picture}\n{named}{left and chr(10) + left}"
+
+
+def legend(found: Sequence[Row]) -> str:
+    """What the columns hold."""
+    spread, freedom = pooled(r.bounds for r in found)
+    shared = (
+        f" of a spread over seeds of {spread:.1%} of the bound, pooled over all variants ({freedom}"
+        " degrees of freedom)"
+    )
+    return (
+        "\nBound: mean ± standard deviation over the seeds.  To the baseline: difference of the means ±"
+        f" half of its 95 % interval{shared if spread is not None else ''}; above 0 is worse.  Claimed:"
+        " what a port with this mistake would report.  Images a second of training on one core.\n"
+    )
 
 
 def plus_minus(value: float, error: float | None, sign: str = "") -> str:
@@ -173,9 +200,9 @@ def plot(title: str, found: Sequence[Row]) -> str:
     The axis is asinh(nats), about linear within a nat and logarithmic beyond.  A diamond is what
     would be claimed.  Green is better than the baseline, red worse, grey neither for sure.
     """
-    shown = sorted((r for r in found if r.differences), key=lambda r: r.difference or 0.0)
     base = next((r for r in found if r.variant == "baseline"), None)
-    ends = [0.0, *(v for r in shown for v in extent(r, base))]
+    shown = sorted((r for r in found if r.difference is not None), key=lambda r: r.bound)
+    ends = [0.0, *(v for r in shown for v in extent(r))]
     low, high = math.asinh(min(ends)) - 0.3, math.asinh(max(ends)) + 0.3
 
     def x(nats: float) -> float:
@@ -196,20 +223,27 @@ def plot(title: str, found: Sequence[Row]) -> str:
     parts.append(text(x(0) - 10, bottom + 38, "← better", "text-anchor='end' fill='#777'"))
     parts.append(text(x(0) + 10, bottom + 38, "worse →", "fill='#777'"))
     for k, r in enumerate(shown):
-        parts += drawn(r, base, TOP + LINE * (k + 0.5), x)
+        parts += drawn(r, TOP + LINE * (k + 0.5), x)
     return picture(WIDTH, bottom + 50, parts)
 
 
-def extent(r: Row, base: Row | None) -> list[float]:
+def extent(r: Row) -> list[float]:
     """The differences that a row shows."""
     assert r.difference is not None
     half = r.interval or 0.0
-    return [*r.differences, r.difference - half, r.difference + half, *claim(r, base)]
+    return [*seedwise(r), r.difference - half, r.difference + half, *claim(r)]
 
 
-def claim(r: Row, base: Row | None) -> list[float]:
+def seedwise(r: Row) -> list[float]:
+    """Every seed's bound less the baseline's mean."""
+    assert r.difference is not None
+    return [b - r.bound + r.difference for b in r.bounds]
+
+
+def claim(r: Row) -> list[float]:
     """The claimed bound less the baseline's, if there is one."""
-    return [] if r.claimed is None or base is None else [r.claimed - base.bound]
+    assert r.difference is not None
+    return [] if r.claimed is None else [r.claimed - r.bound + r.difference]
 
 
 def spaced(ticks: Sequence[int], x: Any, room: float = 34) -> list[int]:
@@ -221,7 +255,7 @@ def spaced(ticks: Sequence[int], x: Any, room: float = 34) -> list[int]:
     return kept
 
 
-def drawn(r: Row, base: Row | None, y: float, x: Any) -> list[str]:
+def drawn(r: Row, y: float, x: Any) -> list[str]:
     """A row of the plot at the height y."""
     assert r.difference is not None
     d, half = r.difference, r.interval
@@ -231,8 +265,8 @@ def drawn(r: Row, base: Row | None, y: float, x: Any) -> list[str]:
     parts.append(text(WIDTH - 16, y + 4, plus_minus(d, half, "+"), f"{END} fill='{colour}'"))
     if half is not None:
         parts.append(line(x(d - half), y, x(d + half), y, colour, 2))
-    parts += [dot(x(v), y, 2.6, "white", colour) for v in r.differences]
-    for v in claim(r, base):
+    parts += [dot(x(v), y, 2.6, "white", colour) for v in seedwise(r)]
+    for v in claim(r):
         corners = (0, -5), (5, 0), (0, 5), (-5, 0)
         points = " ".join(f"{x(v) + right:.1f},{y + down:.1f}" for right, down in corners)
         parts.append(

@@ -20,8 +20,8 @@ def cluttered_8() -> Run[GlimpseConfig]:
     """DRAW's reader on cluttered MNIST, eight glimpses of 12×12.
 
     `drawnet train cluttered_8`, 62 minutes of one core in bfloat16: 3.47 ± 0.18 % of the 10,000 test
-    images are misread, and still falling.  The paper: 3.36 %.  Without a limit on windows' gradients
-    its training breaks down (docs/log.md).
+    images are misread; half as many examples again do not better it.  The paper: 3.36 %.  Without a
+    limit on windows' gradients its training breaks down (docs/log.md).
     """
     model = GlimpseConfig(glimpses=8, window_clip=10.0)
     return _reader("cluttered_8", model, examples=8_500_000, lr=5e-4)
