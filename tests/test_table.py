@@ -57,6 +57,7 @@ def test_the_interval_is_of_a_relative_spread_pooled_over_the_variants():
         assert r.interval == pytest.approx(2.7764 * spread * error, rel=1e-4)
     alone = table.rows([result("baseline", 0, 100.0), result("gru", 1, 90.0)])[1]
     assert (alone.difference, alone.interval) == (-10.0, None), "one seed each has no spread"
+    assert "| `gru` | 90.00 | -10.00 |" in table.markdown("toy", [base, alone], [])
 
 
 def test_nineteen_of_twenty_intervals_hold_the_difference():

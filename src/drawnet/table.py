@@ -173,12 +173,16 @@ def legend(found: Sequence[Row]) -> str:
     """What the columns hold."""
     spread, freedom = pooled(r.bounds for r in found)
     shared = (
-        f" of a spread over seeds of {spread:.1%} of the bound, pooled over all variants ({freedom}"
-        " degrees of freedom)"
+        ""
+        if spread is None
+        else (
+            f" of a spread over seeds of {spread:.1%} of the bound, pooled over all variants ({freedom}"
+            " degrees of freedom)"
+        )
     )
     return (
         "\nBound: mean ± standard deviation over the seeds.  To the baseline: difference of the means ±"
-        f" half of its 95 % interval{shared if spread is not None else ''}; above 0 is worse.  Claimed:"
+        f" half of its 95 % interval{shared}; above 0 is worse.  Claimed:"
         " what a port with this mistake would report.  Images a second of training on one core.\n"
     )
 
