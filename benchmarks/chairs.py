@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from drawnet import checkpoint, figures, pictures
-from drawnet.data import chairs
+from drawnet.data import chair_views, chairs
 from drawnet.errors import UserError
 from drawnet.models.chairs import Chairs
 
@@ -38,8 +38,8 @@ def errors(model, sprites, known):
     real = torch.from_numpy(sprites[:, ~known].reshape(len(labels), *sprites.shape[2:]) / 255.0)
     guesses = {
         "model": made(model, labels),
-        "nearest": torch.from_numpy(chairs.nearest(sprites, VIEWS, known) / 255).flatten(0, 1),
-        "blend": torch.from_numpy(chairs.blend(sprites, VIEWS, known) / 255).flatten(0, 1),
+        "nearest": torch.from_numpy(chair_views.nearest(sprites, VIEWS, known) / 255).flatten(0, 1),
+        "blend": torch.from_numpy(chair_views.blend(sprites, VIEWS, known) / 255).flatten(0, 1),
     }
     found = {}
     for name, guess in guesses.items():
@@ -70,11 +70,11 @@ def main():
     given = parser.parse_args()
     held = checkpoint.load_model(given.run)
     model, options = held.network, dict(held.run.data.options)
-    if not isinstance(model, Chairs) or options.pop("held", "") != "views":
+    if not isinstance(model, Chairs) or options.pop("held", "views") != "views":
         raise UserError(f"{given.run} is no generator of chairs with views held out")
     numbers = {k: int(v) if v.isdecimal() else v for k, v in options.items()}
     rendered = chairs.renderings(given.data_dir, **numbers)
-    known = chairs.views_held_out(1)[0]
+    known = chair_views.views_held_out(1)[0]
     found = errors(model, rendered.sprites, known)
     for name, e in found.items():
         print(f"{name:8} {e['squared_error']:8.2f} ± {e['stderr']:.2f}")

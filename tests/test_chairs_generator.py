@@ -22,7 +22,7 @@ def chairs(tmp_path_factory):
     """Three procedural chairs of 16×16, every other azimuth held out."""
     patch = pytest.MonkeyPatch()
     patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-    yield data.load("chairs", models=3, size=16, channels=1, held="views")
+    yield data.load("chair_views", models=3, size=16, channels=1)
     patch.undo()
 
 
@@ -41,8 +41,8 @@ def test_what_is_held_out_is_not_seen(chairs):
             assert np.array_equal(x[0], whole.sprites[k // 62, k % 62, 0])
             assert np.array_equal(x[1], 255 * whole.masks[k // 62, k % 62])
     with pytest.raises(UserError, match="held is 'veiws'"):
-        data.load("chairs", models=3, size=16, held="veiws")
-    styles = data.load("chairs", models=10, size=16, channels=1, held="styles")
+        data.load("chair_views", models=3, size=16, held="veiws")
+    styles = data.load("chair_views", models=10, size=16, channels=1, held="styles")
     assert {(k // 62 % 5, k % 62 // 31) for k in styles.splits["valid"].labels.tolist()} == {(4, 1)}
 
 
@@ -87,7 +87,7 @@ def test_training_transforms_and_tells(network):
 
 
 def test_it_learns_and_turns_its_chairs(chairs, tiny_run, tmp_path):
-    run = replace(tiny_run, model=SMALL, data=Data("chairs"), lr=3e-3, examples=6400, batch=32)
+    run = replace(tiny_run, model=SMALL, data=Data("chair_views"), lr=3e-3, examples=6400, batch=32)
     run = replace(run, evaluate_every=1600, ema=0.9)
     train.train(run, chairs, tmp_path)
     model = checkpoint.load_model(tmp_path)
@@ -100,6 +100,6 @@ def test_it_learns_and_turns_its_chairs(chairs, tiny_run, tmp_path):
 
 
 def test_labels_that_no_model_has(chairs, tiny_run, tmp_path):
-    run = replace(tiny_run, model=replace(SMALL, classes=62), data=Data("chairs"))
+    run = replace(tiny_run, model=replace(SMALL, classes=62), data=Data("chair_views"))
     with pytest.raises(UserError, match="labels from"):
         train.train(run, chairs, tmp_path / "never")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from drawnet import checkpoint, provenance, recipes, records, train
+from drawnet import checkpoint, listing, provenance, recipes, records, train
 from drawnet.cli import main
 from drawnet.commands._shared import parse
 from drawnet.commands.train import Train
@@ -53,10 +53,14 @@ def test_the_command_of_a_record_is_the_run(runs):
     assert (program, name) == ("drawnet", "train")
     again = parse(Train[type(run.model)], "train", words[1:], Train(recipes.get(words[0])))
     assert replace(again.run, precision=run.precision) == run
+
+
+@pytest.mark.parametrize("name", listing.recipes())
+def test_the_command_of_every_recipe_takes_options(name):
+    run = recipes.get(name)
     odd = replace(run, data=replace(run.data, grey=True, options={"which": "frey"}))
-    _, _, name, *words = shlex.split(records.command(odd))
-    again = parse(Train[type(run.model)], "train", words, Train(recipes.get(name)))
-    assert replace(again.run, precision=run.precision) == odd
+    _, _, told, *words = shlex.split(records.command(odd))
+    assert parse(Train[type(run.model)], "train", words, Train(recipes.get(told))).run == odd
 
 
 def test_the_table_keeps_bound_and_estimate_apart(record, capsys):

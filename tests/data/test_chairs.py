@@ -1,4 +1,4 @@
-"""Chairs: procedural ones, files in the published forms, what is held out, the baselines."""
+"""Chairs: procedural ones, and files in the published forms."""
 
 import io
 
@@ -158,55 +158,3 @@ def test_what_cannot_be(tmp_path):
     write_voxels(tmp_path / "chairs_voxels.npz", voxels_of(3))
     with pytest.raises(UserError, match="models=4, but there are 3"):
         load("chairs", tmp_path, which="voxels", models=4)
-
-
-def test_views_held_out():
-    seen = chairs.views_held_out(4)
-    assert seen.shape == (4, 62) and (seen == seen[0]).all() and seen.sum(1)[0] == 32
-    assert (seen[0, :31] == seen[0, 31:]).all()
-    assert np.flatnonzero(chairs.views_held_out(1, 8)[0])[:4].tolist() == [0, 8, 16, 24]
-
-
-def test_styles_held_out():
-    seen = chairs.styles_held_out(10, every=5, elevation=30)
-    assert seen[[0, 1, 2, 3, 5, 6, 7, 8]].all()
-    assert seen[[4, 9], :31].all() and not seen[[4, 9], 31:].any()
-    assert (chairs.styles_held_out(2, every=1, elevation=20)[0] == (VIEWS[:, 1] == 30)).all()
-    with pytest.raises(ValueError, match="elevation 25"):
-        chairs.styles_held_out(10, elevation=25)
-
-
-def test_the_nearest_view():
-    seen = chairs.views_held_out(1)[0]
-    found = chairs.nearest_view(VIEWS, seen)
-    assert (found[seen] == np.flatnonzero(seen)).all()
-    assert found[1] == 0 and found[29] == 28 and found[32] == 31
-    fourth = chairs.nearest_view(VIEWS, chairs.views_held_out(1, 4)[0])
-    assert (fourth[[1, 3, 29, 30]] == [0, 4, 28, 0]).all(), "round the circle"
-    low = chairs.nearest_view(VIEWS, VIEWS[:, 1] == 20)
-    assert (low == np.tile(np.arange(31), 2)).all(), "the same azimuth of the other elevation"
-
-
-def test_neighbours():
-    below, above, weight = chairs.neighbours(VIEWS, chairs.views_held_out(1, 4)[0])
-    assert (below[[0, 1, 2, 29, 33]] == [0, 0, 0, 28, 31]).all()
-    assert (above[[0, 1, 2, 29, 33]] == [0, 4, 4, 0, 35]).all()
-    assert weight[[0, 1, 2, 3, 29, 30]] == pytest.approx([0, 0.25, 0.5, 0.75, 1 / 3, 2 / 3])
-
-
-def test_baselines_where_the_answer_is_known():
-    """A picture whose pixels are linear in the azimuth is blended without error, but at the seam."""
-    images = np.tile(np.arange(31, dtype=np.uint8), 2)[None, :, None, None, None] * np.ones(
-        (2, 62, 1, 2, 2), np.uint8
-    )
-    seen = chairs.views_held_out(1, 3)[0]
-    held = np.flatnonzero(~seen)
-    assert chairs.blend(images, VIEWS, seen).shape == (2, len(held), 1, 2, 2)
-    gap = chairs.blend(images, VIEWS, seen) - images[:, held]
-    assert np.abs(gap).max() < 1e-4, "0, 3, ..., 30 are known"
-    near = chairs.nearest(images, VIEWS, seen)[0, :, 0, 0, 0]
-    assert near.tolist() == [3 * round(v % 31 / 3) for v in held]
-    seen[30] = False
-    found = chairs.blend(images, VIEWS, seen)[0, :, 0, 0, 0]
-    wrapped = dict(zip(np.flatnonzero(~seen), found, strict=True))
-    assert [wrapped[k] for k in (28, 29, 30)] == pytest.approx([27 * 0.75, 27 * 0.5, 27 * 0.25])

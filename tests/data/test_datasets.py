@@ -11,8 +11,10 @@ from drawnet.data import Dataset, Images, Made, about, default_dir, load, names
 from drawnet.errors import UserError
 
 FOLDER = Path(drawnet.data.__file__).parent
-NEEDS_FILES = [name for name in names() if name not in ("chairs", "digits", "images")]
-QUICK = {"chairs": {"models": 30}}  # made here, the same way however many
+QUICK = {
+    name: {"models": 30} for name in ("chairs", "chair_views")
+}  # made here, alike however many
+NEEDS_FILES = [name for name in names() if name not in ("digits", "images", *QUICK)]
 LAKE_LIKE = np.zeros((4, 1, 2, 2), np.uint8)
 
 

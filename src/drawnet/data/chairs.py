@@ -23,7 +23,6 @@ from drawnet.data._scattered import check
 from drawnet.errors import UserError
 
 Bytes = NDArray[np.uint8]
-Known = NDArray[np.bool_]
 
 AZIMUTHS, ELEVATIONS = 31, (20, 30)
 VIEWS = np.array([(k * 360 / AZIMUTHS, e) for e in ELEVATIONS for k in range(AZIMUTHS)])
@@ -64,19 +63,13 @@ def load(
     size: int = 0,
     channels: int = 0,
     seed: int = 0,
-    held: str = "",
 ) -> Dataset:
-    """All views as images of 256 levels; see `renderings`.
+    """All views as images of 256 levels, a tenth of the models for valid and for test; see `renderings`.
 
-    held  '': a tenth of the models for valid and for test; labels 0..61: the view
-          'views', 'styles': what `views_held_out` or `styles_held_out` leaves for train, of the rest
-          every other one for valid and for test; labels 62 · model + view, and the mask as the last
-          channel, 0 or 255: for models/chairs.py
+    Labels 0..61: the view.
     """
     chairs = renderings(data_dir, which, models, size, channels, seed)
     n, v = chairs.masks.shape[:2]
-    if held:
-        return _held(chairs, held)
     if n < 3:
         raise UserError(f"chairs: {n} models cannot be split in three: choose models=3 or more")
     whole = Images(chairs.sprites.reshape(n * v, *chairs.sprites.shape[2:]), np.arange(n * v) % v)
@@ -84,27 +77,6 @@ def load(
     end, middle = (n - 2 * tenth) * v, (n - tenth) * v
     splits = {"train": whole[:end], "valid": whole[end:middle], "test": whole[middle:]}
     return INFO.dataset(256, splits, name=chairs.name, description=chairs.description)
-
-
-def _held(chairs: Chairs, held: str) -> Dataset:
-    """Views of all models with their masks, split by what is seen in training."""
-    choices = {"views": views_held_out, "styles": styles_held_out}
-    if held not in choices:
-        raise UserError(f"chairs: held is {held!r}: choose 'views' or 'styles', or leave it out")
-    seen = choices[held](len(chairs.masks)).flatten()
-    if (~seen).sum() < 2:
-        raise UserError(
-            f"chairs: too few models to hold {held} out: choose more than {len(seen) // 62}"
-        )
-    numbers = {"train": np.flatnonzero(seen)}
-    numbers["valid"], numbers["test"] = np.flatnonzero(~seen)[::2], np.flatnonzero(~seen)[1::2]
-    pictures, masks = (part.reshape(-1, *part.shape[2:]) for part in (chairs.sprites, chairs.masks))
-    splits = {
-        split: Images(np.concatenate([pictures[k], 255 * masks[k][:, None]], 1), k)
-        for split, k in numbers.items()
-    }
-    name = f"{chairs.name}, {held} held out"
-    return INFO.dataset(256, splits, name=name, description=chairs.description)
 
 
 def renderings(
@@ -149,76 +121,6 @@ def encoded(views: NDArray[np.float64]) -> NDArray[np.float32]:
     angles = np.radians(views)
     pairs = np.stack([np.sin(angles), np.cos(angles)], -1)
     return pairs.reshape(*views.shape[:-1], 4).astype(np.float32)
-
-
-# ---- what is held out ---------------------------------------------------------------------------
-
-
-def views_held_out(models: int, every: int = 2) -> Known:
-    """Which views (models, 62) are seen in training: every so-manieth azimuth, from 0 on."""
-    azimuth = np.arange(len(VIEWS)) % AZIMUTHS
-    return np.tile(azimuth % every == 0, (models, 1))
-
-
-def styles_held_out(models: int, every: int = 5, elevation: int = 30) -> Known:
-    """Which views (models, 62) are seen: all, but of every so-manieth model none at this elevation.
-
-    The transfer experiment: what a chair looks like from there is known of the others only.
-    """
-    if elevation not in ELEVATIONS:
-        raise ValueError(f"elevation {elevation} is none of {ELEVATIONS}")
-    held = np.arange(models) % every == every - 1
-    seen: Known = ~(held[:, None] & (VIEWS[:, 1] == elevation))
-    return seen
-
-
-# ---- baselines ----------------------------------------------------------------------------------
-
-
-def nearest_view(views: NDArray[np.float64], known: Known) -> NDArray[np.int64]:
-    """For each view (V,) the known one least turned away, the first of equals."""
-    c = _render.frames(views)[0].astype(np.float64)
-    closeness = np.where(known, np.round(c @ c.T, 6), -2)
-    return np.asarray(closeness.argmax(1))
-
-
-def neighbours(
-    views: NDArray[np.float64], known: Known
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """For each view the known ones next below and above in azimuth, round the circle; above's weight.
-
-    At its own elevation or, if nothing is known there, at the nearest that has known views. Weights
-    are linear in the azimuth; a known view is its own neighbour.
-    """
-    below, above = np.zeros((2, len(views)), np.int64)
-    weight = np.zeros(len(views))
-    for v, (azimuth, elevation) in enumerate(views):
-        rise = np.where(known, np.abs(views[:, 1] - elevation), np.inf)
-        level = np.flatnonzero(known & (rise == rise.min()))
-        ahead = np.round(views[level, 0] - azimuth, 6) % 360
-        behind = -np.round(views[level, 0] - azimuth, 6) % 360
-        below[v], above[v] = level[behind.argmin()], level[ahead.argmin()]
-        gap = ahead.min() + behind.min()
-        weight[v] = behind.min() / gap if gap else 0
-    return below, above, weight
-
-
-def nearest(images: Bytes, views: NDArray[np.float64], known: Known) -> NDArray[np.float32]:
-    """Baseline: each view that is not known as the nearest that is.
-
-    images  (N, V, …) and known (V,) -> (N, views not known, …)
-    """
-    return images[:, nearest_view(views, known)[~known]].astype(np.float32)
-
-
-def blend(images: Bytes, views: NDArray[np.float64], known: Known) -> NDArray[np.float32]:
-    """Baseline: each view that is not known as the mixture, pixel by pixel, of its two neighbours.
-
-    images  (N, V, …) and known (V,) -> (N, views not known, …)
-    """
-    below, above, weight = (part[~known] for part in neighbours(views, known))
-    w = weight.astype(np.float32).reshape(-1, *(1 for _ in images.shape[2:]))
-    return (1 - w) * images[:, below] + w * images[:, above]
 
 
 # ---- the three kinds ----------------------------------------------------------------------------

@@ -1,0 +1,130 @@
+"""Chairs for a generator that is told style and view: with masks, some views held out, and baselines.
+
+Dosovitskiy, Springenberg, Brox 2015, section 5. The pictures are those of data/chairs.py.
+
+Legend: N models (styles), V = 62 views
+"""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drawnet.data import Dataset, Images, Info, _render
+from drawnet.data.chairs import AZIMUTHS, ELEVATIONS, VIEWS, Bytes, renderings
+from drawnet.data.chairs import INFO as CHAIRS
+from drawnet.errors import UserError
+
+Known = NDArray[np.bool_]
+
+INFO = Info(
+    name="chair_views",
+    description="the chairs of `chairs` with their masks, every other azimuth held out",
+    licence=CHAIRS.licence,
+    source=CHAIRS.source,
+)
+
+
+def load(
+    data_dir: Path,
+    which: str = "procedural",
+    models: int = 0,
+    size: int = 0,
+    channels: int = 0,
+    seed: int = 0,
+    held: str = "views",
+) -> Dataset:
+    """Views with the mask, 0 or 255, as the last channel; labels 62 · model + view.
+
+    held  'views' or 'styles': train is what `views_held_out` or `styles_held_out` leaves; of the rest
+          every other one is valid's, the others test's
+    The rest as for `chairs.renderings`.
+    """
+    choices = {"views": views_held_out, "styles": styles_held_out}
+    if held not in choices:
+        raise UserError(f"chair_views: held is {held!r}: choose 'views' or 'styles'")
+    chairs = renderings(data_dir, which, models, size, channels, seed)
+    seen = choices[held](len(chairs.masks)).flatten()
+    if (~seen).sum() < 2:
+        raise UserError(
+            f"chair_views: too few models to hold {held} out: choose more than {len(seen) // 62}"
+        )
+    numbers = {"train": np.flatnonzero(seen)}
+    numbers["valid"], numbers["test"] = np.flatnonzero(~seen)[::2], np.flatnonzero(~seen)[1::2]
+    pictures, masks = (part.reshape(-1, *part.shape[2:]) for part in (chairs.sprites, chairs.masks))
+    splits = {
+        split: Images(np.concatenate([pictures[k], 255 * masks[k][:, None]], 1), k)
+        for split, k in numbers.items()
+    }
+    name = f"{chairs.name.replace(CHAIRS.name, INFO.name, 1)}, {held} held out"
+    return INFO.dataset(256, splits, name=name, description=chairs.description)
+
+
+# ---- what is held out ---------------------------------------------------------------------------
+
+
+def views_held_out(models: int, every: int = 2) -> Known:
+    """Which views (models, 62) are seen in training: every so-manieth azimuth, from 0 on."""
+    azimuth = np.arange(len(VIEWS)) % AZIMUTHS
+    return np.tile(azimuth % every == 0, (models, 1))
+
+
+def styles_held_out(models: int, every: int = 5, elevation: int = 30) -> Known:
+    """Which views (models, 62) are seen: all, but of every so-manieth model none at this elevation.
+
+    The transfer experiment: what a chair looks like from there is known of the others only.
+    """
+    if elevation not in ELEVATIONS:
+        raise ValueError(f"elevation {elevation} is none of {ELEVATIONS}")
+    held = np.arange(models) % every == every - 1
+    seen: Known = ~(held[:, None] & (VIEWS[:, 1] == elevation))
+    return seen
+
+
+# ---- baselines ----------------------------------------------------------------------------------
+
+
+def nearest_view(views: NDArray[np.float64], known: Known) -> NDArray[np.int64]:
+    """For each view (V,) the known one least turned away, the first of equals."""
+    c = _render.frames(views)[0].astype(np.float64)
+    closeness = np.where(known, np.round(c @ c.T, 6), -2)
+    return np.asarray(closeness.argmax(1))
+
+
+def neighbours(
+    views: NDArray[np.float64], known: Known
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """For each view the known ones next below and above in azimuth, round the circle; above's weight.
+
+    At its own elevation or, if nothing is known there, at the nearest that has known views. Weights
+    are linear in the azimuth; a known view is its own neighbour.
+    """
+    below, above = np.zeros((2, len(views)), np.int64)
+    weight = np.zeros(len(views))
+    for v, (azimuth, elevation) in enumerate(views):
+        rise = np.where(known, np.abs(views[:, 1] - elevation), np.inf)
+        level = np.flatnonzero(known & (rise == rise.min()))
+        ahead = np.round(views[level, 0] - azimuth, 6) % 360
+        behind = -np.round(views[level, 0] - azimuth, 6) % 360
+        below[v], above[v] = level[behind.argmin()], level[ahead.argmin()]
+        gap = ahead.min() + behind.min()
+        weight[v] = behind.min() / gap if gap else 0
+    return below, above, weight
+
+
+def nearest(images: Bytes, views: NDArray[np.float64], known: Known) -> NDArray[np.float32]:
+    """Baseline: each view that is not known as the nearest that is.
+
+    images  (N, V, …) and known (V,) -> (N, views not known, …)
+    """
+    return images[:, nearest_view(views, known)[~known]].astype(np.float32)
+
+
+def blend(images: Bytes, views: NDArray[np.float64], known: Known) -> NDArray[np.float32]:
+    """Baseline: each view that is not known as the mixture, pixel by pixel, of its two neighbours.
+
+    images  (N, V, …) and known (V,) -> (N, views not known, …)
+    """
+    below, above, weight = (part[~known] for part in neighbours(views, known))
+    w = weight.astype(np.float32).reshape(-1, *(1 for _ in images.shape[2:]))
+    return (1 - w) * images[:, below] + w * images[:, above]
