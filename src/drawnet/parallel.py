@@ -1,5 +1,6 @@
 """Rank, world and means over torch.distributed; one process is the case world = 1."""
 
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +15,12 @@ def group() -> Iterator[None]:
     """Join the processes that `torchrun` started, if it did; leave them at the end."""
     started = "WORLD_SIZE" in os.environ and int(os.environ["WORLD_SIZE"]) > 1
     if started:
+        # Its functions keep the group that there is when they are defined, as their default: imported
+        # later, by an optimiser, they would keep gloo's threads alive, to be aborted at exit.
+        importlib.import_module("torch.distributed.nn.functional")
         dist.init_process_group("gloo")
     try:
         yield
-        barrier()  # a process that leaves while another still works may be aborted on its way out
     finally:
         if started:
             dist.destroy_process_group()
