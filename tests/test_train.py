@@ -113,6 +113,19 @@ def test_a_checkpoint_from_before_a_setting_resumes(tiny_run, tiny_data, tmp_pat
         train.train(other, tiny_data, tmp_path, resume=True)
 
 
+def test_a_run_goes_on_for_longer(tiny_run, tiny_data, tmp_path):
+    """… bit for bit as if it had been so long from the start; under a cosine it would not be."""
+    for decay in ("exponential", "cosine"):
+        run = replace(tiny_run, decay=decay, examples=80)
+        train.train(run, tiny_data, tmp_path / decay)
+        train.train(replace(run, examples=48), tiny_data, tmp_path / f"{decay} parts")
+    with pytest.raises(UserError, match="examples is 48 there and 80 here"):
+        train.train(run, tiny_data, tmp_path / "cosine parts", resume=True)
+    run = replace(run, decay="exponential")
+    train.train(run, tiny_data, tmp_path / "exponential parts", resume=True)
+    same(tmp_path / "exponential", tmp_path / "exponential parts")
+
+
 def test_a_finished_run_resumes_to_itself(tiny_run, tiny_data, tmp_path):
     train.train(tiny_run, tiny_data, tmp_path / "run")
     before = tensors(tmp_path / "run")[0]

@@ -1,7 +1,7 @@
 """Where a run stands: model, moving average, optimiser, position; kept whole in a checkpoint."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -98,9 +98,14 @@ class Session:
         checkpoint.save_tensors(path, self.state(), header)
 
     def load(self, path: Path) -> None:
-        """Go on where a checkpoint stands; UserError if it is another run's."""
+        """Go on where a checkpoint stands; UserError if it is another run's.
+
+        How many examples it sees in all may be changed, unless a cosine has made use of it.
+        """
         tensors, header = checkpoint.load_tensors(path)
         there = from_json(header.get("run") or {})
+        if there.decay != "cosine":
+            there = replace(there, examples=self.run.examples)
         if there != self.run:
             what = difference(to_json(there), to_json(self.run))
             raise UserError(f"{path.parent} holds another run: {what}")

@@ -1,0 +1,22 @@
+"""Handwritten characters of fifty alphabets."""
+
+from drawnet.models.draw import DrawConfig
+from drawnet.run import Data, Run
+
+
+def omniglot() -> Run[DrawConfig]:
+    """DRAW with attention on Omniglot's characters of 28×28, `mnist`'s settings.
+
+    `drawnet train omniglot`.  The images are reduced from Lake et al.'s drawings: bounds are not
+    comparable with those on Burda's version, which `--data.options version burda` reads where it is
+    at hand (with `--data.binarise dynamic`).
+    """
+    return Run(
+        "omniglot",
+        DrawConfig(),
+        Data("omniglot"),
+        examples=600_000,
+        batch=64,
+        kl_warmup=38_400,
+        evaluate_every=30_000,
+    )
