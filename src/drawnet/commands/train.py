@@ -23,7 +23,8 @@ class Train(Generic[C]):
     out: Path | None = None
     """The run folder (default: runs/RECIPE)."""
     resume: bool = False
-    """Go on with the run in the folder, or begin it; unless --decay is cosine, also for more --examples."""
+    """Go on with the run in the folder, or begin it; with --decay none or exponential also for more
+    --examples."""
     data_dir: DataDir = None
     tensorboard: bool = False
     """Also write TensorBoard logs (extra: tensorboard)."""
