@@ -2,11 +2,12 @@
 
     python benchmarks/chairs.py RUN --out FOLDER --data-dir FOLDER
 
-For a run trained with views held out: the squared error of its pictures at all the views that were
-not seen (mean over them of the sum over pixels, values in [0, 1], ground white), beside that of
-the nearest known view and of the blend of the two neighbouring known views, pixel by pixel.
-Written: views.png (a row a chair: real and made, unseen azimuths), morph.gif (from style to style)
-and errors.json.
+The squared error of a run's pictures at all the views that were not seen (mean over them of the sum
+over pixels, values in [0, 1], ground white), beside that of the nearest known view of the chair and of
+the blend of its two neighbouring known views, pixel by pixel. Unseen is every other azimuth or, of a
+run trained with `--data.options held styles`, an elevation of every fifth chair.
+Written: views.png (two rows a chair: real and made, unseen views), morph.gif and morph.png (from style
+to style) and errors.json.
 """
 
 import argparse
@@ -32,9 +33,12 @@ def made(model, labels):
     return torch.cat([model(part).clamp(0, 1)[:, : model.colours] for part in y.split(ROWS)])
 
 
-def errors(model, sprites, known):
-    """Mean squared errors over the unseen views of every chair, by method, and the standard errors."""
-    labels = (62 * np.arange(len(sprites))[:, None] + np.flatnonzero(~known)).flatten()
+def errors(model, sprites, numbers, known):
+    """Mean squared errors over the unseen views of these chairs, by method, and the standard errors.
+
+    sprites  (n, 62, …) of the chairs of these numbers; known (62,) the views that were seen of them
+    """
+    labels = (62 * numbers[:, None] + np.flatnonzero(~known)).flatten()
     real = torch.from_numpy(sprites[:, ~known].reshape(len(labels), *sprites.shape[2:]) / 255.0)
     guesses = {
         "model": made(model, labels),
@@ -70,21 +74,25 @@ def main():
     given = parser.parse_args()
     held = checkpoint.load_model(given.run)
     model, options = held.network, dict(held.run.data.options)
-    if not isinstance(model, Chairs) or options.pop("held", "views") != "views":
-        raise UserError(f"{given.run} is no generator of chairs with views held out")
-    numbers = {k: int(v) if v.isdecimal() else v for k, v in options.items()}
-    rendered = chairs.renderings(given.data_dir, **numbers)
-    known = chair_views.views_held_out(1)[0]
-    found = errors(model, rendered.sprites, known)
+    if not isinstance(model, Chairs):
+        raise UserError(f"{given.run} is no generator of chairs")
+    held_out = {"views": chair_views.views_held_out, "styles": chair_views.styles_held_out}
+    what = held_out[options.pop("held", "views")]
+    settings = {k: int(v) if v.isdecimal() else v for k, v in options.items()}
+    sprites = chairs.renderings(given.data_dir, **settings).sprites
+    seen = what(len(sprites))
+    numbers = np.flatnonzero(~seen.all(1))
+    known = seen[numbers[0]]  # of all of them
+    found = errors(model, sprites[numbers], numbers, known)
     for name, e in found.items():
         print(f"{name:8} {e['squared_error']:8.2f} ± {e['stderr']:.2f}")
 
     given.out.mkdir(parents=True, exist_ok=True)
     checkpoint.write_text(given.out / "errors.json", json.dumps(found, indent=1) + "\n")
-    unseen, n = np.flatnonzero(~known)[1::4][:6], len(rendered.sprites)
+    unseen, n = np.flatnonzero(~known)[1::4][:6], len(sprites)
     rows = []
-    for k in range(0, n, max(1, n // 6))[:6]:
-        real = torch.from_numpy(rendered.sprites[k, unseen] / 255.0).float()
+    for k in numbers[:: max(1, len(numbers) // 6)][:6]:
+        real = torch.from_numpy(sprites[k, unseen] / 255.0).float()
         rows += [real, made(model, 62 * k + unseen)]
     sheet = figures.grid(torch.cat(rows), columns=len(unseen))
     pictures.save(sheet, given.out / "views.png")

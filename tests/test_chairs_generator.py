@@ -1,6 +1,10 @@
 """The generator of chairs: what it is told, its loss, what it learns, and what it turns into."""
 
+import json
+import runpy
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -103,3 +107,28 @@ def test_labels_that_no_model_has(chairs, tiny_run, tmp_path):
     run = replace(tiny_run, model=replace(SMALL, classes=62), data=Data("chair_views"))
     with pytest.raises(UserError, match="labels from"):
         train.train(run, chairs, tmp_path / "never")
+
+
+@pytest.mark.parametrize(
+    ("held", "models", "unseen"), [("views", 3, 3 * 30), ("styles", 10, 2 * 31)]
+)
+def test_the_benchmark_judges_a_run(held, models, unseen, chairs, tiny_run, tmp_path, monkeypatch):
+    """The model's error is over the views that it has not seen, as its validation and test are."""
+    options = {"models": str(models), "size": "16", "channels": "1", "held": held}
+    run = replace(tiny_run, model=replace(SMALL, classes=models * 62), examples=320, ema=0.9)
+    run = replace(run, data=Data("chair_views", options=options))
+    made = run.data.load()
+    train.train(run, made, tmp_path / "run")
+    words = ["chairs.py", str(tmp_path / "run"), "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", words)
+    runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "chairs.py"))["main"]()
+    found = json.loads((tmp_path / "out" / "errors.json").read_text())
+    network, e = checkpoint.load_model(tmp_path / "run").network, []
+    for images in (made.splits["valid"], made.splits["test"]):
+        told = network.told(torch.from_numpy(images.labels), network.classes)
+        with torch.no_grad():
+            gap = network(told).clamp(0, 1)[:, :1] - torch.from_numpy(images.pixels[:, :1] / 255)
+        e.append((gap**2).flatten(1).sum(1))
+    assert len(torch.cat(e)) == unseen
+    assert found["model"]["squared_error"] == pytest.approx(torch.cat(e).mean().item(), rel=1e-4)
+    assert {p.name for p in (tmp_path / "out").iterdir()} >= {"views.png", "morph.gif"}

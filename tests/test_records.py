@@ -96,7 +96,12 @@ def test_every_kind_of_measure_has_its_words():
         ("cross_entropy", base | {"elbo_nats": None, "cross_entropy_cost_nats": 1825.8},
          "cost 1825.8 nats, no bound (1,000 test images)"),
         (None, base | {"error": {"mean": 0.0418, "stderr": 0.002}}, "4.18 ± 0.20 % (1,000 test images)"),
+        (None, base | {"samples": 50, "parzen": {"mean": 214.02, "stderr": 1.1}},
+         "214.0 ± 1.1 nats by Parzen (50 samples, 1,000 test images)"),
     ]  # fmt: skip
+    judged = {k: v for k, v in base.items() if k != "iw_nats"}
+    judged |= {"picture": {"mean": 0.0071371, "stderr": 2.9e-05}, "loss": {"mean": 3, "stderr": 1}}
+    cases.append((None, judged, "picture 0.007137 ± 2.9e-05 (1,000 test images)"))
     for likelihood, evaluation, words in cases:
         record = {"run": {"model": {"likelihood": likelihood}}, "evaluations": [evaluation]}
         assert records._cells(record) == (words, "–")
@@ -150,6 +155,22 @@ def test_an_evaluation_of_nothing_is_refused(runs, tmp_path):
     (tmp_path / "e.json").write_text("[1]")
     with pytest.raises(UserError, match="no evaluation"):
         records.made(runs / "run", [tmp_path / "e.json"])
+
+
+def test_what_is_measured_on_samples(runs, tmp_path, monkeypatch):
+    """A comparison is part of the record of the one run that it is of."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    words = [str(runs / "run"), "--samples", "40", "--images", "50"]
+    main(["compare", *words, "--out", str(tmp_path / "one.json")])
+    compared = json.loads((tmp_path / "one.json").read_text())
+    (found,) = records.made(runs / "run", [tmp_path / "one.json"])["evaluations"]
+    parzen = compared["rows"][0]["figures"]["parzen"]
+    assert found["parzen"] == {"mean": parzen["value"], "stderr": parzen["stderr"]}
+    assert (found["samples"], found["images"], found["split"]) == (40, 50, "test")
+    compared["rows"] *= 2
+    (tmp_path / "two.json").write_text(json.dumps(compared))
+    with pytest.raises(UserError, match="it compares 2 runs"):
+        records.made(runs / "run", [tmp_path / "two.json"])
 
 
 def test_training_notes_where_it_ran(tiny_run, tiny_data, tmp_path):

@@ -23,6 +23,8 @@ PAPER = {
     "mnist_no_attention": "≤ 87.40 nats",
     "mnist_vae": "99.2 nats (a reproduction, Z = 200)",
     "mnist_darn": "84.71 nats (estimate)",
+    "mnist_gan": "225 ± 2 nats by Parzen windows",
+    "mnist_gsn": "214 ± 1.1 nats by Parzen windows",
     "cluttered_4": "4.18 % error",
     "cluttered_8": "3.36 % error",
     "cluttered_conv": "14.35 % error",
@@ -30,13 +32,14 @@ PAPER = {
 """What the papers say of a recipe's model and data: Gregor et al. 2015, tables 1 and 2; 2014."""
 
 EVALUATED = {"dataset", "split", "images"}
+SAMPLED = (("mean", "value"), ("stderr", "stderr"))
 
 
 def made(run_folder: Path, evaluations: Sequence[Path], **told: str | None) -> dict[str, Any]:
     """The record of the best weights in a run's folder, or of those in a single file.
 
-    evaluations: JSON files of `drawnet evaluate --out`.  told: commit or processor, in place of what
-    the weights say.
+    evaluations: JSON files of `drawnet evaluate --out` or, of this run alone, `compare --out`.
+    told: commit or processor, in place of what the weights say.
     """
     model = checkpoint.load_model(run_folder)
     header, run = model.header, model.run
@@ -122,13 +125,27 @@ def _minutes(seconds: float | None) -> float | None:
 def _evaluation(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text())
+        if isinstance(values, dict) and values.keys() == {"plan", "rows"}:
+            values = _of_samples(**values)
         if not isinstance(values, dict) or not values.keys() >= EVALUATED:
             raise ValueError("it is none")
-    except (OSError, ValueError) as why:
+    except (OSError, ValueError, KeyError) as why:
         raise UserError(
             f"{path} is no evaluation (drawnet evaluate RUN --out FILE): {why}"
         ) from why
     return values
+
+
+def _of_samples(plan: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a comparison says of a run's samples."""
+    if len(rows) != 1:
+        raise ValueError(f"it compares {len(rows)} runs; a record is of one")
+    figures = rows[0]["figures"]
+    if figures["parzen"]["value"] is None:
+        raise ValueError(figures["parzen"]["why"])
+    found = {k: {m: figures[k][v] for m, v in SAMPLED} for k in ("parzen", "frechet")}
+    given = {"dataset": rows[0]["data"], "split": "test", "images": plan["images"]}
+    return given | {"samples": plan["samples"]} | found
 
 
 def _curve(path: Path, criterion: str) -> list[list[float]]:
@@ -179,9 +196,15 @@ def _cells(record: dict[str, Any]) -> tuple[str, str]:
     binary = record["run"]["model"].get("likelihood") in (None, "bernoulli")
     for e in record["evaluations"]:
         images = f"{e['images']:,} {e['split']} images"
-        if "error" in e:
+        if "samples" in e:
+            nats, images = e["parzen"], f"{e['samples']:,} samples, {images}"
+            whole.append(f"{nats['mean']:.1f} ± {nats['stderr']:.1f} nats by Parzen ({images})")
+        elif "error" in e:
             error = {k: 100 * (v or 0) for k, v in e["error"].items()}
             whole.append(f"{error['mean']:.2f} ± {error['stderr']:.2f} % ({images})")
+        elif "elbo_nats" not in e:  # a model without a bound: what validation judges it by
+            name, value = next((k, v) for k, v in e.items() if isinstance(v, dict))
+            whole.append(f"{name} {value['mean']:.4g} ± {value['stderr']:.2g} ({images})")
         elif e.get("iw_nats") is not None:
             tight.append(f"{e['iw_nats']:.2f} nats (K = {e['importance_samples']:,}, {images})")
         elif binary:
