@@ -7,7 +7,8 @@ from drawnet.run import Data, Run
 def mnist_gan() -> Run[GANConfig]:
     """Generative adversarial nets on MNIST's grey levels, as published.
 
-    `drawnet train mnist_gan`.  The paper's Parzen estimate: 225 ± 2 nats.  Not trained to its end yet.
+    `drawnet train mnist_gan`.  The paper's Parzen estimate: 225 ± 2 nats.  With `--examples 3000000`, 22
+    minutes of one core: 152.2 ± 1.5, and rising; `--resume` with more examples goes on.
     """
     return Run(
         "mnist_gan",
