@@ -8,8 +8,8 @@ def mnist_gsn() -> Run[GSNConfig]:
     """A deep generative stochastic network on MNIST's grey levels, as published.
 
     `drawnet train mnist_gsn`.  The paper's Parzen estimate: 214 ± 1.1 nats.  Half the published rate
-    of 0.25, for the authors' momentum takes a mean of gradients where ours takes a sum.  That is slow: no
-    digits after 8 epochs.  With `--examples 900000 --optimizer adam --lr 1e-3 --decay cosine
+    of 0.25, for the authors' momentum takes a mean of gradients where ours takes a sum.  That is slow:
+    no digits after 8 epochs.  With `--examples 900000 --optimizer adam --lr 1e-3 --decay cosine
     --warmup 10000 --ema 0.999`, 18 minutes of one core: 243.6 ± 2.2 (docs/literature.md).
     """
     return Run(

@@ -33,5 +33,7 @@ def mnist_no_attention() -> Run[DrawConfig]:
         DrawConfig(read=0, write=0),
         Data("binarized_mnist"),
         examples=15_000_000,
+        batch=64,
+        kl_warmup=38_400,
         evaluate_every=50_000,
     )
