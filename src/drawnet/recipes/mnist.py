@@ -26,7 +26,9 @@ def mnist() -> Run[DrawConfig]:
 def mnist_no_attention() -> Run[DrawConfig]:
     """DRAW without attention on static binarised MNIST.
 
-    `drawnet train mnist_no_attention`.  Not trained yet.
+    `drawnet train mnist_no_attention`.  `--model.steps 16 --examples 3600000`, 110 minutes of one core:
+    87.35 ± 0.24 nats on the 10,000 test images, where the paper has 87.40 with T = 64.  With 64 steps
+    it has not been trained.
     """
     return Run(
         "mnist_no_attention",
