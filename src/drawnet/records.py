@@ -204,7 +204,7 @@ def _cells(record: dict[str, Any]) -> tuple[str, str]:
             whole.append(f"{error['mean']:.2f} ± {error['stderr']:.2f} % ({images})")
         elif "elbo_nats" not in e:  # a model without a bound: what validation judges it by
             name, value = next((k, v) for k, v in e.items() if isinstance(v, dict))
-            whole.append(f"{name} {value['mean']:.4g} ± {value['stderr']:.2g} ({images})")
+            whole.append(f"{name} {value['mean']:.4g} ± {value['stderr'] or 0:.2g} ({images})")
         elif e.get("iw_nats") is not None:
             tight.append(f"{e['iw_nats']:.2f} nats (K = {e['importance_samples']:,}, {images})")
         elif binary:
