@@ -203,9 +203,9 @@ def test_killed_at_random_moments_it_always_resumes(tiny_run, tiny_data, tmp_pat
     context.set_forkserver_preload(["drawnet.train"])
     chance, reached = random.Random(0), -1
     for _ in range(30):
-        process = context.Process(target=run_forever, args=(run, tiny_data, tmp_path))
+        process = context.Process(target=run_forever, args=(run, tiny_data, tmp_path / "killed"))
         process.start()
-        saved = tmp_path / "training.safetensors"
+        saved = tmp_path / "killed" / "training.safetensors"
         before = saved.stat().st_mtime_ns if saved.exists() else 0
         deadline = time.monotonic() + 60
         while not (saved.exists() and saved.stat().st_mtime_ns > before):
@@ -214,13 +214,14 @@ def test_killed_at_random_moments_it_always_resumes(tiny_run, tiny_data, tmp_pat
         time.sleep(chance.uniform(0, 0.3))
         process.kill()
         process.join()
-        seen = tensors(tmp_path)[1]["progress"]["seen"]
+        seen = tensors(tmp_path / "killed")[1]["progress"]["seen"]
         assert seen > reached
         reached = seen
-        checkpoint.load_model(tmp_path)
+        checkpoint.load_model(tmp_path / "killed")
     finite = replace(run, examples=reached + 80)
-    with pytest.raises(UserError, match="examples is"):
-        train.train(finite, tiny_data, tmp_path, resume=True)
+    train.train(finite, tiny_data, tmp_path / "killed", resume=True)
+    train.train(finite, tiny_data, tmp_path / "whole")
+    same(tmp_path / "whole", tmp_path / "killed")
 
 
 def test_a_folder_with_a_run_is_not_overwritten(tiny_run, tiny_data, tmp_path):
