@@ -73,14 +73,12 @@ def main():
     parser.add_argument("--data-dir", type=Path)
     given = parser.parse_args()
     held = checkpoint.load_model(given.run)
-    model, options = held.network, dict(held.run.data.options)
+    model, options = held.network, held.run.data.told()
     if not isinstance(model, Chairs):
         raise UserError(f"{given.run} is no generator of chairs")
-    held_out = {"views": chair_views.views_held_out, "styles": chair_views.styles_held_out}
-    what = held_out[options.pop("held", "views")]
-    settings = {k: int(v) if v.isdecimal() else v for k, v in options.items()}
-    sprites = chairs.renderings(given.data_dir, **settings).sprites
-    seen = what(len(sprites))
+    seen_of = chair_views.HELD_OUT[options.pop("held", "views")]
+    sprites = chairs.renderings(given.data_dir, **options).sprites
+    seen = seen_of(len(sprites))
     numbers = np.flatnonzero(~seen.all(1))
     known = seen[numbers[0]]  # of all of them
     found = errors(model, sprites[numbers], numbers, known)

@@ -151,8 +151,9 @@ def test_bad_input_is_told_in_a_line(runs, monkeypatch, capsys, words, message):
     assert not (runs / "x.json").exists()
 
 
-def test_an_evaluation_of_nothing_is_refused(runs, tmp_path):
-    (tmp_path / "e.json").write_text("[1]")
+@pytest.mark.parametrize("text", ["", "[1]", '{"plan": 1, "rows": [1]}', '{"plan": {}, "rows": 2}'])
+def test_an_evaluation_of_nothing_is_refused(runs, tmp_path, text):
+    (tmp_path / "e.json").write_text(text)
     with pytest.raises(UserError, match="no evaluation"):
         records.made(runs / "run", [tmp_path / "e.json"])
 

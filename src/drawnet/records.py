@@ -129,7 +129,7 @@ def _evaluation(path: Path) -> dict[str, Any]:
             values = _of_samples(**values)
         if not isinstance(values, dict) or not values.keys() >= EVALUATED:
             raise ValueError("it is none")
-    except (OSError, ValueError, KeyError) as why:
+    except (OSError, ValueError, KeyError, TypeError) as why:
         raise UserError(
             f"{path} is no evaluation (drawnet evaluate RUN --out FILE): {why}"
         ) from why

@@ -35,10 +35,12 @@ class Data:
         from drawnet import data
 
         taken: dict[str, Any] = {k: getattr(self, k) for k in ("size", "grey") if getattr(self, k)}
+        return data.load(self.name, data_dir, **taken | self.told())
+
+    def told(self) -> dict[str, Any]:
+        """The options as `load` takes them: numbers and truths, not words, where they are such."""
         words: dict[str, Any] = {"true": True, "false": False}
-        for name, value in self.options.items():
-            taken[name] = int(value) if value.isdecimal() else words.get(value, value)
-        return data.load(self.name, data_dir, **taken)
+        return {k: int(v) if v.isdecimal() else words.get(v, v) for k, v in self.options.items()}
 
 
 @dataclass(frozen=True)

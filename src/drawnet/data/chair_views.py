@@ -40,11 +40,10 @@ def load(
           every other one is valid's, the others test's
     The rest as for `chairs.renderings`.
     """
-    choices = {"views": views_held_out, "styles": styles_held_out}
-    if held not in choices:
+    if held not in HELD_OUT:
         raise UserError(f"chair_views: held is {held!r}: choose 'views' or 'styles'")
     chairs = renderings(data_dir, which, models, size, channels, seed)
-    seen = choices[held](len(chairs.masks)).flatten()
+    seen = HELD_OUT[held](len(chairs.masks)).flatten()
     if (~seen).sum() < 2:
         raise UserError(
             f"chair_views: too few models to hold {held} out: choose more than {len(seen) // 62}"
@@ -80,6 +79,9 @@ def styles_held_out(models: int, every: int = 5, elevation: int = 30) -> Known:
     seen: Known = ~(held[:, None] & (VIEWS[:, 1] == elevation))
     return seen
 
+
+HELD_OUT = {"views": views_held_out, "styles": styles_held_out}
+"""What `held` may be."""
 
 # ---- baselines ----------------------------------------------------------------------------------
 
