@@ -1,0 +1,41 @@
+"""What fixed seeds gave at commit 95cb40a, they give still."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import golden_runs
+from drawnet import checkpoint, evaluate
+
+FOLDER = Path(__file__).parent / "golden"
+WEIGHTS = FOLDER / "weights"
+GOLDEN = json.loads((FOLDER / "losses.json").read_text())
+TOLERANCE = {"float32": 2e-4, "bfloat16": 5e-3}
+"""Relative: processors and kernels round in their own ways."""
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_losses_of_fixed_seeds(name):
+    kind, precision = name.split()
+    found = golden_runs.losses(kind, precision)
+    assert found.keys() == GOLDEN[name].keys()
+    for measure, values in GOLDEN[name].items():
+        assert found[measure] == pytest.approx(values, rel=TOLERANCE[precision], abs=1e-4), measure
+
+
+MEASURES = json.loads((WEIGHTS / "measures.json").read_text())
+
+
+@pytest.mark.parametrize("kind", MEASURES)
+def test_weights_written_before_are_read_and_measure_the_same(kind):
+    model = checkpoint.load_model(WEIGHTS / f"{kind}.safetensors")
+    images, classes = model.run.data.load().splits["valid"][:32], model.network.classes
+    y = model.network.told(torch.from_numpy(images.labels), classes) if classes else None
+    levels = model.header["data"]["levels"]
+    found = evaluate.measure(
+        model.network, torch.from_numpy(images.pixels), levels, model.run.data, "valid", y
+    )
+    means = {name: values.mean().item() for name, values in found.items()}
+    assert means == pytest.approx(MEASURES[kind], rel=1e-4, abs=1e-4)
