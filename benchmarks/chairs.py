@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from drawnet import checkpoint, figures, pictures
 from drawnet.data import chair_views, chairs
+from drawnet.drawing import figures, files
 from drawnet.errors import UserError
 from drawnet.models.chairs import Chairs
+from drawnet.training import checkpoint
 
 VIEWS = chairs.VIEWS
 ROWS, FRAMES = 500, 24
@@ -93,11 +94,11 @@ def main():
         real = torch.from_numpy(sprites[k, unseen] / 255.0).float()
         rows += [real, made(model, 62 * k + unseen)]
     sheet = figures.grid(torch.cat(rows), columns=len(unseen))
-    pictures.save(sheet, given.out / "views.png")
+    files.save(sheet, given.out / "views.png")
     pairs = [(k, k + n // 2) for k in range(0, n // 2, max(1, n // 16))][:8]
     frames = morph(model, pairs)
-    pictures.save_animation([figures.grid(f, columns=4) for f in frames], given.out / "morph.gif")
-    pictures.save(figures.grid(torch.cat(frames[::4]), columns=8), given.out / "morph.png")
+    files.save_animation([figures.grid(f, columns=4) for f in frames], given.out / "morph.gif")
+    files.save(figures.grid(torch.cat(frames[::4]), columns=8), given.out / "morph.png")
 
 
 if __name__ == "__main__":

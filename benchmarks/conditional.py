@@ -15,9 +15,13 @@ from pathlib import Path
 
 import torch
 
-from drawnet import checkpoint, classifier, drawing, evaluate, learner, step
+from drawnet.data import pipeline
+from drawnet.drawing import sample
 from drawnet.errors import UserError
-from drawnet.randomness import normal_each, uniform_each
+from drawnet.evaluation import classifier
+from drawnet.models import sequential
+from drawnet.nn.noise import normal_each, uniform_each
+from drawnet.training import checkpoint
 
 BATCH = 100
 
@@ -25,7 +29,7 @@ BATCH = 100
 def accuracy(network, run, data):
     """The share of test images that it reads rightly, prepared as the model sees them."""
     images, right = data.splits["test"], 0
-    for numbers, x in evaluate.batches(
+    for numbers, x in pipeline.batches(
         torch.from_numpy(images.pixels), data.levels, run.data, "test"
     ):
         labels = torch.from_numpy(images.labels[numbers.start : numbers.stop])
@@ -39,8 +43,8 @@ def draw(model, labels, seed):
     for first in range(0, len(labels), BATCH):
         numbers = range(first, min(first + BATCH, len(labels)))
         eps = normal_each(seed, "sample", numbers, model.steps, *model.latents).transpose(0, 1)
-        y = learner.one_hot(labels[numbers.start : numbers.stop], model.classes)
-        *_, state = step.generate(model, eps, y)
+        y = pipeline.one_hot(labels[numbers.start : numbers.stop], model.classes)
+        *_, state = sequential.generate(model, eps, y)
         pixels = model.likelihood(state)
         drawn.append(pixels.sample(uniform_each(seed, "pixels", numbers, *model.shape)))
         means.append(pixels.mean)
@@ -75,13 +79,13 @@ def main():
     if not model.classes or given.samples < model.classes:
         raise UserError(f"{given.run} has {model.classes} classes: nothing to tell, or --samples")
     data = run.data.load(given.data_dir)
-    evaluate.labels(data, "test", model.classes)
+    pipeline.labels(data, "test", model.classes)
     folder = given.run if given.run.is_dir() else given.run.parent
     binary = data.levels == 2 or run.data.binarise != "no"
     network = classifier.kept(folder / "classifier.safetensors", data, binary=binary)
     result = {"accuracy": accuracy(network, run, data), "samples": given.samples}
     print(f"classifier: {100 * result['accuracy']:.2f} % of {data.name}'s test images right")
-    labels = drawing.told(model, range(model.classes), range(given.samples)).argmax(1)
+    labels = sample.told(model, range(model.classes), range(given.samples)).argmax(1)
     for name, images in zip(("drawn", "means"), draw(model, labels, given.seed), strict=True):
         result[name] = shares(network, images, labels)
         (p, error), each = result[name]["all"], result[name]["classes"]

@@ -19,10 +19,11 @@ import torch
 from speed import machine
 from textbook import from_drawnet
 
-from drawnet import data, kernels, recipes, step
-from drawnet.randomness import Noise, stream
-from drawnet.session import Session
-from drawnet.train import kl_weight, learning_rate
+from drawnet import data, kernels, recipes
+from drawnet.models import sequential
+from drawnet.nn.noise import Noise, stream
+from drawnet.training.loop import kl_weight, learning_rate
+from drawnet.training.state import Session
 
 
 def contestants(session):
@@ -34,7 +35,7 @@ def contestants(session):
 
     def ours(precision):
         def run(x, eps):
-            b = step.bound(model, x, eps, precision=precision)
+            b = sequential.bound(model, x, eps, precision=precision)
             return b.distortion, b.rate
 
         return run

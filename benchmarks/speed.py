@@ -60,7 +60,8 @@ GROWTH = [
 
 
 def ours(case, precision):
-    from drawnet import kernels, step
+    from drawnet import kernels
+    from drawnet.models import sequential
     from drawnet.models.draw import Draw, DrawConfig
 
     kernels.settle()  # as the training loop does
@@ -73,7 +74,7 @@ def ours(case, precision):
     optimizer = torch.optim.Adam(model.parameters(), 1e-4, fused=True)
 
     def train():
-        b = step.bound(model, x, eps, precision=dtype, recompute=case.recompute)
+        b = sequential.bound(model, x, eps, precision=dtype, recompute=case.recompute)
         loss = b.total.mean()
         optimizer.zero_grad()
         loss.backward()
@@ -81,10 +82,10 @@ def ours(case, precision):
 
     @torch.no_grad()
     def evaluate():
-        step.bound(model, x, eps, precision=dtype)
+        sequential.bound(model, x, eps, precision=dtype)
 
     def sample():
-        for _ in step.generate(model, eps, precision=dtype):
+        for _ in sequential.generate(model, eps, precision=dtype):
             pass
 
     return {"train": train, "evaluate": evaluate, "sample": sample}[case.mode]

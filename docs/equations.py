@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 HOUSE = Path(__file__).parents[1] / "src" / "drawnet"
-FILES = ("models/draw.py", "attention.py", "probability.py", "step.py")
+FILES = ("models/draw.py", "nn/attention.py", "nn/distributions.py", "models/sequential.py")
 WHAT = {
     1: "mean of q(z_t)", 2: "standard deviation of q(z_t)", 3: "error image",
     4: "read", 5: "encoder", 6: "sample z_t", 7: "decoder", 8: "canvas",

@@ -10,8 +10,9 @@ import torch
 
 from drawnet import models
 from drawnet.data import Dataset, Images
+from drawnet.data.pipeline import Data
 from drawnet.models.draw import DrawConfig
-from drawnet.run import Data, Run
+from drawnet.training.config import Run
 
 torch.set_num_threads(1)  # tiny tensors: a second thread would only wait
 

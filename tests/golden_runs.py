@@ -10,11 +10,12 @@ from pathlib import Path
 
 import torch
 
-from drawnet import evaluate, kernels, models
-from drawnet.data import Made
-from drawnet.run import Data, Run
-from drawnet.session import Session
-from drawnet.train import train_step
+from drawnet import kernels, models
+from drawnet.data import Made, pipeline
+from drawnet.data.pipeline import Data
+from drawnet.training.config import Run
+from drawnet.training.loop import train_step
+from drawnet.training.state import Session
 
 STEPS = 6
 MODELS: dict[str, dict] = {
@@ -24,7 +25,8 @@ MODELS: dict[str, dict] = {
     "darn": {"hidden": 12},
     "draw": {"steps": 4, "units": 16, "latents": 6, "read": 3, "write": 4, "classes": 10},
     "draw_variant": {
-        "steps": 4, "units": 16, "latents": 6, "read": 3, "write": 4, "cell": "gru", "kl": "mean_latents",
+        "steps": 4, "units": 16, "latents": 6, "read": 3, "write": 4, "cell": "gru",
+        "kl": "mean_latents",
     },
     "gan": {"noise": 8, "generator": 16, "discriminator": 8, "pieces": 2},
     "glimpse": {"glimpses": 3, "units": 16, "read": 4},
@@ -56,7 +58,7 @@ def steps(kind: str, precision: str) -> Iterator[dict[str, float]]:
     pixels = data.splits["train"].pixels
     images = pixels if isinstance(pixels, Made) else torch.from_numpy(pixels)
     classes = getattr(run.model, "classes", 0)
-    y = evaluate.labels(data, "train", classes, models.of(run.model).told)
+    y = pipeline.labels(data, "train", classes, models.of(run.model).told)
     session = Session.fresh(run, images, data.levels, data.shape)
     for _ in range(STEPS):
         yield train_step(session, images, data.levels, kernels.operands(precision), y)

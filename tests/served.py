@@ -11,7 +11,8 @@ import httpx
 import torch
 
 from conftest import make_run
-from drawnet import checkpoint, models
+from drawnet import models
+from drawnet.training import checkpoint
 
 SHAPE = (1, 12, 10)
 

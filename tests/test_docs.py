@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from drawnet import cli, listing, recipes
-from drawnet.commands._shared import parse
+from drawnet import cli, data, recipes
+from drawnet.cli._shared import parse
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -39,12 +39,12 @@ def test_a_command_of_the_readme_parses(line):
 
 
 def test_readme_names_every_recipe():
-    for name in listing.recipes():
+    for name in recipes.names():
         assert f"`{name}`" in README
 
 
 def test_readme_names_every_data_set():
-    for name in listing.files("data"):
+    for name in data.names():
         assert f"`{name}`" in README or name == "images"
 
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import golden_runs
-from drawnet import checkpoint, evaluate
+from drawnet.evaluation import likelihood
+from drawnet.training import checkpoint
 
 FOLDER = Path(__file__).parent / "golden"
 WEIGHTS = FOLDER / "weights"
@@ -34,7 +35,7 @@ def test_weights_written_before_are_read_and_measure_the_same(kind):
     images, classes = model.run.data.load().splits["valid"][:32], model.network.classes
     y = model.network.told(torch.from_numpy(images.labels), classes) if classes else None
     levels = model.header["data"]["levels"]
-    found = evaluate.measure(
+    found = likelihood.measure(
         model.network, torch.from_numpy(images.pixels), levels, model.run.data, "valid", y
     )
     means = {name: values.mean().item() for name, values in found.items()}

@@ -9,19 +9,22 @@ import pytest
 import torch
 
 from conftest import small
-from drawnet import checkpoint, data, learner, listing, models, recipes, run, step, train
-from drawnet.classification import Classifies
+from drawnet import data, models, recipes
+from drawnet.cli import catalogue
+from drawnet.data import pipeline
 from drawnet.errors import UserError
-from drawnet.learner import How, Sampler
-from drawnet.randomness import ImageNoise
+from drawnet.models import sequential
+from drawnet.models.base import Classifies, How, Sampler
+from drawnet.nn.noise import ImageNoise
+from drawnet.training import checkpoint, config, loop
 
-LEARNERS = sorted(listing.models())
+LEARNERS = models.names()
 KINDS = {kind: models.module(kind).Model for kind in LEARNERS}
-MODELS = [kind for kind in LEARNERS if issubclass(KINDS[kind], step.StepModel)]
+MODELS = [kind for kind in LEARNERS if issubclass(KINDS[kind], sequential.StepModel)]
 SAMPLERS = [kind for kind in LEARNERS if issubclass(KINDS[kind], Sampler)]
 UNTOLD = [kind for kind in LEARNERS if not issubclass(KINDS[kind], Classifies)]
 TOLD = [kind for kind in LEARNERS if hasattr(models.config(kind), "classes")]
-RECIPES = sorted(listing.recipes())
+RECIPES = sorted(recipes.names())
 
 
 @pytest.mark.parametrize(
@@ -32,8 +35,8 @@ def test_a_model_trains_stops_resumes_and_comes_back(
 ):
     model = small(kind, **settings)
     job = replace(tiny_run, model=model, examples=48, evaluate_every=16, save_every=16)
-    train.train(job, tiny_data, tmp_path / "whole")
-    real, count = train.train_step, iter(range(1, 100))
+    loop.train(job, tiny_data, tmp_path / "whole")
+    real, count = loop.train_step, iter(range(1, 100))
 
     def counted(*arguments):
         if next(count) == 3:
@@ -41,9 +44,9 @@ def test_a_model_trains_stops_resumes_and_comes_back(
         return real(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "train_step", counted)
-        train.train(job, tiny_data, tmp_path / "parts")
-    train.train(job, tiny_data, tmp_path / "parts", resume=True)
+        patch.setattr(loop, "train_step", counted)
+        loop.train(job, tiny_data, tmp_path / "parts")
+    loop.train(job, tiny_data, tmp_path / "parts", resume=True)
     for name in ("training.safetensors", "model.safetensors"):
         whole, parts = (checkpoint.load_tensors(tmp_path / p / name)[0] for p in ("whole", "parts"))
         assert whole.keys() == parts.keys()
@@ -74,13 +77,13 @@ def test_bfloat16_rounds_the_products_of_training_and_no_more(kind):
 @pytest.mark.parametrize("kind", MODELS)
 def test_a_model_keeps_the_step_contract(kind):
     model = models.build(small(kind), (1, 8, 8))
-    assert isinstance(model, step.StepModel)
+    assert isinstance(model, sequential.StepModel)
     x, eps = torch.rand(5, 1, 8, 8).round(), torch.randn(model.steps, 5, *model.latents)
-    b = step.bound(model, x, eps)
+    b = sequential.bound(model, x, eps)
     assert (
         b.rate.shape == (model.steps, 5) and b.distortion.shape == (5,) and b.total.isfinite().all()
     )
-    *_, state = step.generate(model, eps)
+    *_, state = sequential.generate(model, eps)
     mean = model.likelihood(state).mean
     assert mean.shape == x.shape and mean.min() >= 0 and mean.max() <= 1
     assert all(raw.shape == (5, 5) for raw in model.windows(state).values())
@@ -97,14 +100,14 @@ def test_a_conditional_model_hears_what_it_is_told(kind):
     assert model.classes == 3
     x, eps = torch.rand(5, 1, 8, 8).round(), torch.randn(model.steps, 5, *model.latents)
     told = [
-        learner.one_hot(torch.tensor(labels), 3) for labels in ([0, 1, 2, 0, 1], [1, 1, 0, 0, 2])
+        pipeline.one_hot(torch.tensor(labels), 3) for labels in ([0, 1, 2, 0, 1], [1, 1, 0, 0, 2])
     ]
     other = torch.tensor([True, False, True, False, True])
-    bounds = [step.bound(model, x, eps, y) for y in told]
+    bounds = [sequential.bound(model, x, eps, y) for y in told]
     assert torch.equal(bounds[0].state.y, told[0])
-    weights = [step.log_weights(model, x, eps, y) for y in told]
-    drawn = [last(step.generate(model, eps, y)) for y in told]
-    redrawn = [last(step.reconstruct(model, x, eps, y)) for y in told]
+    weights = [sequential.log_weights(model, x, eps, y) for y in told]
+    drawn = [last(sequential.generate(model, eps, y)) for y in told]
+    redrawn = [last(sequential.reconstruct(model, x, eps, y)) for y in told]
     results = [[b.total for b in bounds], weights]
     results += [[model.likelihood(s).mean for s in states] for states in (drawn, redrawn)]
     for one, two in results:
@@ -116,12 +119,13 @@ def test_a_conditional_model_hears_what_it_is_told(kind):
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_labels_and_models_must_fit(kind):
-    x, y = torch.rand(5, 1, 8, 8).round(), learner.one_hot(torch.arange(5) % 3, 3)
+    x, y = torch.rand(5, 1, 8, 8).round(), pipeline.one_hot(torch.arange(5) % 3, 3)
     for classes, wrong in ((3, None), (0, y), (2, y), (3, y[:4])):
         model = models.build(small(kind, classes=classes), (1, 8, 8))
         eps = torch.randn(model.steps, 5, *model.latents)
         for function, images in (
-            (step.bound, (x,)), (step.log_weights, (x,)), (step.generate, ()), (step.reconstruct, (x,))
+            (sequential.bound, (x,)), (sequential.log_weights, (x,)),
+            (sequential.generate, ()), (sequential.reconstruct, (x,)),
         ):  # fmt: skip
             with pytest.raises(ValueError, match="labels y"):
                 list(function(model, *images, eps, wrong))
@@ -150,11 +154,11 @@ def last(states):
 def test_a_recipe_is_a_sound_run(name):
     job = recipes.get(name)
     assert job.recipe == name
-    run.check(job)
-    assert run.from_json(json.loads(json.dumps(run.to_json(job)))) == job
+    config.check(job)
+    assert config.from_json(json.loads(json.dumps(config.to_json(job)))) == job
     assert job.data.name in data.names() or job.data.name == "FOLDER"
-    assert listing.recipes()[name][1].endswith((".", "channel.")), "a recipe says what it is"
+    assert catalogue.recipe_titles()[name].endswith((".", "channel.")), "a recipe says what it is"
 
 
 def test_every_model_has_a_title():
-    assert all(title for title in listing.models().values())
+    assert all(title for title in catalogue.model_titles().values())

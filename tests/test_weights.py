@@ -5,18 +5,22 @@ import json
 import pytest
 import torch
 
-from drawnet import checkpoint, data, drawing, listing, records
-from drawnet.evaluate import evaluate, labels
-from drawnet.learner import Bounded
-from drawnet.run import from_json
+import records
+from drawnet import data, weights
+from drawnet.data.pipeline import labels
+from drawnet.drawing import sample
+from drawnet.evaluation.likelihood import evaluate
+from drawnet.models.base import Bounded
+from drawnet.training import checkpoint
+from drawnet.training.config import from_json
 
-NAMES = sorted(listing.weights())
+NAMES = sorted(weights.bundled())
 LARGEST = 5_000_000
 """Bytes that the file of a model may have."""
 
 
 def card(name):
-    return json.loads(listing.weights()[name].with_suffix(".json").read_text())
+    return json.loads(weights.bundled()[name].with_suffix(".json").read_text())
 
 
 def test_there_are_weights():
@@ -25,8 +29,8 @@ def test_there_are_weights():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_file_has_its_card(name):
-    model, known = checkpoint.load_model(listing.weights()[name]), card(name)
-    assert listing.weights()[name].stat().st_size < LARGEST
+    model, known = checkpoint.load_model(weights.bundled()[name]), card(name)
+    assert weights.bundled()[name].stat().st_size < LARGEST
     assert from_json(known["run"]) == model.run
     assert known["examples"] == model.header["examples"]
     assert known["data"]["licence"] and known["made"]["commit"] and known["made"]["processor"]
@@ -39,7 +43,7 @@ def test_weights_give_what_their_card_says(name):
     check = card(name)["check"]
     if check is None:
         pytest.skip(f"{name} is not for images like the embedded digits")
-    again = records.check(listing.weights()[name])
+    again = records.check(weights.bundled()[name])
     assert again["nats"] == pytest.approx(check["nats"], abs=0.05)
     assert {k: v for k, v in again.items() if k != "nats"} == {
         k: v for k, v in check.items() if k != "nats"
@@ -49,7 +53,7 @@ def test_weights_give_what_their_card_says(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_weights_give_what_their_card_says_on_real_images(name, real_data):
     """On some of the test images that the card's bound is over: within their standard error."""
-    model, known = checkpoint.load_model(listing.weights()[name]), card(name)
+    model, known = checkpoint.load_model(weights.bundled()[name]), card(name)
     if not isinstance(model.network, Bounded):
         pytest.skip(f"{name} has no bound")
     images = model.run.data.load(real_data)
@@ -64,7 +68,7 @@ def test_weights_give_what_their_card_says_on_real_images(name, real_data):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_weights_are_loaded_by_name_and_draw(name):
-    if not isinstance(checkpoint.load_model(listing.weights()[name]).network, Bounded):
+    if not isinstance(checkpoint.load_model(weights.bundled()[name]).network, Bounded):
         pytest.skip(f"{name} draws nothing")
-    images = drawing.sample(drawing.load(name), n=4, seed=0)
+    images = sample.sample(sample.load(name), n=4, seed=0)
     assert images.shape[0] == 4 and 0.02 < images.mean() < 0.6

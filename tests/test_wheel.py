@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from drawnet import listing
+from drawnet import weights
 
 ROOT = Path(__file__).parents[1]
 
@@ -44,7 +44,7 @@ def test_the_wheel_holds_its_data_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     for wanted in (
         "data/digits.npz",
-        "kernels/recurrence.c",
+        "kernels/recurrent.c",
         "kernels/product.h",
         "py.typed",
         "models/draw.py",
@@ -54,7 +54,7 @@ def test_the_wheel_holds_its_data_and_nothing_else(wheel):
             f"demo/web/{path.name}"
             for path in (ROOT / "src" / "drawnet" / "demo" / "web").iterdir()
         ),
-        *(f"weights/{path.name}" for path in listing.weights().values()),
+        *(f"weights/{path.name}" for path in weights.bundled().values()),
     ):
         assert f"drawnet/{wanted}" in names
     assert not [n for n in names if not n.startswith(("drawnet/", "drawnet-"))]

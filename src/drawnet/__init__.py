@@ -11,17 +11,17 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "Bernoulli": "probability",
+    "Bernoulli": "nn.distributions",
     "Draw": "models.draw",
     "DrawConfig": "models.draw",
-    "Gaussian": "probability",
-    "StepModel": "step",
-    "bound": "step",
-    "evaluate": "evaluate",
-    "generate": "step",
-    "load": "drawing",
-    "reconstruct": "step",
-    "sample": "drawing",
+    "Gaussian": "nn.distributions",
+    "StepModel": "models.sequential",
+    "bound": "models.sequential",
+    "evaluate": "evaluation.likelihood",
+    "generate": "models.sequential",
+    "load": "drawing.sample",
+    "reconstruct": "models.sequential",
+    "sample": "drawing.sample",
 }
 
 __all__ = sorted(_PUBLIC)

@@ -1,5 +1,8 @@
 """The one exception that users see, and what most often raises it."""
 
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 
@@ -15,3 +18,19 @@ def at_least(config: Any, low: int, *names: str) -> None:
     for name in names:
         if (value := getattr(config, name)) < low:
             raise UserError(f"--model.{name} must be at least {low}, not {value}")
+
+
+def defining(folder: Path, text: str) -> list[str]:
+    """The Python files of a folder in which a line begins so, by name; none of them is imported."""
+    files = sorted(folder.glob("*.py"))
+    return [f.stem for f in files if f"\n{text}" in f.read_text(encoding="utf-8")]
+
+
+def choose(kind: str, name: str, names: Iterable[str]) -> str:
+    """The name if it is one of the names; else UserError, with the nearest."""
+    names = list(names)
+    if name in names:
+        return name
+    near = difflib.get_close_matches(name, names, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names)}"
+    raise UserError(f"no {kind} is called {name!r}; {hint}")

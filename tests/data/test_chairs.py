@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from drawnet.data import _kept, _parametric, about, chairs, load
+from drawnet.data import _parametric, about, chairs, load
 from drawnet.data._render import render_solids, render_surface, voxel_surface
 from drawnet.data.chairs import VIEWS, renderings
+from drawnet.data.io import cache
 from drawnet.errors import UserError
 
 
@@ -60,7 +61,7 @@ def test_procedural(tmp_path, monkeypatch):
     assert found.sprites.shape == (3, 62, 3, 16, 16) and found.masks.shape == (3, 62, 16, 16)
     colours, masks = render_solids(_parametric.chair(0, 2), VIEWS, 16)
     assert (found.sprites[2] == colours).all() and (found.masks[2] == masks).all()
-    assert len(list(_kept.folder().glob("chairs-*.npy"))) == 4
+    assert len(list(cache.folder().glob("chairs-*.npy"))) == 4
     with monkeypatch.context() as patch:
         patch.setattr(chairs, "render_solids", None)
         again = renderings(tmp_path, models=3, size=16)

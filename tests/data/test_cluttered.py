@@ -7,7 +7,7 @@ from scattered import chi2, digits, paste, places, write_mnist
 from drawnet.data import Made, load
 from drawnet.data.cluttered import scatter
 from drawnet.errors import UserError
-from drawnet.randomness import integers_each
+from drawnet.nn.noise import integers_each
 
 CHECKSUM = "ca34d7f446f5eec79380ed4a730f27c7618551440b2d0b6f6171d23917bb8134"
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from drawnet.data import _arrays, _pictures, images, load
+from drawnet.data import images, load
+from drawnet.data.io import arrays, pictures
 from drawnet.errors import UserError
 
 SPLITS = ("train", "valid", "test")
@@ -33,7 +34,7 @@ def everything(data) -> np.ndarray:
 
 def one(path) -> np.ndarray:
     """A picture as (C, H, W)."""
-    image = np.asarray(_pictures.read(path, str(path)))
+    image = np.asarray(pictures.read(path, str(path)))
     return image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
 
 
@@ -194,7 +195,7 @@ def test_exif_orientation_is_honoured(tmp_path):
 
 def test_the_right_size_is_left_alone():
     for fit in ("crop", "pad", "stretch"):
-        fitted = _pictures.fitted(photo(20, 10), (10, 20), fit)
+        fitted = pictures.fitted(photo(20, 10), (10, 20), fit)
         assert (np.asarray(fitted) == np.asarray(photo(20, 10))).all()
 
 
@@ -203,7 +204,7 @@ def test_fits():
     wide = Image.new("L", (80, 40), 0)
     wide.paste(255, (0, 0, 40, 40))
     crop, pad, stretch = (
-        np.asarray(_pictures.fitted(wide, (20, 20), fit)) for fit in ("crop", "pad", "stretch")
+        np.asarray(pictures.fitted(wide, (20, 20), fit)) for fit in ("crop", "pad", "stretch")
     )
     assert crop[10, 2] == stretch[10, 2] == 255 and crop[10, 17] == stretch[10, 17] == 0
     assert (pad[:5] == 255).all() and (pad[15:] == 255).all() and (pad[5:15, 13:] == 0).all()
@@ -212,7 +213,7 @@ def test_fits():
 def test_extreme_shapes():
     for size in ((1, 999), (999, 1), (1, 1)):
         for fit in ("crop", "pad", "stretch"):
-            assert _pictures.fitted(Image.new("RGB", size), (8, 6), fit).size == (6, 8)
+            assert pictures.fitted(Image.new("RGB", size), (8, 6), fit).size == (6, 8)
 
 
 @pytest.mark.parametrize(
@@ -431,7 +432,7 @@ def test_labels_follow_their_pictures_when_some_are_left_out(write):
 def test_real_parquet_and_npz(real_data):
     """The CIFAR-10 images are stored losslessly: channel means as published."""
     pytest.importorskip("pyarrow")
-    assert _arrays.from_file(real_data / "frey_faces.npz", None, None).size == (28, 20)
+    assert arrays.from_file(real_data / "frey_faces.npz", None, None).size == (28, 20)
     data = load(str(real_data / "cifar10_test_first1000.parquet"))
     assert data.shape == (3, 32, 32) and len(everything(data)) == 1000
     assert everything(data).mean((0, 2, 3)) == pytest.approx([125.3, 122.95, 113.9], abs=3)

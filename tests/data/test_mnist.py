@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from drawnet.data import load
-from drawnet.data._files import read_idx
+from drawnet.data.io.files import read_idx
 from drawnet.errors import UserError
 
 

@@ -7,7 +7,7 @@ from scattered import chi2, digits, paste, places, write_mnist
 from drawnet.data import Made, load
 from drawnet.data.two_digits import scatter
 from drawnet.errors import UserError
-from drawnet.randomness import integers_each
+from drawnet.nn.noise import integers_each
 
 CHECKSUM = "ff6a801aa24580368528c016957fa75a4f90b4f231141af5ce7c92329e8ab7e4"
 

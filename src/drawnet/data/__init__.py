@@ -9,7 +9,6 @@ import hashlib
 import importlib
 import inspect
 import os
-import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,7 +19,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from drawnet.listing import choose
+from drawnet.errors import choose, defining
 
 SPLITS = ("train", "valid", "test")
 
@@ -187,8 +186,8 @@ class Info:
 
 
 def names() -> list[str]:
-    """The data sets there are: every file of this folder whose name does not start with _."""
-    return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+    """The data sets there are: every file of this folder that defines `INFO`."""
+    return defining(Path(__file__).parent, "INFO = ")
 
 
 def about(name: str) -> Info:

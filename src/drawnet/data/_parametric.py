@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from drawnet.data._render import Solid, frustum
-from drawnet.randomness import uniform_each
+from drawnet.nn.noise import uniform_each
 
 Colour = tuple[float, float, float]
 Point = tuple[float, float, float]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drawnet.data import Dataset, File, Images, Info
-from drawnet.data._files import array, counted, find, look, read_npz, reading
+from drawnet.data.io.files import array, counted, find, look, read_npz, reading
 from drawnet.errors import UserError
 
 _BASE = "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/"

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drawnet.data import Dataset, Images, Info, _parametric, _render, default_dir
-from drawnet.data._files import array, look, read_npz, read_parquet, sha256
-from drawnet.data._kept import kept
-from drawnet.data._pictures import stacked
 from drawnet.data._render import render_solids, render_surface, voxel_surface
 from drawnet.data._scattered import check
+from drawnet.data.io.cache import kept
+from drawnet.data.io.files import array, look, read_npz, read_parquet, sha256
+from drawnet.data.io.pictures import stacked
 from drawnet.errors import UserError
 
 Bytes = NDArray[np.uint8]

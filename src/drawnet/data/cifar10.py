@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from drawnet.data import Dataset, File, Images, Info
-from drawnet.data._files import array, classes, counted, find, look, read_parquet, reading
-from drawnet.data._kept import joined, kept
-from drawnet.data._pictures import stacked
+from drawnet.data.io.cache import joined, kept
+from drawnet.data.io.files import array, classes, counted, find, look, read_parquet, reading
+from drawnet.data.io.pictures import stacked
 from drawnet.errors import UserError
 
 _ARCHIVE, _FOLDER = "cifar-10-python.tar.gz", "cifar-10-batches-py"

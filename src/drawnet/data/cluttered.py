@@ -12,7 +12,7 @@ import numpy as np
 
 from drawnet.data import Dataset, Info, mnist
 from drawnet.data._scattered import SIDE, Array, Numbers, add, area, check, splits
-from drawnet.randomness import integers_each
+from drawnet.nn.noise import integers_each
 
 INFO = Info(
     name="cluttered",

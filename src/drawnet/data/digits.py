@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drawnet.data import Dataset, Images, Info
-from drawnet.data._files import read_npz
+from drawnet.data.io.files import read_npz
 from drawnet.errors import UserError
 
 INFO = Info(

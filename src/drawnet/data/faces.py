@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 
 from drawnet.data import Dataset, Images, Info
-from drawnet.data._files import array, counted, find, look, read_mat, read_npz, read_parquet
-from drawnet.data._kept import kept
-from drawnet.data._pictures import stacked
+from drawnet.data.io.cache import kept
+from drawnet.data.io.files import array, counted, find, look, read_mat, read_npz, read_parquet
+from drawnet.data.io.pictures import stacked
 from drawnet.errors import UserError
 
 _VOTES = (

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from drawnet.data import Dataset, File, Images, Info
-from drawnet.data._files import find, read_labelled
+from drawnet.data.io.files import find, read_labelled
 from drawnet.errors import UserError
 
 _MIRRORS = (

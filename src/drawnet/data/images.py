@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from drawnet.data import SPLITS, Dataset, Images, Info
-from drawnet.data._arrays import LAYOUTS, Pictures, from_file
-from drawnet.data._pictures import SUFFIXES, Fit, fitted, read
+from drawnet.data.io.arrays import LAYOUTS, Pictures, from_file
+from drawnet.data.io.pictures import SUFFIXES, Fit, fitted, read
 from drawnet.errors import UserError
 
 INFO = Info(

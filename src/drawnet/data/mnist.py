@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from drawnet.data import Dataset, File, Images, Info
-from drawnet.data._files import find, read_labelled
+from drawnet.data.io.files import find, read_labelled
 
 _MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",

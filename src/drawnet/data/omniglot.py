@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drawnet.data import Dataset, File, Images, Info
-from drawnet.data._files import array, counted, find, look, read_mat, read_npz, reading
+from drawnet.data.io.files import array, counted, find, look, read_mat, read_npz, reading
 from drawnet.errors import UserError
 
 SIDE = 105

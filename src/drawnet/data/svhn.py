@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from drawnet.data import Dataset, File, Images, Info
-from drawnet.data._files import array, classes, counted, find, look, read_mat, read_parquet
-from drawnet.data._kept import joined, kept
-from drawnet.data._pictures import stacked
+from drawnet.data.io.cache import joined, kept
+from drawnet.data.io.files import array, classes, counted, find, look, read_mat, read_parquet
+from drawnet.data.io.pictures import stacked
 from drawnet.errors import UserError
 
 _BASE = "http://ufldl.stanford.edu/housenumbers/"

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from drawnet.data import Dataset, File, Images, Info
-from drawnet.data._files import counted, find, look, needing, read_parquet, reading
-from drawnet.data._kept import joined, kept
-from drawnet.data._pictures import read
+from drawnet.data.io.cache import joined, kept
+from drawnet.data.io.files import counted, find, look, needing, read_parquet, reading
+from drawnet.data.io.pictures import read
 from drawnet.errors import UserError
 
 SIDE, SEEN, ENLARGED = 64, 54, 1.3

@@ -12,10 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from drawnet import drawing, figures, pictures
 from drawnet.demo.requests import Exhibit, Line, Request
-from drawnet.figures import Film
-from drawnet.step import StepModel
+from drawnet.drawing import complete as complete_
+from drawnet.drawing import figures, files, sample
+from drawnet.drawing import morph as morph_
+from drawnet.drawing.figures import Film
+from drawnet.models.sequential import StepModel
 
 SIDE = 640
 """Screen pixels of a picture or film, unless the images at their own size are wider."""
@@ -65,7 +67,7 @@ def draw(e: Exhibit, r: Request) -> tuple[Line, Iterator[Line]]:
         last: list[Any] = []
 
         def states() -> Iterator[Any]:
-            for state in drawing.sampling(
+            for state in sample.sampling(
                 model,
                 range(r["n"]),
                 labels=r["labels"],
@@ -77,7 +79,7 @@ def draw(e: Exhibit, r: Request) -> tuple[Line, Iterator[Line]]:
 
         yield from moments(model, states())
         if r["rates"]:
-            yield {"rates": numbers(drawing.rates(model, last[0], range(r["n"]), seed=r["seed"]))}
+            yield {"rates": numbers(sample.rates(model, last[0], range(r["n"]), seed=r["seed"]))}
 
     return {"steps": model.steps, "n": r["n"], "labels": row}, steps()
 
@@ -89,7 +91,7 @@ def read_as(e: Exhibit, x: Tensor, given: list[int], seed: int) -> tuple[list[in
     if given:
         told = given if len(given) == len(x) else given * len(x)
         return told, {"labels": told}
-    p, label = drawing.reads_as(e.network, x, seed=seed).max(1)
+    p, label = sample.reads_as(e.network, x, seed=seed).max(1)
     return label.tolist(), {"labels": label.tolist(), "read_as": numbers(p)}
 
 
@@ -100,7 +102,7 @@ def redraw(e: Exhibit, r: Request) -> tuple[Line, Iterator[Line]]:
     rates: list[Tensor] = []
 
     def states() -> Iterator[Any]:
-        for moment in drawing.redrawing(model, x, range(1), labels=told, seed=r["seed"]):
+        for moment in sample.redrawing(model, x, range(1), labels=told, seed=r["seed"]):
             rates[:] = [moment.rate]
             yield moment.state
 
@@ -115,7 +117,7 @@ def complete(e: Exhibit, r: Request) -> tuple[Line, Iterator[Line]]:
 
 
 def completions(e: Exhibit, r: Request) -> Iterator[Tensor]:
-    return drawing.completing(
+    return complete_.completing(
         e.network, r["x"], r["known"], r["n"],
         labels=r["labels"], seed=r["seed"], rounds=r["rounds"],
     )  # fmt: skip
@@ -130,7 +132,7 @@ def morph(e: Exhibit, r: Request) -> tuple[Line, Iterator[Line]]:
 def morphs(e: Exhibit, r: Request) -> tuple[Iterator[Any], Line]:
     pair = torch.stack((r["a"], r["b"]))
     told, said = read_as(e, pair, r["labels"], r["seed"])
-    return drawing.morphing(e.network, pair, r["n"], labels=told, seed=r["seed"]), said
+    return morph_.morphing(e.network, pair, r["n"], labels=told, seed=r["seed"]), said
 
 
 STREAMS: dict[str, Callable[[Exhibit, Request], tuple[Line, Iterator[Line]]]] = {
@@ -148,14 +150,14 @@ def film(view: str, e: Exhibit, r: Request) -> Film:
     """What a view shows, whole; a morph's steps are its pictures one after another."""
     if view == "draw":
         n, seed, warmth = r["n"], r["seed"], r["temperature"]
-        whole = drawing.sample_film(
+        whole = sample.sample_film(
             e.network, n, labels=r["labels"], seed=seed, temperature=warmth, batch=n
         )
         one = slice(None) if r["only"] is None else slice(r["only"], r["only"] + 1)
         return Film(whole.frames[:, one], {k: w[:, one] for k, w in whole.windows.items()})
     if view == "redraw":
         told, _ = read_as(e, r["x"][None], r["labels"], r["seed"])
-        return drawing.redraw_film(e.network, r["x"][None], labels=told, seed=r["seed"])
+        return sample.redraw_film(e.network, r["x"][None], labels=told, seed=r["seed"])
     if view == "complete":
         return Film(torch.stack(list(completions(e, r))), {})
     *_, state = morphs(e, r)[0]
@@ -180,7 +182,7 @@ def drawn(view: str, e: Exhibit, r: Request, suffix: str) -> bytes:
         frames += frames[::-1]
     else:
         frames = figures.drawing(seen, columns, scale)
-    return pictures.animation(frames, "film.gif", fps=fps)
+    return files.animation(frames, "film.gif", fps=fps)
 
 
 def still(view: str, seen: Film, r: Request, columns: int, scale: int) -> bytes:

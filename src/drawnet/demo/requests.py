@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drawnet import checkpoint, drawing
-from drawnet.step import StepModel
+from drawnet.drawing import sample
+from drawnet.models.sequential import StepModel
+from drawnet.training import checkpoint
 
 Line = dict[str, Any]
 Request = dict[str, Any]
@@ -87,7 +88,7 @@ def exhibit(path: Path, taken: Sequence[str] = ()) -> Exhibit:
     """The model at a path, or of a name, under a name that is not taken; UserError if unsound."""
     file = checkpoint.located(path)
     model = checkpoint.load_model(path)
-    network = drawing.reader(model, path)
+    network = sample.reader(model, path)
     plain = file.resolve().parent.name if file.stem == "model" else file.stem
     names = (plain if k == 1 else f"{plain}-{k}" for k in range(1, LOADED + 1))
     name = next(name for name in names if name not in taken)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from drawnet import listing
+from drawnet import weights
 from drawnet.demo import answers, requests
 from drawnet.demo.requests import Exhibit, Refused
 from drawnet.errors import UserError
@@ -295,7 +295,7 @@ FIRST = "mnist"
 
 def exhibited(paths: Sequence[Path]) -> dict[str, Exhibit]:
     """The models at these paths, or all that come with drawnet and draw; UserError if there are none."""
-    bundled = sorted(listing.weights(), key=lambda name: (name != FIRST, name))
+    bundled = sorted(weights.bundled(), key=lambda name: (name != FIRST, name))
     chosen = list(paths) or [Path(name) for name in bundled if requests.draws(Path(name))]
     if not chosen:
         raise UserError(

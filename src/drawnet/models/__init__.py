@@ -1,17 +1,21 @@
-"""One file a paper; a file defines `Config` (a frozen dataclass) and `Model(config, shape)`."""
+"""One file a paper; a model's file defines `Config` (a frozen dataclass) and `Model(config, shape)`."""
 
 import importlib
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from drawnet import listing
+from drawnet.errors import choose, defining
+
+
+def names() -> list[str]:
+    """The models there are: every file of this folder that defines one."""
+    return defining(Path(__file__).parent, "Config, Model = ")
 
 
 def module(kind: str) -> ModuleType:
     """The file of a model by its name; UserError with the nearest name if there is none."""
-    return importlib.import_module(
-        f"drawnet.models.{listing.choose('model', kind, listing.models())}"
-    )
+    return importlib.import_module(f"drawnet.models.{choose('model', kind, names())}")
 
 
 def config(kind: str) -> type[Any]:

@@ -23,8 +23,9 @@ from torch import Tensor, nn
 
 from drawnet.data._transformations import SPREAD, drawn, transformed
 from drawnet.data.chairs import AZIMUTHS, VIEWS, encoded
+from drawnet.data.pipeline import one_hot
 from drawnet.errors import at_least
-from drawnet.learner import Draws, How, Objective, Sampler, one_hot, products
+from drawnet.models.base import Draws, How, Objective, Sampler, products
 
 
 @dataclass(frozen=True)

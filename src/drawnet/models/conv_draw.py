@@ -22,11 +22,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from drawnet import probability
-from drawnet.convolution import Conv, ConvLSTM, Squeeze, UpConv, halved, spread
-from drawnet.models._convolutional import ConvolutionalConfig, ConvolutionalDraw
-from drawnet.probability import Gaussian, Pixels
-from drawnet.step import given
+from drawnet.models.convolutional import ConvolutionalConfig, ConvolutionalDraw
+from drawnet.models.sequential import given
+from drawnet.nn import distributions
+from drawnet.nn.convolution import Conv, ConvLSTM, Squeeze, UpConv, halved, spread
+from drawnet.nn.distributions import Gaussian, Pixels
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class ConvDraw(ConvolutionalDraw):
         return State(*self.first(len(y)), y)
 
     def infer(self, x: Tensor, state: State) -> tuple[Gaussian, State]:
-        eps = probability.error_image(x, self.likelihood(state))
+        eps = distributions.error_image(x, self.likelihood(state))
         inputs = given(self.read(x, eps), state.h_dec, spread(state.y, state.h_dec))
         h_enc, s_enc = self.encoder(inputs, state.h_enc, state.s_enc)
         d, log_s = self.q(h_enc).chunk(2, 1)

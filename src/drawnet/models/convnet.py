@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from drawnet.classification import Classifies
 from drawnet.errors import at_least
-from drawnet.recurrence import Linear, Unrolled
+from drawnet.models.base import Classifies
+from drawnet.nn.recurrent import Linear, Unrolled
 
 
 @dataclass(frozen=True)

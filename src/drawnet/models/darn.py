@@ -29,8 +29,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drawnet.errors import UserError, at_least
-from drawnet.learner import Bounded, Costs, Draws, How, Objective, Sampler, products
-from drawnet.probability import Bernoulli
+from drawnet.models.base import Bounded, Costs, Draws, How, Objective, Sampler, products
+from drawnet.nn.distributions import Bernoulli
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from drawnet import attention, probability
 from drawnet.errors import UserError, at_least
-from drawnet.probability import Gaussian, Pixels
-from drawnet.recurrence import LSTM, Linear
-from drawnet.step import StepModel, given
+from drawnet.models.sequential import StepModel, given
+from drawnet.nn import attention, distributions
+from drawnet.nn.distributions import Gaussian, Pixels
+from drawnet.nn.recurrent import LSTM, Linear
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Draw(StepModel):
         self.config, self.shape, self.classes = config, shape, config.classes
         self.steps, self.latents = config.steps, (config.latents,)
         channels, height, width = shape
-        deep = probability.canvas_channels(config.likelihood, channels)
+        deep = distributions.canvas_channels(config.likelihood, channels)
         self.canvas_shape = (deep, height, width)
         glimpse = 2 * channels * (config.read**2 or height * width)
         self.patch = (deep, config.write, config.write) if config.write else self.canvas_shape
@@ -124,7 +124,7 @@ class Draw(StepModel):
     @torch.no_grad()
     def prepare(self, mean: Tensor) -> None:
         """Start the canvas at the mean training image (C, H, W) instead of at grey."""
-        self.c.copy_(probability.first_canvas(self.config.likelihood, mean))
+        self.c.copy_(distributions.first_canvas(self.config.likelihood, mean))
 
     def start(self, y: Tensor) -> State:
         """Learned c_0, h_enc_0 and h_dec_0."""
@@ -136,7 +136,7 @@ class Draw(StepModel):
 
     def see(self, x: Tensor, state: State) -> tuple[Tensor, ...]:
         """What the encoder is shown: the glimpse r_t, h_dec_t-1 and y."""
-        x_hat = probability.error_image(x, self.likelihood(state))  # (3)
+        x_hat = distributions.error_image(x, self.likelihood(state))  # (3)
         r: tuple[Tensor, ...] = x.flatten(1), x_hat.flatten(1)  # (17)
         if self.config.read:
             r = (attention.read((x, x_hat), state.look, self.config.read).flatten(1),)  # (4), (27)
@@ -168,7 +168,7 @@ class Draw(StepModel):
         return state._replace(c=c, h_dec=h_dec, s_dec=s_dec, look=look, write=window)
 
     def likelihood(self, state: State) -> Pixels:
-        return probability.pixels(self.config.likelihood, state.c)  # (9)
+        return distributions.pixels(self.config.likelihood, state.c)  # (9)
 
     def windows(self, state: State) -> dict[str, Tensor]:
         shown = {"read": (self.config.read, state.read), "write": (self.config.write, state.write)}

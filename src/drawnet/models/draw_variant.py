@@ -12,13 +12,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from drawnet import attention, probability
-from drawnet.attention import LIMIT
 from drawnet.errors import UserError
-from drawnet.learner import Draws, How, Objective
+from drawnet.models.base import Draws, How, Objective
 from drawnet.models.draw import Draw, DrawConfig, State
-from drawnet.recurrence import GRU, LSTM, RNN
-from drawnet.step import bound, given
+from drawnet.models.sequential import bound, given
+from drawnet.nn import attention, distributions
+from drawnet.nn.attention import LIMIT
+from drawnet.nn.recurrent import GRU, LSTM, RNN
 
 CELLS = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
 
@@ -129,7 +129,7 @@ class DrawVariant(Draw):
     def see(self, x: Tensor, state: State) -> tuple[Tensor, ...]:
         k, images = self.config, [x]
         if k.error_image:
-            images.append(probability.error_image(x, self.likelihood(state)))
+            images.append(distributions.error_image(x, self.likelihood(state)))
         r = [image.flatten(1) for image in images]
         if k.read:
             r = [attention.read(images, state.look, k.read).flatten(1)]

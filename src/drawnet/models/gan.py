@@ -19,10 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drawnet import parzen
 from drawnet.errors import UserError, at_least
-from drawnet.learner import Draws, How, Objective, Sampler, products
-from drawnet.randomness import ImageNoise
+from drawnet.models.base import Draws, How, Objective, Sampler, products
+from drawnet.nn import distributions
+from drawnet.nn.noise import ImageNoise
 
 JUDGED, SIGMA = range(1000), 0.2
 """Samples and Parzen window by which validation watches a run."""
@@ -139,7 +139,7 @@ class GAN(Sampler):
     def _objective(self, x: Tensor, noise: Draws, player: str) -> Objective:
         if not player:
             samples = self.make(len(JUDGED), ImageNoise(0, JUDGED), "parzen")
-            return self._told("parzen", -parzen.log_density(x, samples, SIGMA)[0].float())
+            return self._told("parzen", -distributions.log_density(x, samples, SIGMA)[0].float())
         made = self.make(len(x), noise, f"{player} noise")
         if player == "generator":
             return self._told("generator", F.softplus(-self.discriminator(made, noise, "fooled")))

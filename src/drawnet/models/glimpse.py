@@ -21,10 +21,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from drawnet import attention
-from drawnet.classification import Classifies
 from drawnet.errors import UserError, at_least
-from drawnet.recurrence import LSTM, Linear, Unrolled
+from drawnet.models.base import Classifies
+from drawnet.nn import attention
+from drawnet.nn.recurrent import LSTM, Linear, Unrolled
 
 
 @dataclass(frozen=True)

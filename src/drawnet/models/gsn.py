@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drawnet.errors import UserError, at_least
-from drawnet.learner import Draws, How, Objective, Sampler, products
+from drawnet.models.base import Draws, How, Objective, Sampler, products
 
 
 @dataclass(frozen=True)

@@ -23,14 +23,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from drawnet import attention, probability
-from drawnet.convolution import Squeeze, Stretch, halved
 from drawnet.errors import UserError
-from drawnet.models._convolutional import ConvolutionalConfig, ConvolutionalDraw
+from drawnet.models.convolutional import ConvolutionalConfig, ConvolutionalDraw
 from drawnet.models.draw import initialise_windows
-from drawnet.probability import Gaussian, Pixels
-from drawnet.recurrence import LSTM, Linear
-from drawnet.step import given
+from drawnet.models.sequential import given
+from drawnet.nn import attention, distributions
+from drawnet.nn.convolution import Squeeze, Stretch, halved
+from drawnet.nn.distributions import Gaussian, Pixels
+from drawnet.nn.recurrent import LSTM, Linear
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class PatchDraw(ConvolutionalDraw):
         return State(*self.first(len(y)), nowhere, nowhere, y)
 
     def infer(self, x: Tensor, state: State) -> tuple[Gaussian, State]:
-        x_hat = probability.error_image(x, self.likelihood(state))
+        x_hat = distributions.error_image(x, self.likelihood(state))
         window = self.read_head(state.h_dec)
         r = self.read(attention.read((x, x_hat), window, self.config.read)).flatten(1)
         h_enc, s_enc = self.encoder(given(r, state.h_dec, state.y), state.h_enc, state.s_enc)

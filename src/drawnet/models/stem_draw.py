@@ -23,12 +23,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from drawnet import probability
-from drawnet.convolution import Squeeze, Stretch, halved
-from drawnet.models._convolutional import ConvolutionalConfig, ConvolutionalDraw
-from drawnet.probability import Gaussian, Pixels
-from drawnet.recurrence import LSTM, Linear
-from drawnet.step import given
+from drawnet.models.convolutional import ConvolutionalConfig, ConvolutionalDraw
+from drawnet.models.sequential import given
+from drawnet.nn import distributions
+from drawnet.nn.convolution import Squeeze, Stretch, halved
+from drawnet.nn.distributions import Gaussian, Pixels
+from drawnet.nn.recurrent import LSTM, Linear
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class StemDraw(ConvolutionalDraw):
         return State(*self.first(len(y)), y)
 
     def infer(self, x: Tensor, state: State) -> tuple[Gaussian, State]:
-        x_hat = probability.error_image(x, self.likelihood(state))
+        x_hat = distributions.error_image(x, self.likelihood(state))
         r = self.read(x, x_hat).flatten(1)
         h_enc, s_enc = self.encoder(given(r, state.h_dec, state.y), state.h_enc, state.s_enc)
         mu, log_sigma = self.q(h_enc).chunk(2, 1)

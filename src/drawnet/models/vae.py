@@ -20,11 +20,11 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from drawnet import probability
 from drawnet.errors import at_least
-from drawnet.probability import Gaussian, Pixels
-from drawnet.recurrence import Linear
-from drawnet.step import StepModel
+from drawnet.models.sequential import StepModel
+from drawnet.nn import distributions
+from drawnet.nn.distributions import Gaussian, Pixels
+from drawnet.nn.recurrent import Linear
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class VAEConfig:
     """Z, numbers that stand for an image (the paper: 3, 5, 10, 20 or 200)."""
     likelihood: Literal["bernoulli", "logistic", "mixture", "cross_entropy"] = "bernoulli"
     """Binary pixels; 256 grey levels by a logistic or a mixture; or a cost on intensities."""
-    components: int = probability.COMPONENTS
+    components: int = distributions.COMPONENTS
     """Logistics of a mixture."""
     classes: int = 0
     """Classes of images that the model is told; 0: none."""
@@ -69,7 +69,7 @@ class VAE(StepModel):
         super().__init__()
         self.config, self.shape, self.classes = config, shape, config.classes
         self.steps, self.latents, units = 1, (config.latents,), config.units
-        deep = probability.canvas_channels(config.likelihood, shape[0], config.components)
+        deep = distributions.canvas_channels(config.likelihood, shape[0], config.components)
         self.canvas_shape = (deep, *shape[1:])
 
         self.encoder = hidden(math.prod(shape) + config.classes, units, config.layers)
@@ -81,7 +81,7 @@ class VAE(StepModel):
     def prepare(self, mean: Tensor) -> None:
         """Start the canvas at the mean training image (C, H, W) instead of at grey."""
         config = self.config
-        canvas = probability.first_canvas(config.likelihood, mean, config.components)
+        canvas = distributions.first_canvas(config.likelihood, mean, config.components)
         self.write.bias.copy_(canvas.flatten())
 
     def start(self, y: Tensor) -> State:
@@ -102,7 +102,7 @@ class VAE(StepModel):
         return state._replace(c=self.write(h).view(-1, *self.canvas_shape))
 
     def likelihood(self, state: State) -> Pixels:
-        return probability.pixels(self.config.likelihood, state.c, self.config.components)
+        return distributions.pixels(self.config.likelihood, state.c, self.config.components)
 
 
 Config, Model = VAEConfig, VAE

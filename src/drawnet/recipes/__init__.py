@@ -1,16 +1,28 @@
 """Whole runs as functions; a recipe is any public function in a file of this folder."""
 
+import ast
 import importlib
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from drawnet import listing
-from drawnet.run import Run
+from drawnet.errors import choose
+
+if TYPE_CHECKING:
+    from drawnet.training.config import Run
 
 
-def get(name: str) -> Run[Any]:
+def names() -> dict[str, str]:
+    """Every recipe and the file it stands in, read without importing it."""
+    return {
+        node.name: path.stem
+        for path in sorted(Path(__file__).parent.glob("[!_]*.py"))
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
+    }
+
+
+def get(name: str) -> "Run[Any]":
     """The run that a recipe describes; UserError with the nearest name if there is none."""
-    known = listing.recipes()
-    module = importlib.import_module(
-        f"drawnet.recipes.{known[listing.choose('recipe', name, known)][0]}"
-    )
+    known = names()
+    module = importlib.import_module(f"drawnet.recipes.{known[choose('recipe', name, known)]}")
     return getattr(module, name)()  # type: ignore[no-any-return]

@@ -1,7 +1,8 @@
 """Chairs from given parameters."""
 
+from drawnet.data.config import Data
 from drawnet.models.chairs import ChairsConfig
-from drawnet.run import Data, Run
+from drawnet.training.config import Run
 
 
 def chairs() -> Run[ChairsConfig]:

@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from drawnet.data.config import Data
 from drawnet.models.convnet import ConvNetConfig
 from drawnet.models.glimpse import GlimpseConfig
-from drawnet.run import Data, Run
+from drawnet.training.config import Run
 
 
 def cluttered_4() -> Run[GlimpseConfig]:

@@ -1,7 +1,8 @@
 """Digits on demand: attentive DRAW that is told which digit an image shows."""
 
+from drawnet.data.config import Data
 from drawnet.models.draw import DrawConfig
-from drawnet.run import Data, Run
+from drawnet.training.config import Run
 
 
 def mnist_conditional() -> Run[DrawConfig]:

@@ -1,9 +1,10 @@
 """DRAW and convolutions: in place of its parts (conv_draw), around them, or within its windows."""
 
+from drawnet.data.config import Data
 from drawnet.models.conv_draw import ConvDrawConfig
 from drawnet.models.patch_draw import PatchDrawConfig
 from drawnet.models.stem_draw import StemDrawConfig
-from drawnet.run import Data, Run
+from drawnet.training.config import Run
 
 
 def mnist_conv() -> Run[ConvDrawConfig]:

@@ -1,7 +1,8 @@
 """Deep autoregressive networks."""
 
+from drawnet.data.config import Data
 from drawnet.models.darn import DARNConfig
-from drawnet.run import Data, Run
+from drawnet.training.config import Run
 
 
 def mnist_darn() -> Run[DARNConfig]:

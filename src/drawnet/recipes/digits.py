@@ -1,7 +1,8 @@
 """The first ten minutes: DRAW on the 5,000 digits that come with the package."""
 
+from drawnet.data.config import Data
 from drawnet.models.draw import DrawConfig
-from drawnet.run import Data, Run
+from drawnet.training.config import Run
 
 
 def digits_quick() -> Run[DrawConfig]:

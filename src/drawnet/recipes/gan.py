@@ -1,7 +1,8 @@
 """Generative adversarial nets with their authors' settings."""
 
+from drawnet.data.config import Data
 from drawnet.models.gan import GANConfig
-from drawnet.run import Data, Run
+from drawnet.training.config import Run
 
 
 def mnist_gan() -> Run[GANConfig]:

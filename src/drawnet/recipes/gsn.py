@@ -1,7 +1,8 @@
 """Deep generative stochastic networks with their authors' settings."""
 
+from drawnet.data.config import Data
 from drawnet.models.gsn import GSNConfig
-from drawnet.run import Data, Run
+from drawnet.training.config import Run
 
 
 def mnist_gsn() -> Run[GSNConfig]:

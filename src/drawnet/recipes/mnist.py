@@ -1,7 +1,8 @@
 """The paper's MNIST generation: static binarised MNIST, T = 64, 256 units, 100 latents."""
 
+from drawnet.data.config import Data
 from drawnet.models.draw import DrawConfig
-from drawnet.run import Data, Run
+from drawnet.training.config import Run
 
 
 def mnist() -> Run[DrawConfig]:

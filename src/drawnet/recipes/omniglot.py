@@ -1,7 +1,8 @@
 """Handwritten characters of fifty alphabets."""
 
+from drawnet.data.config import Data
 from drawnet.models.draw import DrawConfig
-from drawnet.run import Data, Run
+from drawnet.training.config import Run
 
 
 def omniglot() -> Run[DrawConfig]:

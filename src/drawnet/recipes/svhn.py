@@ -4,10 +4,11 @@ All three weigh the rate ten times or more in training, for samples that hang to
 bound alone a picture takes hundreds of nats of detail, and what is drawn from the prior is paint.
 """
 
+from drawnet.data.config import Data
 from drawnet.models.conv_draw import ConvDrawConfig
 from drawnet.models.draw import DrawConfig
 from drawnet.models.stem_draw import StemDrawConfig
-from drawnet.run import Data, Run
+from drawnet.training.config import Run
 
 
 def svhn_draw() -> Run[DrawConfig]:

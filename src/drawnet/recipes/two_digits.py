@@ -1,7 +1,8 @@
 """Two-digit MNIST, as in DRAW's section 4.2."""
 
+from drawnet.data.config import Data
 from drawnet.models.draw import DrawConfig
-from drawnet.run import Data, Run
+from drawnet.training.config import Run
 
 
 def two_digits() -> Run[DrawConfig]:

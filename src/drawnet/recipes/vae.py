@@ -1,7 +1,8 @@
 """Variational auto-encoders."""
 
+from drawnet.data.config import Data
 from drawnet.models.vae import VAEConfig
-from drawnet.run import Data, Run
+from drawnet.training.config import Run
 
 
 def mnist_vae() -> Run[VAEConfig]:

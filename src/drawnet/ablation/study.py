@@ -1,0 +1,349 @@
+"""The ablation study: variants × seeds of a DRAW recipe under one budget, each in its own process.
+
+    study.json              the recipe and the budget
+    rates/VARIANT.json      how fast the variant learns, where the budget is one of minutes
+    VARIANT-seedS/          an ordinary run, and in SPLIT.json what it came to
+    table.md .json .svg     see `table.py`
+
+All of it is made from what lies there: a study that was stopped, however, goes on.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from drawnet import ablation
+from drawnet.ablation import variants
+from drawnet.data import Dataset
+from drawnet.errors import UserError, choose
+from drawnet.models.draw import DrawConfig
+from drawnet.training.checkpoint import load_model, write_text
+from drawnet.training.config import Run, from_json, to_json
+from drawnet.training.run_dir import claimed, interruptible
+from drawnet.training.state import difference
+
+BASELINE = "baseline"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What every run may spend: one of the two."""
+
+    minutes: float | None = None
+    """Processor minutes of training."""
+    images: int | None = None
+    """Training examples."""
+
+    def __post_init__(self) -> None:
+        if (self.minutes is None) == (self.images is None):
+            raise UserError("--minutes or --images: give one of them, the budget of every run")
+        for name, value in asdict(self).items():
+            if value is not None and not value > 0:
+                raise UserError(f"--{name} must be greater than 0, not {value:g}")
+
+
+@dataclass(frozen=True)
+class Study:
+    """Which runs of what, and where."""
+
+    run: Run[Any]
+    """The recipe, maybe with settings of its own."""
+    budget: Budget
+    folder: Path
+    variants: tuple[str, ...] = ()
+    """By name; none: all that apply.  The baseline always belongs to them."""
+    seeds: int = 3
+    split: str = "valid"
+    jobs: int = 1
+    data_dir: Path | None = None
+
+
+def planned(study: Study) -> tuple[dict[str, Run[Any]], dict[str, str]]:
+    """The runs of the variants by name, without a budget; and why the others are left out.
+
+    A variant that is the baseline is left out; one that does not apply is only where none was named,
+    else UserError.
+    """
+    if not isinstance(study.run.model, DrawConfig):
+        raise UserError(f"variants are DRAW's, and {study.run.recipe} is of another model")
+    known = list(ablation.titles())
+    for name in study.variants:
+        choose("variant", name, known)
+    runs, left = {BASELINE: study.run}, {}
+    for name in study.variants or known:
+        try:
+            run = getattr(variants, name)(study.run)
+        except UserError as why:
+            if study.variants:
+                raise UserError(f"variant {name}: {why}") from why
+            left[name] = str(why)
+            continue
+        if run == study.run and name != BASELINE:
+            left[name] = "it is the baseline"
+        else:
+            runs[name] = run
+    return runs, left
+
+
+def budgeted(run: Run[Any], examples: int) -> Run[Any]:
+    """The run over so many examples: its schedule ends with them, its warm-ups are parts of them."""
+    return replace(
+        run,
+        examples=examples,
+        warmup=min(run.warmup, examples // 10),
+        kl_warmup=min(run.kl_warmup, examples // 4),
+        evaluate_every=max(1, examples // 5),
+        save_every=min(run.save_every, max(run.batch, examples // 20)),
+    )
+
+
+# ---- the study ----------------------------------------------------------------------------------
+
+
+def pursue(study: Study) -> bool:
+    """Run what is not finished yet, then write the table; False if stopped by Ctrl-C or SIGTERM.
+
+    UserError: a senseless study, a folder that holds another, or runs that failed (all others are
+    finished then, and stand in the table).
+    """
+    from drawnet.ablation import table
+
+    runs, left = planned(study)
+    for name, why in left.items():
+        print(f"{name} is left out: {why}")
+    with claimed(study.folder), interruptible() as stopped:
+        agree(study)
+        failed = work_off(study, timings(study, runs), stopped)
+        names = [name for name in runs if (study.budget.images or rate_file(study, name).exists())]
+        failed |= work_off(study, trainings(study, {n: runs[n] for n in names}), stopped)
+        table.write(study.folder, study.split, results(study), left, failed)
+    if stopped:
+        print(f"stopped by {stopped[0]}; the same command goes on from here")
+        return False
+    if failed:
+        raise UserError(
+            f"{len(failed)} failed: " + "; ".join(f"{k}: {v}" for k, v in failed.items())
+        )
+    return True
+
+
+def agree(study: Study) -> None:
+    """Write the study's head, or UserError if the folder holds another's."""
+    path, head = study.folder / "study.json", {"run": to_json(study.run), **asdict(study.budget)}
+    try:
+        there = json.loads(path.read_text()) if path.exists() else head
+    except ValueError as why:
+        raise UserError(f"{path} is damaged: choose another --out") from why
+    if there != head:
+        what = difference(there, head)
+        raise UserError(f"{study.folder} holds another study ({what}): choose another --out")
+    write_text(path, json.dumps(head, indent=1) + "\n")
+
+
+def rate_file(study: Study, name: str) -> Path:
+    return study.folder / "rates" / f"{name}.json"
+
+
+def timings(study: Study, runs: dict[str, Run[Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Jobs that measure how fast the variants learn, where that is needed and not known."""
+    for name, run in runs.items():
+        if study.budget.minutes and not (path := rate_file(study, name)).exists():
+            job = {"do": "time", "run": to_json(run), "minutes": study.budget.minutes}
+            yield f"{name}'s speed", job | {"out": str(path)}
+
+
+def trainings(study: Study, runs: dict[str, Run[Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Jobs for the runs that are not finished; a seed of every variant, then the next seed."""
+    for seed in range(study.seeds):
+        for name, run in runs.items():
+            examples = (
+                study.budget.images or json.loads(rate_file(study, name).read_text())["examples"]
+            )
+            path = study.folder / f"{name}-seed{seed}" / f"{study.split}.json"
+            if not path.exists():
+                job = to_json(budgeted(replace(run, seed=seed), examples))
+                yield path.parent.name, {"do": "train", "run": job, "out": str(path)}
+
+
+def results(study: Study) -> list[dict[str, Any]]:
+    """What the finished runs came to, in the order of the variants and seeds."""
+    found = []
+    for name in ablation.titles():
+        for path in sorted(study.folder.glob(f"{name}-seed*/{study.split}.json")):
+            seed = int(path.parent.name.rpartition("-seed")[2])
+            found.append({"variant": name, "seed": seed, **json.loads(path.read_text())})
+    return sorted(found, key=lambda r: (list(ablation.titles()).index(r["variant"]), r["seed"]))
+
+
+def work_off(
+    study: Study, jobs: Iterable[tuple[str, dict[str, Any]]], stopped: list[str]
+) -> dict[str, str]:
+    """So many jobs at a time until all are done, or until stopped: why some failed, by name."""
+    waiting, failed = list(jobs), dict[str, str]()
+    running: dict[str, tuple[subprocess.Popen[bytes], Path]] = {}
+    cores = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+    total, threads = len(waiting), max(1, cores // study.jobs)
+    while (waiting and not stopped) or running:
+        while waiting and not stopped and len(running) < study.jobs:
+            name, job = waiting.pop(0)
+            job |= {"data_dir": study.data_dir and str(study.data_dir), "split": study.split}
+            running[name] = start(job, threads), Path(job["out"])
+        if stopped:
+            for process, _ in running.values():
+                let_go(process)
+        for name, (process, out) in list(running.items()):
+            if process.poll() is None:
+                continue
+            let_go(process)
+            del running[name]
+            if out.exists():
+                done = total - len(waiting) - len(running)
+                print(f"[{done}/{total}] {name}: {said(json.loads(out.read_text()))}", flush=True)
+            elif not stopped:
+                failed[name] = last_line(log_file(out))
+        time.sleep(0.1)
+    return failed
+
+
+def said(record: dict[str, Any]) -> str:
+    """A record in a few words."""
+    if "measures" in record:
+        return f"{record['measures']['nats']['mean']:.2f} nats, {record['examples']} examples"
+    return f"{record['images_per_second']:.0f} images a second: {record['examples']} examples"
+
+
+def log_file(out: Path) -> Path:
+    return out.with_suffix(".log")
+
+
+def last_line(path: Path) -> str:
+    lines = path.read_text(errors="replace").split("\n") if path.exists() else []
+    said = [line.strip() for line in lines if line.strip()]
+    return f"{said[-1] if said else 'it ended without a word'} ({path})"
+
+
+# ---- a job, in a process of its own --------------------------------------------------------------
+
+
+def start(job: dict[str, Any], threads: int) -> "subprocess.Popen[bytes]":
+    """A process that does the job and ends when its standard input does, whatever became of us.
+
+    It has a session of its own: a terminal's Ctrl-C comes to us alone, and is passed on once.
+    """
+    log = log_file(Path(job["out"]))
+    log.parent.mkdir(parents=True, exist_ok=True)
+    given = {"OMP_NUM_THREADS": str(threads), "TQDM_MININTERVAL": "60"}
+    with log.open("ab") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", "drawnet.ablation.study", json.dumps(job)],
+            env=os.environ | given,
+            stdin=subprocess.PIPE,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def let_go(process: "subprocess.Popen[bytes]") -> None:
+    """End a process's standard input: it stops, if it has not."""
+    assert process.stdin
+    with contextlib.suppress(OSError):
+        process.stdin.close()
+
+
+def work(job: dict[str, Any]) -> None:
+    """Do a job, until standard input ends: then stop as by SIGTERM."""
+
+    def follow() -> None:
+        os.read(0, 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=follow, daemon=True).start()
+    run, out = from_json(job["run"]), Path(job["out"])
+    data = run.data.load(Path(job["data_dir"]) if job["data_dir"] else None)
+    if job["do"] == "time":
+        record = timed(run, data, job["minutes"])
+    else:
+        record = trained(run, data, out.parent, job["split"])
+    if record is not None:
+        write_text(out, json.dumps(record, indent=1) + "\n")
+
+
+def timed(run: Run[Any], data: Dataset, minutes: float) -> dict[str, Any] | None:
+    """How fast the run learns, and how many examples so many processor minutes are then.
+
+    Measured over a twentieth of the budget, 20 seconds at most, after a few steps to warm up.
+    """
+    from drawnet.training.loop import train
+
+    seconds, examples, rate = min(20.0, 3.0 * minutes), 4 * run.batch, 0.0
+    for _ in range(2):
+        short = replace(
+            budgeted(run, examples),
+            evaluate_every=examples,
+            save_every=examples,
+            validation_images=1,
+        )
+        with tempfile.TemporaryDirectory() as scratch:
+            progress = train(short, data, Path(scratch))
+        if progress.seen < examples:
+            return None
+        rate = progress.seen / progress.cpu_seconds
+        examples = max(1, round(rate * seconds / run.batch)) * run.batch
+    examples = max(1, round(rate * 60 * minutes / run.batch)) * run.batch
+    return {"images_per_second": rate, "examples": examples}
+
+
+def trained(run: Run[Any], data: Dataset, folder: Path, split: str) -> dict[str, Any] | None:
+    """Train, or go on, and measure the best weights over a whole split; None if stopped early."""
+    import torch
+
+    from drawnet.data.pipeline import labels
+    from drawnet.evaluation.likelihood import measure, summary
+    from drawnet.training.loop import train
+
+    vacated(folder)
+    progress = train(run, data, folder, resume=True)
+    if progress.seen < run.examples:
+        return None
+    model = load_model(folder)
+    pixels = torch.from_numpy(data.splits[split].pixels[:])
+    y = labels(data, split, model.network.classes, model.network.told)
+    measured = measure(model.network, pixels, data.levels, model.run.data, split, y)
+    return {
+        "dataset": data.name,
+        "split": split,
+        "images": len(pixels),
+        "measures": summary(measured),
+        "examples": progress.seen,
+        "best_at": model.header["examples"],
+        "skipped": progress.skipped,
+        "parameters": sum(p.numel() for p in model.network.parameters()),
+        "cpu_seconds": progress.cpu_seconds,
+        "images_per_second": progress.seen / progress.cpu_seconds,
+    }
+
+
+def vacated(folder: Path) -> None:
+    """Wait until a process that a killed study has left behind is through with the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+
+if __name__ == "__main__":
+    try:
+        work(json.loads(sys.argv[1]))
+    except UserError as what:
+        sys.exit(f"drawnet: {what}")

@@ -1,0 +1,81 @@
+"""What each part of DRAW is worth."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+import tyro
+
+from drawnet import ablation
+from drawnet.cli._shared import DataDir, parse, positive, print_table, unnamed
+from drawnet.errors import UserError
+from drawnet.training.config import Run, check
+
+C = TypeVar("C")
+
+
+@dataclass(frozen=True)
+class Ablate(Generic[C]):
+    """Train variants of a DRAW recipe under one budget, and compare them in a table.
+
+    Ctrl-C, SIGTERM or worse: the same command goes on.  The recipe's own settings may be given too."""
+
+    run: Annotated[Run[C], tyro.conf.arg(name="")]
+    variants: tuple[str, ...] = ()
+    """Which (`drawnet ablate` shows them), beside the baseline; left out: all."""
+    seeds: int = 3
+    """How many runs of each, from seed 0 on."""
+    minutes: float | None = None
+    """The budget of a run in processor minutes of training."""
+    images: int | None = None
+    """Or in training examples."""
+    jobs: int = 1
+    """Runs at a time; they share the cores."""
+    split: Literal["valid", "test"] = "valid"
+    """Images on which the table's figures are taken, all of them."""
+    out: Path | None = None
+    """The study's folder (default: runs/ablate-RECIPE)."""
+    data_dir: DataDir = None
+
+
+def main(arguments: Sequence[str]) -> None:
+    if unnamed("ablate", arguments):
+        print("\nvariants of DRAW's recipes:")
+        print_table(ablation.titles())
+        return
+    from drawnet import recipes
+
+    name, *rest = arguments
+    run = recipes.get(name)
+    kind: Any = Ablate[type(run.model)]  # type: ignore[misc]
+    command: Ablate[Any] = parse(kind, f"ablate {name}", rest, default=Ablate(run))
+    positive(command.seeds, "--seeds")
+    positive(command.jobs, "--jobs")
+    for setting in ("examples", "seed", "evaluate_every", "save_every"):
+        if getattr(command.run, setting) != getattr(run, setting):
+            flag = setting.replace("_", "-")
+            raise UserError(
+                f"--{flag} follows from --images or --minutes and --seeds: leave it out"
+            )
+    from drawnet.ablation import study
+    from drawnet.training.loop import check_pixels
+
+    chosen = study.Study(
+        command.run,
+        study.Budget(command.minutes, command.images),
+        command.out or Path("runs") / f"ablate-{name}",
+        command.variants,
+        command.seeds,
+        command.split,
+        command.jobs,
+        command.data_dir,
+    )
+    study.planned(chosen)
+    check(command.run)
+    check_pixels(command.run, command.run.data.load(command.data_dir).levels)
+    done = study.pursue(chosen)
+    print(f"{chosen.folder / 'table.md'}, .json, .svg")
+    if not done:
+        sys.exit(130)

@@ -1,0 +1,46 @@
+"""First lines of docstrings, for lists: read from the source, without importing it (or torch)."""
+
+import ast
+from pathlib import Path
+
+from drawnet import models, recipes
+from drawnet.errors import defining
+
+PACKAGE = Path(__file__).parents[1]
+
+
+def commands() -> list[str]:
+    """The commands: every file of this folder that defines `main`."""
+    return [name for name in defining(PACKAGE / "cli", "def main(") if not name.startswith("_")]
+
+
+def title(node: ast.Module | ast.FunctionDef) -> str:
+    """The first line of a docstring."""
+    return (ast.get_docstring(node) or "").partition("\n")[0]
+
+
+def _parsed(path: str) -> ast.Module:
+    return ast.parse((PACKAGE / path).read_text(encoding="utf-8"))
+
+
+def _functions(path: str) -> dict[str, str]:
+    nodes = (node for node in _parsed(path).body if isinstance(node, ast.FunctionDef))
+    return {node.name: title(node) for node in nodes if not node.name.startswith("_")}
+
+
+def model_titles() -> dict[str, str]:
+    """Every model: file name -> title."""
+    return {name: title(_parsed(f"models/{name}.py")) for name in models.names()}
+
+
+def data_titles() -> dict[str, str]:
+    """Every data set: file name -> title."""
+    return {
+        name: title(_parsed(f"data/{name}.py")) for name in defining(PACKAGE / "data", "INFO = ")
+    }
+
+
+def recipe_titles() -> dict[str, str]:
+    """Every recipe: function name -> title."""
+    files = {name: _functions(f"recipes/{name}.py") for name in set(recipes.names().values())}
+    return {name: files[file][name] for name, file in recipes.names().items()}

@@ -1,0 +1,61 @@
+"""Name what pictures show."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from drawnet.cli._shared import Count, DataDir, fits, parse, positive, suffix, trained
+from drawnet.errors import UserError
+
+
+@dataclass(frozen=True)
+class Classify:
+    """Name the class of pictures, or of the first test images if none are given."""
+
+    run: tyro.conf.Positional[Path]
+    """A run folder or a .safetensors file of a classifier."""
+    image: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """Pictures; they are brought to the model's size and colours."""
+    n: Count = 9
+    """How many test images, if no pictures are given."""
+    out: Path | None = None
+    """Also where it looks: a film (.gif, .webp), for a model that reads through a window."""
+    invert: bool = False
+    """Take dark strokes on white paper for light strokes on black, as the digits are."""
+    data_dir: DataDir = None
+
+
+def main(arguments: Sequence[str]) -> None:
+    command = parse(Classify, "classify", arguments)
+    positive(command.n, "-n")
+    import torch
+
+    from drawnet.data.pipeline import prepare
+    from drawnet.drawing import figures, files, sample
+    from drawnet.models.base import Classifies
+    from drawnet.models.glimpse import Glimpse
+
+    suffix(command.out, files.ANIMATIONS)
+    model = trained(command.run)
+    network = model.network
+    if not isinstance(network, Classifies):
+        raise UserError(f"{command.run} holds no classifier: it was trained to draw")
+    if command.out and not isinstance(network, Glimpse):
+        raise UserError(f"{command.run} looks through no window: leave out --out")
+    if command.image:
+        names = [str(path) for path in command.image]
+        x = files.read_pictures(command.image, network, binary=False, invert=command.invert)
+    else:
+        data = model.run.data.load(command.data_dir)
+        fits(model, data)
+        images = data.splits["test"][: command.n]
+        x = prepare(torch.from_numpy(images.pixels[:]), data.levels, None)
+        truth = [] if images.labels is None else images.labels.tolist()
+        names = [f"test image {k} ({label})" for k, label in enumerate(truth)]
+    for name, p in zip(names, network.classify(x), strict=True):
+        print(f"{name}: {int(p.argmax())} ({100 * p.max():.1f} %)")
+    if command.out and isinstance(network, Glimpse):
+        files.save_animation(figures.drawing(sample.looking_film(network, x)), command.out)
+        print(command.out)

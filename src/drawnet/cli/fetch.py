@@ -1,0 +1,24 @@
+"""Download a data set."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import tyro
+
+from drawnet.cli._shared import DataDir, parse
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """Download a data set from its official address, checked, resumable."""
+
+    dataset: tyro.conf.Positional[str]
+    data_dir: DataDir = None
+
+
+def main(arguments: Sequence[str]) -> None:
+    command = parse(Fetch, "fetch", arguments)
+    from drawnet.data.download import fetch as download
+
+    for path in download(command.dataset, command.data_dir):
+        print(path)

@@ -1,0 +1,22 @@
+"""What there is: models, data sets, recipes."""
+
+from collections.abc import Sequence
+
+from drawnet import weights
+from drawnet.cli import catalogue
+from drawnet.cli._shared import print_table
+from drawnet.errors import UserError
+
+
+def main(arguments: Sequence[str]) -> None:
+    if arguments:
+        raise UserError("drawnet list takes no options")
+    print("models")
+    print_table(catalogue.model_titles())
+    if bundled := weights.bundled():
+        print("\ntrained models, by name wherever a RUN is asked for")
+        print_table({name: str(path) for name, path in bundled.items()})
+    print("\ndata sets (or the path of a folder or file of images)")
+    print_table(catalogue.data_titles())
+    print("\nrecipes")
+    print_table(catalogue.recipe_titles())

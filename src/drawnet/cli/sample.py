@@ -1,0 +1,73 @@
+"""Draw images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from drawnet.cli._shared import Count, DataDir, fits, parse, positive, suffix, trained
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Draw images from the prior.  The same seed gives the same images."""
+
+    run: tyro.conf.Positional[Path]
+    """A run folder, a .safetensors file or the name of weights that come with drawnet."""
+    n: Count = 64
+    """How many images."""
+    label: tuple[int, ...] = ()
+    """Classes to draw, in turn (conditional models); all of them in turn if left out."""
+    seed: int = 0
+    temperature: float = 1.0
+    """Scale of the latents' standard deviation: below 1 more typical, above 1 more varied."""
+    out: Path = Path("samples.png")
+    """A sheet (.png), the film of the drawing (.gif, .webp) or raw numbers (.npz), by suffix."""
+    film: Path | None = None
+    """Also the film, with the windows (.gif, .webp)."""
+    stages: Path | None = None
+    """Also the stages sheet: a row an image, successive steps (.png)."""
+    neighbours: Path | None = None
+    """Also each sample beside the nearest training image (.png)."""
+    batch: int = 64
+    """Images drawn at a time; changes nothing but memory and speed."""
+    data_dir: DataDir = None
+
+
+def main(arguments: Sequence[str]) -> None:
+    command = parse(Sample, "sample", arguments)
+    positive(command.n, "-n")
+    positive(command.batch, "--batch")
+    import torch
+
+    from drawnet.data.pipeline import window
+    from drawnet.drawing import figures, files, sample
+
+    suffix(command.out, files.PICTURES, files.ANIMATIONS, [".npz"])
+    suffix(command.film, files.ANIMATIONS)
+    suffix(command.stages, files.PICTURES)
+    suffix(command.neighbours, files.PICTURES)
+    model = trained(command.run)
+    network = sample.drawer(model, command.run)
+    film = sample.sample_film(
+        network,
+        command.n,
+        labels=command.label,
+        seed=command.seed,
+        temperature=command.temperature,
+        batch=command.batch,
+    )
+    files.save_film(film, command.out)
+    if command.film:
+        files.save_film(film, command.film)
+    if command.stages:
+        files.save(figures.stages(film), command.stages)
+    if command.neighbours:
+        data = model.run.data.load(command.data_dir)
+        fits(model, data)
+        pixels = window(torch.from_numpy(data.splits["train"].pixels[:]), model.network.shape)
+        near = figures.neighbours(film.images, pixels if data.levels == 256 else 255 * pixels)
+        files.save(figures.beside(film.images, near.images), command.neighbours)
+    written = [command.out, command.film, command.stages, command.neighbours]
+    print("\n".join(str(path) for path in written if path))

@@ -1,0 +1,54 @@
+"""Train a model."""
+
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Generic, TypeVar
+
+import tyro
+
+from drawnet.cli._shared import DataDir, parse, unnamed
+from drawnet.training.config import Run
+
+C = TypeVar("C")
+
+
+@dataclass(frozen=True)
+class Train(Generic[C]):
+    """Train a model.  Ctrl-C or SIGTERM keep a checkpoint; --resume goes on exactly."""
+
+    run: Annotated[Run[C], tyro.conf.arg(name="")]
+    out: Path | None = None
+    """The run folder (default: runs/RECIPE)."""
+    resume: bool = False
+    """Go on with the run in the folder, or begin it; with --decay none or exponential also for more
+    --examples."""
+    data_dir: DataDir = None
+    tensorboard: bool = False
+    """Also write TensorBoard logs (extra: tensorboard)."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    if unnamed("train", arguments):
+        return
+    from drawnet import models, recipes
+
+    name, *rest = arguments
+    run = recipes.get(name)
+    kind: Any = Train[type(run.model)]  # type: ignore[misc]
+    command: Train[Any] = parse(kind, f"train {name}", rest, default=Train(run))
+    from drawnet.training import distributed
+    from drawnet.training.loop import train as go
+
+    run, data = command.run, command.run.data.load(command.data_dir)
+    folder = command.out or Path("runs") / name
+    with distributed.group():
+        progress = go(run, data, folder, resume=command.resume, tensorboard=command.tensorboard)
+        if distributed.rank() == 0:
+            criterion, minutes = models.of(run.model).criterion, progress.seconds / 60
+            best = f"{progress.best:.4g}" if progress.best < math.inf else "none yet"
+            print(f"{folder}: {progress.seen} examples, {minutes:.1f} min, best {criterion} {best}")
+    if progress.seen < run.examples:
+        sys.exit(130)

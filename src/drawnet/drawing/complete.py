@@ -1,0 +1,65 @@
+"""Completions: what is missing from a picture, filled in in several ways."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from drawnet.drawing.sample import _noise, told
+from drawnet.models import sequential
+from drawnet.models.sequential import StepModel
+from drawnet.nn.distributions import Pixels
+from drawnet.nn.noise import generator, uniform_each
+
+PROPOSALS = 32
+"""Samples of which a completion takes its start."""
+
+
+@torch.no_grad()
+def completing(
+    model: StepModel,
+    x: Tensor,
+    known: Tensor,
+    n: int,
+    *,
+    labels: Sequence[int] = (),
+    seed: int = 0,
+    rounds: int = 16,
+) -> Iterator[Tensor]:
+    """n ways to fill in what is missing from x (C, H, W), round by round: (n, C, H, W).
+
+    known: (H, W) bool, the pixels that are given.  Round 0 is a sample of `PROPOSALS`, taken in
+    proportion to how likely it makes the known pixels.  Then the Markov chain of Rezende, Mohamed
+    and Wierstra 2014 (appendix F): read the picture, draw it again, keep the known pixels.
+    What is yielded has the means of the missing pixels, what the chain reads has draws of them.
+    labels: one for all chains or one for each; none: as the start says, from samples of all.
+    """
+    images = range(n)
+    pixels, y = _proposed(model, x, known, n, labels, seed)
+    yield torch.where(known, x, pixels.mean.clamp(0, 1))
+    for k in range(rounds):
+        uniform = uniform_each(seed, f"complete {k}", images, *model.shape)
+        seen = torch.where(known, x, pixels.sample(uniform))
+        *_, state = sequential.reconstruct(
+            model, seen, _noise(model, seed, f"chain {k}", images), y
+        )
+        pixels = model.likelihood(state)
+        yield torch.where(known, x, pixels.mean.clamp(0, 1))
+
+
+def _proposed(
+    model: StepModel, x: Tensor, known: Tensor, n: int, labels: Sequence[int], seed: int
+) -> tuple[Pixels, Tensor]:
+    """Where n chains start, one of `PROPOSALS` samples each, and what they are told."""
+    rows = range(n * PROPOSALS)
+    every = [labels[k // PROPOSALS % len(labels)] for k in rows] if labels else range(model.classes)
+    y = told(model, every, rows)
+    *_, state = sequential.generate(model, _noise(model, seed, "propose", rows), y)
+    likely = model.likelihood(state).places(x.expand(len(rows), *x.shape)) * known
+    weights = likely.flatten(1).sum(1).view(n, PROPOSALS).softmax(1)
+    place = [
+        k * PROPOSALS + int(w.multinomial(1, generator=generator(seed, "choose", k)))
+        for k, w in enumerate(weights)
+    ]
+    state = type(state)(*(part[place] for part in state))
+    return model.likelihood(state), y[place]

@@ -1,0 +1,167 @@
+"""Files of pictures and of animations: whole or not at all, and a GIF in one palette.
+
+w h  screen pixels
+"""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from drawnet.data.io import pictures
+from drawnet.drawing import figures
+from drawnet.drawing.figures import Film
+from drawnet.errors import UserError
+from drawnet.models.base import Learner
+from drawnet.training.checkpoint import write_atomically
+
+Array = npt.NDArray[Any]
+
+PICTURES: dict[str, dict[str, Any]] = {
+    ".png": {"format": "PNG", "optimize": True},
+    ".webp": {"format": "WEBP", "lossless": True},
+    ".jpg": {"format": "JPEG", "quality": 95},
+}
+ANIMATIONS: dict[str, dict[str, Any]] = {".gif": {"format": "GIF"}, ".webp": PICTURES[".webp"]}
+"""How pictures and animations are saved, by the suffix of the name."""
+
+
+def save(image: Image.Image, path: Path | str) -> None:
+    """Write a picture as .png or .webp (exact) or .jpg, whole or not at all."""
+    options, buffer = _options(path, PICTURES), io.BytesIO()
+    image.save(buffer, **options)
+    write_atomically(Path(path), lambda scratch: scratch.write_bytes(buffer.getvalue()))
+
+
+def save_animation(
+    frames: Sequence[Image.Image],
+    path: Path | str,
+    *,
+    fps: float = 12,
+    hold: float = 1.5,
+    loop: bool = True,
+) -> None:
+    """Write frames as .gif (one palette of 256 colours) or .webp (exact), whole or not at all."""
+    content = animation(frames, path, fps=fps, hold=hold, loop=loop)
+    write_atomically(Path(path), lambda scratch: scratch.write_bytes(content))
+
+
+def animation(
+    frames: Sequence[Image.Image],
+    name: Path | str,
+    *,
+    fps: float = 12,
+    hold: float = 1.5,
+    loop: bool = True,
+) -> bytes:
+    """The content of a file of this name that shows the frames: .gif or .webp, by its suffix.
+
+    fps: frames a second, rounded to a GIF's hundredths of a second; viewers honour two or more.
+    hold: seconds that the last frame stays.  loop: start again after it.
+    """
+    options, buffer = dict(_options(name, ANIMATIONS)), io.BytesIO()
+    frame, last = max(20, round(100 / fps) * 10), round(hold * 100) * 10
+    durations = [frame] * (len(frames) - 1) + [max(frame, last)]
+    if options["format"] == "GIF":
+        frames = _indexed(frames)
+    if loop or options["format"] != "GIF":  # a GIF that says nothing is played once
+        options["loop"] = 0 if loop else 1
+    first, *rest = frames
+    first.save(buffer, save_all=True, append_images=rest, duration=durations, **options)
+    return buffer.getvalue()
+
+
+def _options(path: Path | str, formats: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """What Pillow needs to know for the suffix of a path."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in formats:
+        raise UserError(f"cannot write {path}: let its name end in {' or '.join(formats)}")
+    return formats[suffix]
+
+
+def _indexed(frames: Sequence[Image.Image]) -> list[Image.Image]:
+    """Frames with one palette for all: the exact colours if 256 suffice, else the median cut's.
+
+    Each colour goes to the nearest of the palette, undithered, so that nothing flickers.
+    """
+    used, nearest = np.zeros(2**24, bool), np.zeros(2**24, np.uint8)
+    for frame in frames:
+        used[_packed(frame)] = True
+    colours = _unpacked(np.flatnonzero(used))
+    palette = colours if len(colours) <= 256 else _median_cut(frames)
+    parts = torch.split(torch.from_numpy(colours).float(), 2**16)
+    target = torch.from_numpy(palette).float()
+    nearest[used] = torch.cat([torch.cdist(part, target).argmin(1) for part in parts]).numpy()
+    pictures = [Image.fromarray(nearest[_packed(frame)]) for frame in frames]
+    for picture in pictures:
+        picture.putpalette(palette.tobytes())
+    return pictures
+
+
+def _packed(frame: Image.Image) -> Array:
+    """Colours as numbers below 2²⁴, (h, w)."""
+    r, g, b = np.asarray(frame.convert("RGB")).astype(np.int32).transpose(2, 0, 1)
+    return np.asarray(r << 16 | g << 8 | b)
+
+
+def _unpacked(numbers: Array) -> Array:
+    """Numbers below 2²⁴ as colours, (k, 3) uint8."""
+    return np.stack([numbers >> shift & 255 for shift in (16, 8, 0)], 1).astype(np.uint8)
+
+
+def _median_cut(frames: Sequence[Image.Image]) -> Array:
+    """256 colours for a sample of all pixels; half of it from the last frame, seen the longest."""
+    rng, size = np.random.default_rng(0), 2**16
+    sizes = [size // len(frames)] * len(frames) + [size]
+    chosen = [
+        rng.choice(_packed(frame).ravel(), size)
+        for frame, size in zip([*frames, frames[-1]], sizes, strict=True)
+    ]
+    sample = Image.fromarray(_unpacked(np.concatenate(chosen))[None])
+    return np.array(sample.quantize(256, kmeans=1).getpalette(), np.uint8).reshape(-1, 3)
+
+
+def save_film(film: Film, path: Path) -> None:
+    """Write by suffix: .gif, .webp the film; .npz frames, images and windows; else the sheet."""
+    suffix = path.suffix.lower()
+    if suffix in (".gif", ".webp"):
+        save_animation(figures.drawing(film), path)
+    elif suffix == ".npz":
+        tensors = {"images": film.images, "frames": film.frames, **film.windows}
+        arrays: dict[str, Any] = {name: t.numpy() for name, t in tensors.items()}
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)
+        write_atomically(path, lambda scratch: scratch.write_bytes(buffer.getvalue()))
+    else:
+        save(figures.grid(film.images), path)
+
+
+def read_pictures(paths: Sequence[Path], model: Learner, *, binary: bool, invert: bool) -> Tensor:
+    """Pictures brought to the model's size and colours, (n, C, H, W) in [0, 1]; UserError if unsound.
+
+    binary: cut at half intensity, for models of binary pixels.
+    invert: dark strokes on white paper become light strokes on black.
+    """
+    channels, height, width = model.shape
+    x = torch.empty(len(paths), *model.shape)
+    for k, path in enumerate(paths):
+        picture = pictures.fitted(pictures.read(path, str(path)), (height, width), "pad")
+        array = np.array(picture.convert("L" if channels == 1 else "RGB"))
+        x[k] = torch.from_numpy(array).view(height, width, channels).permute(2, 0, 1) / 255
+    x = 1 - x if invert else x
+    return (x >= 0.5).float() if binary else x
+
+
+def save_comparison(x: Tensor, film: Film, path: Path) -> None:
+    """Write input beside reconstruction: .gif, .webp the film with both windows; else the end."""
+    frames = figures.comparison(x, film)
+    if path.suffix.lower() in (".gif", ".webp"):
+        save_animation(frames, path)
+    else:
+        save(frames[-1], path)

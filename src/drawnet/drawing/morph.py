@@ -1,0 +1,41 @@
+"""Morphs: the way from one picture to another, through the latents."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from drawnet.drawing.sample import _noise, told
+from drawnet.models import sequential
+from drawnet.models.sequential import StepModel
+
+
+def morphing(
+    model: StepModel, pair: Tensor, n: int, *, labels: Sequence[int] = (), seed: int = 0
+) -> Iterator[Any]:
+    """The states of n pictures on the way from one of the pair (2, C, H, W) to the other.
+
+    Each is encoded as the noise that redraws it, both with the same draws of the posterior, so that
+    what neither picture decides stays the same; between them the way is `spherical`, and a label
+    fades into the other.
+    """
+    eps = _noise(model, seed, "morph", range(1)).repeat(1, 2, *[1] * len(model.latents))
+    y = told(model, labels, range(2))
+    start, end = sequential.encode(model, pair, eps, y).unbind(1)
+    share = torch.linspace(0, 1, n)
+    fading = (1 - share)[:, None] * y[0] + share[:, None] * y[1]
+    return sequential.generate(model, spherical(start, end, share), fading)
+
+
+def spherical(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
+    """From a to b along the great circle: (T, *latents) twice and (n,) -> (T, n, *latents).
+
+    (sin((1 - s) θ) a + sin(s θ) b) / sin θ, θ the angle between them (Shoemake 1985).  A straight
+    line would pass through points nearer to the origin than noise ever is.
+    """
+    cosine = (a * b).sum() / (a.norm() * b.norm()).clamp_min(1e-12)
+    theta = torch.arccos(cosine.double().clamp(-1, 1)).clamp_min(1e-6)
+    s = share.double().view(-1, *[1] * (a.dim() - 1))
+    one, other = (torch.sin(part * theta) / torch.sin(theta) for part in (1 - s, s))
+    return (one * a[:, None] + other * b[:, None]).to(a)

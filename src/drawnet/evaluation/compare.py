@@ -1,0 +1,291 @@
+"""One table over runs: whatever a model allows is measured the same way for all, the rest has a reason.
+
+bound     on -log p(x) of the run's own test images as it sees them, one draw; exact where it is known
+K         the bound from K importance samples
+Parzen    log-likelihood by windows over samples (`parzen.py`), on grey test images
+Fréchet   distance of samples to test images (`frechet.py`), over features of a classifier of the real
+          images (`classifier.py`)
+error     share of a conditional model's samples that the classifier reads as another label
+
+Samples are pixel means.  Those of models of binarised MNIST are held against MNIST's own grey levels.
+"""
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from drawnet.data import Dataset, evenly
+from drawnet.data.config import Data
+from drawnet.data.io import cache
+from drawnet.data.pipeline import labels, prepare, window
+from drawnet.drawing import sample
+from drawnet.errors import UserError
+from drawnet.evaluation import classifier, frechet, parzen
+from drawnet.evaluation.likelihood import evaluate
+from drawnet.models.base import Bounded, Sampler
+from drawnet.models.sequential import StepModel
+from drawnet.training import checkpoint
+from drawnet.training.config import Run
+
+GREY = {"binarized_mnist": "mnist"}
+"""The grey levels of which a binary data set is a draw."""
+VALID = 1000
+"""Validation images by which Parzen's σ is chosen."""
+BATCH = 100
+"""Samples drawn at a time."""
+
+Opened = Callable[[Run[Any]], Dataset]
+"""Finds a run's data set."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured."""
+
+    samples: int = 10_000
+    images: int = 10_000
+    importance_samples: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, low in (("samples", 2), ("images", 2), ("importance_samples", 1)):
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise UserError(f"--{name.replace('_', '-')} must be at least {low}, not {value}")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measured value, or the reason why there is none."""
+
+    value: float | None
+    text: str = ""
+    """As it stands in the table."""
+    stderr: float | None = None
+    why: str = ""
+    """Of a value: what it depends on; else why there is none."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run and its figures, by column."""
+
+    run: str
+    model: str
+    data: str
+    figures: dict[str, Figure]
+
+
+class Real:
+    """The images that samples are held against, and what judges samples of them."""
+
+    def __init__(self, data: Dataset, plan: Plan, given: classifier.Classifier | None) -> None:
+        self.data, self.plan, self.given = data, plan, given
+
+    def images(self, split: str, count: int) -> Tensor:
+        """So many images of a split, evenly spread, or their middle, values in [0, 1]."""
+        whole = self.data.splits[split].pixels
+        pixels = torch.from_numpy(whole[evenly(len(whole), count)])
+        return window(prepare(pixels, self.data.levels, None), self.data.shape)
+
+    @cached_property
+    def judge(self) -> classifier.Classifier:
+        """The classifier given, or one of these images, trained once; UserError if none can be had."""
+        if self.given:
+            if self.given.config.shape != self.data.shape:
+                told = f"{self.given.config.shape}, {self.data.name} has {self.data.shape}"
+                raise UserError(f"the classifier given reads images of {told}")
+            return self.given
+        path = cache.folder().with_name("classifiers") / f"{self.data.checksum[:24]}.safetensors"
+        if not path.exists():
+            print(f"a classifier of {self.data.name} is trained, once: {path}", file=sys.stderr)
+        return classifier.kept(path, self.data)
+
+    @cached_property
+    def moments(self) -> frechet.Moments:
+        """Of the test images' features."""
+        return frechet.moments(self.judge.described(self.images("test", self.plan.images)))
+
+    @cached_property
+    def floor(self) -> float:
+        """The distance of as many training images as samples are drawn."""
+        train = self.judge.described(self.images("train", self.plan.samples))
+        return frechet.distance(frechet.moments(train), self.moments)
+
+
+# ---- measuring ----------------------------------------------------------------------------------
+
+
+def rows(
+    paths: Sequence[Path],
+    opened: Opened,
+    plan: Plan,
+    given: Path | None = None,
+    *,
+    progress: bool = False,
+) -> list[Row]:
+    """A row a run.  UserError, before anything is measured, for a path or a file that is no good."""
+    if not paths:
+        raise UserError("drawnet compare: name the runs to compare")
+    models = [checkpoint.load_model(path) for path in paths]
+    judge = classifier.load(given)[0] if given else None
+    seen: dict[str, Real] = {}
+    return [
+        _row(path, model, opened, plan, judge, seen, progress)
+        for path, model in zip(paths, models, strict=True)
+    ]
+
+
+def _row(
+    path: Path,
+    model: checkpoint.Model,
+    opened: Opened,
+    plan: Plan,
+    judge: classifier.Classifier | None,
+    seen: dict[str, Real],
+    progress: bool,
+) -> Row:
+    data = opened(model.run)
+    found = _bounds(model, data, plan, progress)
+    try:
+        reference = _reference(model.run)
+        name = json.dumps(asdict(reference.data))
+        if name not in seen:
+            grey = data if reference is model.run else opened(reference)
+            seen[name] = Real(grey, plan, judge)
+        found |= _of_samples(model, seen[name], plan)
+    except UserError as why:
+        found |= dict.fromkeys(("parzen", "frechet", "error", "speed"), _none(str(why)))
+    count = sum(p.numel() for p in model.network.parameters())
+    found["parameters"] = Figure(count, f"{count:,}")
+    minutes = float(model.header.get("seconds", math.nan)) / 60
+    found["minutes"] = (
+        _none("its file does not say") if math.isnan(minutes) else Figure(minutes, f"{minutes:.1f}")
+    )
+    return Row(str(path), model.kind, data.name, found)
+
+
+def _none(why: str) -> Figure:
+    return Figure(None, why=why)
+
+
+def _reference(run: Run[Any]) -> Run[Any]:
+    """The same run on grey levels, where its data set is a draw of some."""
+    grey = GREY.get(run.data.name)
+    return replace(run, data=Data(grey)) if grey else run
+
+
+def _bounds(
+    model: checkpoint.Model, data: Dataset, plan: Plan, progress: bool
+) -> dict[str, Figure]:
+    """The bound and the K-sample bound."""
+    network, k = model.network, plan.importance_samples
+    if not isinstance(network, Bounded):
+        return dict.fromkeys(("bound", "importance"), _none("it has no density"))
+    some = evenly(len(data.splits["test"]), plan.images)
+    y = labels(data, "test", network.classes, network.told)[some]
+    pixels = torch.from_numpy(data.splits["test"].pixels[some])
+    settings = {"importance_samples": k, "seed": plan.seed, "progress": progress}
+    e = evaluate(network, pixels, data.levels, model.run.data, "test", y, **settings)  # type: ignore[arg-type]
+    if e.elbo_nats is None:
+        why = _none("its cost on intensities is no likelihood")
+        return {"bound": why, "importance": why}
+    sign = "" if e.exact else "≤ "
+    found = Figure(e.elbo_nats, f"{sign}{e.elbo_nats:.2f} ± {e.elbo_stderr:.2f}", e.elbo_stderr)
+    if e.exact:
+        return {"bound": found, "importance": _none("its likelihood is exact")}
+    iw = (
+        Figure(e.iw_nats, f"≤ {e.iw_nats:.2f}") if e.iw_nats is not None else _none("not asked for")
+    )
+    return {"bound": found, "importance": iw}
+
+
+def _of_samples(model: checkpoint.Model, real: Real, plan: Plan) -> dict[str, Figure]:
+    """What samples say of a model: Parzen, Fréchet, error, and how fast they come."""
+    network = model.network
+    if not isinstance(network, StepModel | Sampler):
+        raise UserError("it draws nothing")
+    if network.shape != real.data.shape:
+        raise UserError(f"{real.data.name} has images of {real.data.shape}, not {network.shape}")
+    start = time.perf_counter()
+    samples = torch.cat(
+        [
+            sample.finished(network, range(k, min(k + BATCH, plan.samples)), seed=plan.seed)
+            for k in range(0, plan.samples, BATCH)
+        ]
+    )
+    speed = plan.samples / (time.perf_counter() - start)
+    p = parzen.estimate(samples, real.images("valid", VALID), real.images("test", plan.images))
+    text = f"{p.nats:.1f} ± {p.stderr:.1f} (σ {p.sigma:.3f})"
+    found = {"parzen": Figure(p.nats, text, p.stderr, f"σ = {p.sigma:.4f}")}
+    found["speed"] = Figure(speed, f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}")
+    try:
+        d = frechet.distance(frechet.moments(real.judge.described(samples)), real.moments)
+        found["frechet"] = Figure(d, f"{d:.2f}", why=f"training images: {real.floor:.4f}")
+        found["error"] = _error(network, samples, real)
+    except UserError as why:
+        found |= dict.fromkeys(("frechet", "error"), _none(str(why)))
+    return found
+
+
+def _error(network: StepModel | Sampler, samples: Tensor, real: Real) -> Figure:
+    """The share of samples that are read as another label than was asked for."""
+    if not network.classes:
+        return _none("it is told no labels")
+    if real.judge.config.classes != network.classes:
+        return _none(f"the classifier knows {real.judge.config.classes} classes")
+    asked = sample.told(network, range(network.classes), range(len(samples))).argmax(1)
+    share = (real.judge.classify(samples) != asked).double().mean().item()
+    error = math.sqrt(share * (1 - share) / len(samples))
+    return Figure(share, f"{100 * share:.1f} ± {100 * error:.1f} %", error)
+
+
+# ---- the table ----------------------------------------------------------------------------------
+
+
+def columns(plan: Plan) -> dict[str, str]:
+    """Column -> heading."""
+    heads = {"bound": "-log p(x), nats"}
+    if plan.importance_samples:
+        heads["importance"] = f"K = {plan.importance_samples}, nats"
+    heads |= {"parzen": "Parzen, nats", "frechet": "Fréchet", "error": "error of samples"}
+    return heads | {"speed": "samples/s", "parameters": "parameters", "minutes": "minutes"}
+
+
+def page(found: Sequence[Row], plan: Plan) -> str:
+    """The table in Markdown; reasons for dashes, and what the figures are, below it."""
+    heads = columns(plan)
+    lines = ["| run | model | data | " + " | ".join(heads.values()) + " |"]
+    lines += ["|" + "---|" * (3 + len(heads))]
+    reasons: list[str] = []
+    for row in found:
+        cells = [row.run, row.model, row.data]
+        for name in heads:
+            figure = row.figures[name]
+            if figure.value is None and figure.why not in reasons:
+                reasons.append(figure.why)
+            number = reasons.index(figure.why) + 1 if figure.value is None else 0
+            cells.append(f"— ({number})" if number else figure.text)
+        lines.append("| " + " | ".join(cells) + " |")
+    notes = [f"({k}) {why}" for k, why in enumerate(reasons, 1)]
+    floors = {
+        f"{row.data}: Fréchet of as many {figure.why}"
+        for row in found
+        if (figure := row.figures["frechet"]).value is not None
+    }
+    notes += [f"{plan.samples:,} samples, at most {plan.images:,} test images, seed {plan.seed}"]
+    return "\n".join([*lines, "", "\n".join(f"- {n}" for n in [*notes, *sorted(floors)])]) + "\n"
+
+
+def values(found: Sequence[Row], plan: Plan) -> dict[str, Any]:
+    """The same as JSON values."""
+    return {"plan": asdict(plan), "rows": [asdict(row) for row in found]}

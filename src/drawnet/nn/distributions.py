@@ -1,0 +1,261 @@
+"""The distributions: over latents (Gaussian) and over pixels (Bernoulli, logistic, their mixture).
+
+Everything is in nats and per example: a log-probability of a batch of B images is a (B,) tensor.
+"""
+
+import math
+from typing import NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from drawnet import kernels
+from drawnet.kernels import distributions as fused
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+class Gaussian(NamedTuple):
+    """N(mu, exp(log_sigma)²), independent over every axis but the first.   DRAW (1)-(2)"""
+
+    mu: Tensor
+    log_sigma: Tensor
+
+    def sample(self, eps: Tensor) -> Tensor:
+        """mu + sigma · eps, with eps ~ N(0, I) of mu's shape.   (6)"""
+        return self.mu + self.log_sigma.exp() * eps
+
+    def noise(self, z: Tensor) -> Tensor:
+        """The eps of which `sample` makes z: (z - mu) / sigma."""
+        return (z - self.mu) * (-self.log_sigma).exp()
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log N(z; mu, sigma²) summed over the latents, (B,)."""
+        eps = self.noise(z)
+        return -(0.5 * eps**2 + self.log_sigma + 0.5 * LOG_2PI).flatten(1).sum(1)
+
+    def kl(self, p: "Gaussian | None" = None) -> Tensor:
+        """KL(self ‖ p), (B,); p = None is N(0, I):  ½ Σ (mu² + sigma² - log sigma² - 1).   (10)-(11)
+
+        For a learned p: Σ (log σ_p - log σ + (σ² + (mu - mu_p)²) / 2σ_p² - ½).
+        """
+        if p is None:
+            terms = 0.5 * (self.mu**2 + torch.expm1(2 * self.log_sigma)) - self.log_sigma
+        else:
+            ratio = self.log_sigma - p.log_sigma
+            offset = (self.mu - p.mu) * (-p.log_sigma).exp()
+            terms = 0.5 * (torch.expm1(2 * ratio) + offset**2) - ratio
+        return terms.flatten(1).sum(1)
+
+
+def sample_and_kl(q: Gaussian, p: Gaussian | None, eps: Tensor) -> tuple[Tensor, Tensor]:
+    """z ~ q by its noise eps, and KL(q ‖ p): (B, …) and (B,)."""
+    simple = p is None and eps.dim() == 2 and q.mu.stride(1) == 1 == q.log_sigma.stride(1)
+    if simple and q.mu.stride() == q.log_sigma.stride() and kernels.usable(*q, eps):
+        return fused.sample_and_kl(*q, eps.contiguous())
+    return q.sample(eps), q.kl(p)
+
+
+def error_image(x: Tensor, p: "Pixels") -> Tensor:
+    """x - E[x] under p, (B, C, H, W): what the canvas lacks; x - σ(c) for Bernoulli pixels.   (3)"""
+    if isinstance(p, Bernoulli) and kernels.usable(x, p.logits) and x.shape == p.logits.shape:
+        return fused.error_image(x, p.logits)
+    return x - p.mean
+
+
+def standard_log_prob(z: Tensor) -> Tensor:
+    """log N(z; 0, I) summed over the latents, (B,)."""
+    return -0.5 * (z**2 + LOG_2PI).flatten(1).sum(1)
+
+
+class Pixels(Protocol):
+    """What a canvas stands for: a distribution over images x of shape (B, C, H, W), values in [0, 1]."""
+
+    @property
+    def mean(self) -> Tensor:
+        """E[x], (B, C, H, W): what a film shows."""
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log p(x) in nats, (B,)."""
+
+    def places(self, x: Tensor) -> Tensor:
+        """log p(x) place by place, nats, (B, H, W): all channels of a pixel together."""
+
+    def sample(self, uniform: Tensor) -> Tensor:
+        """An image by inversion of the distribution function; uniform: (B, C, H, W) in (0, 1)."""
+
+
+class Bernoulli(NamedTuple):
+    """Independent binary pixels with mean σ(logits).   DRAW (9)
+
+    With x in between, as in the paper's colour experiments, `log_prob` is minus a cross-entropy
+    and no likelihood: `cross_entropy` in a run's configuration says so and no bound is claimed.
+    """
+
+    logits: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        return torch.sigmoid(self.logits)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Σ x log σ(c) + (1 - x) log(1 - σ(c)) = Σ x c - softplus(c)."""
+        return (x * self.logits - F.softplus(self.logits)).flatten(1).sum(1)
+
+    def places(self, x: Tensor) -> Tensor:
+        return (x * self.logits - F.softplus(self.logits)).sum(1)
+
+    def sample(self, uniform: Tensor) -> Tensor:
+        return (uniform < self.mean).to(self.logits.dtype)
+
+
+class Logistic(NamedTuple):
+    """A logistic density integrated over each of the 256 grey levels; the end bins take the tails.
+
+    P(x = k/255) = σ((x + ½/255 - mu)/s) - σ((x - ½/255 - mu)/s), s = exp(log_scale)
+    (Kingma et al. 2016, arXiv 1606.04934).  Sums to one over the levels, so that -log P is a code
+    length and bits/dim = nats / (C·H·W·ln 2) is a true one.
+    """
+
+    mu: Tensor
+    log_scale: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        return self.mu
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return self.terms(x).flatten(1).sum(1)
+
+    def places(self, x: Tensor) -> Tensor:
+        return self.terms(x).sum(1)
+
+    def terms(self, x: Tensor) -> Tensor:
+        """log P of every value, of x's shape.
+
+        With u, l the upper and lower argument: log σ(u) + log σ(-l) + log(1 - e^(l-u)), stable.
+        """
+        inverse = (-self.log_scale).exp()
+        half = inverse / 510
+        middle = (x - self.mu) * inverse
+        upper, lower = middle + half, middle - half
+        inner = F.logsigmoid(upper) + F.logsigmoid(-lower) + torch.log(-torch.expm1(-2 * half))
+        first, last = F.logsigmoid(upper), F.logsigmoid(-lower)
+        return torch.where(x < 0.5 / 255, first, torch.where(x > 254.5 / 255, last, inner))
+
+    def sample(self, uniform: Tensor) -> Tensor:
+        value = self.mu + self.log_scale.exp() * torch.logit(uniform, eps=1e-6)
+        return (value * 255).round().clamp(0, 255) / 255
+
+
+class LogisticMixture(NamedTuple):
+    """A mixture of K discretised logistics a pixel (Salimans et al. 2017, arXiv 1701.05517).
+
+    P(x) = Σ_k π_k Π_c P_k(x_c), π = softmax(logits): the channels of a pixel share their component,
+    which lets colours vary together, and are independent given it (PixelCNN++ also lets green see
+    red, and blue both; here they do not).  Sums to one over the 256^C values of a pixel.
+    """
+
+    logits: Tensor
+    """(B, K, H, W)"""
+    logistics: Logistic
+    """mu and log_scale, (B, K, C, H, W) each."""
+
+    @property
+    def mean(self) -> Tensor:
+        return (self.logits.softmax(1)[:, :, None] * self.logistics.mean).sum(1)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return self.places(x).flatten(1).sum(1)
+
+    def places(self, x: Tensor) -> Tensor:
+        terms = self.logistics.terms(x[:, None]).sum(2) + self.logits.log_softmax(1)
+        return terms.logsumexp(1)
+
+    def sample(self, uniform: Tensor) -> Tensor:
+        """By inversion within a component k, chosen by the first channel's uniform u.
+
+        k is the last with π_1 + … + π_k-1 <= u.  Where in its share u lies is uniform again, and
+        serves the first channel's inversion.
+        """
+        share = self.logits.softmax(1)
+        ends = share.cumsum(1)
+        k = (uniform[:, :1] >= ends[:, :-1]).sum(1, keepdim=True)
+        end, width = ends.gather(1, k), share.gather(1, k).clamp_min(1e-12)
+        rest = (1 - (end - uniform[:, :1]) / width).clamp(0, 1)
+        place = k[:, :, None].expand(-1, -1, uniform.shape[1], -1, -1)
+        chosen = (part.gather(1, place)[:, 0] for part in self.logistics)
+        return Logistic(*chosen).sample(torch.cat((rest, uniform[:, 1:]), 1))
+
+
+def cross_entropy(x: Tensor, p: Pixels) -> Tensor:
+    """-Σ x log m + (1 - x) log(1 - m), nats, (B,), with m the mean of p: (9) on intensities.
+
+    What the paper minimises for colour, and no likelihood: intensities are no probabilities.
+    """
+    m = p.mean.clamp(1e-6, 1 - 1e-6)
+    return -(x * m.log() + (1 - x) * torch.log1p(-m)).flatten(1).sum(1)
+
+
+LOG_SCALE = (-7.0, 2.0)
+"""Bounds on a logistic's log scale: from a hundredth of a grey level to several times the range."""
+COMPONENTS = 5
+"""K, logistics of a mixture."""
+
+
+def pixels(kind: str, canvas: Tensor, components: int = COMPONENTS) -> Pixels:
+    """The distribution that a canvas (B, channels, H, W) stands for.
+
+    kind 'bernoulli' or 'cross_entropy': the canvas holds logits, C channels;
+    kind 'logistic': 2C channels, mu = σ(first half) and log_scale = the second half, bounded;
+    kind 'mixture': K components; KC channels for mu, KC for log_scale, K for the components' logits.
+    On a canvas of one value the components' means stand apart by one in their logits.
+    """
+    if kind == "logistic":
+        return _logistic(*canvas.chunk(2, 1))
+    if kind == "mixture":
+        channels = (canvas.shape[1] // components - 1) // 2
+        *maps, logits = canvas.split([channels * components] * 2 + [components], 1)
+        mu, raw = (part.unflatten(1, (components, channels)) for part in maps)
+        apart = torch.arange(components).to(mu) - (components - 1) / 2
+        return LogisticMixture(logits, _logistic(mu + apart[:, None, None, None], raw))
+    return Bernoulli(canvas)
+
+
+def _logistic(mu: Tensor, raw: Tensor) -> Logistic:
+    return Logistic(torch.sigmoid(mu), (raw - 2.0).clamp(*LOG_SCALE))
+
+
+def canvas_channels(kind: str, channels: int, components: int = COMPONENTS) -> int:
+    """How many channels a canvas needs for images of so many."""
+    if kind == "mixture":
+        return components * (2 * channels + 1)
+    return 2 * channels if kind == "logistic" else channels
+
+
+def first_canvas(kind: str, mean: Tensor, components: int = COMPONENTS) -> Tensor:
+    """A canvas (channels, H, W) whose distribution is about the mean image (C, H, W) and wide."""
+    copies = components if kind == "mixture" else 1
+    deep = canvas_channels(kind, len(mean), components)
+    canvas = mean.new_zeros(deep, *mean.shape[1:])
+    canvas[: copies * len(mean)] = torch.logit(mean, eps=0.01).repeat(copies, 1, 1)
+    return canvas
+
+
+PARZEN_ROWS = 500
+"""Images whose distances to all the samples are in memory at a time."""
+
+
+def log_density(x: Tensor, samples: Tensor, *sigmas: float) -> Tensor:
+    """log p(x) for every σ, (len(sigmas), n) float64, nats; x (n, …) and samples (m, …) in [0, 1]."""
+    s = samples.flatten(1).double()
+    (m, d), lengths = s.shape, (s**2).sum(1)
+    found = []
+    for part in x.flatten(1).double().split(PARZEN_ROWS):
+        squares = (part**2).sum(1)[:, None] - 2 * part @ s.T + lengths
+        found.append(torch.stack([(-squares / (2 * v**2)).logsumexp(1) for v in sigmas]))
+    constant = torch.tensor(
+        [math.log(m) + d * math.log(math.sqrt(2 * math.pi) * v) for v in sigmas]
+    )
+    return torch.cat(found, 1) - constant.double()[:, None]

@@ -1,0 +1,130 @@
+"""Files that hold models and runs: safetensors, with the configuration as JSON in the header.
+
+    model.safetensors      one file is a model: weights, run, image shape, data checksum
+    training.safetensors   beside it, what is needed to go on: weights, averages, Adam's moments
+
+Every file is written beside its place and renamed over it, so that there is always a whole one.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from drawnet import models, weights
+from drawnet.errors import UserError
+from drawnet.models.base import Learner
+from drawnet.training.config import Run, from_json, to_json
+
+KEY = "drawnet"
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a file beside `path`, then rename it over `path`; all or nothing."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(scratch)
+        with scratch.open("rb+") as file:
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    except OSError as why:
+        raise UserError(f"{path} could not be written: {why.strerror or why}") from why
+    finally:
+        with contextlib.suppress(OSError):
+            scratch.unlink(missing_ok=True)
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+    """Write tensors with a JSON header, atomically."""
+    data = save({k: v.detach().contiguous() for k, v in tensors.items()}, {KEY: json.dumps(header)})
+    write_atomically(path, lambda scratch: scratch.write_bytes(data))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, atomically."""
+    write_atomically(path, lambda scratch: scratch.write_text(text))
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and header of a file that `save_tensors` wrote; UserError if it is none."""
+    if not path.is_file():
+        raise UserError(f"{path} is not there")
+    try:
+        with safe_open(path, "pt") as file:
+            header = json.loads((file.metadata() or {})[KEY])
+            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
+    except KeyError as why:
+        raise UserError(f"{path} is a safetensors file, but none of drawnet's") from why
+    except (SafetensorError, OSError, ValueError) as why:
+        raise UserError(f"{path} is damaged or no safetensors file: {why}") from why
+
+
+@dataclass
+class Model:
+    """A model as it lies in a file."""
+
+    network: Learner
+    run: Run[Any]
+    header: dict[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """The name of the model's file."""
+        return str(to_json(self.run)["model"]["kind"])
+
+
+def save_model(path: Path, network: Learner, run: Run[Any], header: Mapping[str, Any]) -> None:
+    """Write a model with its run; `header` holds what else is known of it (examples, valid, data)."""
+    header = {**header, "run": to_json(run), "shape": list(network.shape)}
+    save_tensors(path, network.state_dict(), header)
+
+
+def located(path: Path) -> Path:
+    """A model's file: a run folder's, that path itself, or the weights of that name if it is none.
+
+    UserError, with the names that there are, if nothing is found.
+    """
+    if path.exists():
+        return path / "model.safetensors" if path.is_dir() else path
+    bundled = weights.bundled()
+    if str(path) in bundled:
+        return bundled[str(path)]
+    there = f"of those that do: {', '.join(bundled)}" if bundled else "none do: train one"
+    raise UserError(f"{path} is not there, nor do weights of that name come with drawnet ({there})")
+
+
+def load_model(path: Path) -> Model:
+    """The model of a run folder, a file or a name; UserError if there is none or it is unsound."""
+    path = located(path)
+    tensors, header = load_tensors(path)
+    try:
+        run, shape = from_json(header["run"]), tuple(header["shape"])
+    except (KeyError, UserError) as why:
+        raise UserError(f"{path} holds no model that this drawnet knows: {why}") from why
+    network: Learner = models.build(run.model, shape)
+    put(network, tensors, path)
+    return Model(network.eval(), run, header)
+
+
+def put(network: torch.nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Load weights into a network; UserError names what is missing, misshapen or not finite."""
+    wanted = network.state_dict()
+    for name in sorted(wanted.keys() ^ tensors.keys()):
+        what = "lacks" if name in wanted else "has a foreign"
+        raise UserError(f"{path} does not fit its model: it {what} tensor {name!r}")
+    for name, tensor in tensors.items():
+        if tensor.shape != wanted[name].shape:
+            have, want = tuple(tensor.shape), tuple(wanted[name].shape)
+            raise UserError(f"{path} does not fit its model: {name!r} is {have}, not {want}")
+        if not tensor.isfinite().all():
+            raise UserError(f"{path} is unusable: tensor {name!r} has values that are not finite")
+    network.load_state_dict(dict(tensors))

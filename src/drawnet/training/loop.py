@@ -1,0 +1,355 @@
+"""The training loop: one position, counted in examples, from which everything else follows.
+
+images -> stream -> binarise -> objective -> mean over the world -> optimiser -> metrics.jsonl
+"""
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from drawnet import kernels, models
+from drawnet.data import Dataset, Made, pipeline
+from drawnet.errors import UserError
+from drawnet.evaluation import likelihood
+from drawnet.models.base import How, Objective, Sampler
+from drawnet.models.sequential import StepModel
+from drawnet.nn import noise as noise_
+from drawnet.nn.noise import Noise
+from drawnet.training import checkpoint, distributed, provenance
+from drawnet.training.config import Run, check
+from drawnet.training.run_dir import claimed, interruptible, open_board, open_metrics
+from drawnet.training.state import Progress, Session
+
+SAMPLES = 64
+"""Images on a sample sheet."""
+
+# ---- one step -----------------------------------------------------------------------------------
+
+
+def learning_rate(run: Run[Any], seen: int) -> float:
+    """Linear warm-up, then constant, halved every `half_life`, or a cosine to lr/50 at the end."""
+    rise = min(1.0, (seen + run.batch) / run.warmup) if run.warmup else 1.0
+    if run.decay == "none":
+        return run.lr * rise
+    if run.decay == "exponential":
+        return run.lr * rise * math.exp2(-seen / run.half_life)
+    done = min(1.0, max(0, seen - run.warmup) / max(1, run.examples - run.warmup))
+    return run.lr * rise * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def schedule(run: Run[Any], seen: int) -> dict[str, float]:
+    """What the optimiser is told at this position: lr, and SGD's momentum, which rises linearly."""
+    told = {"lr": learning_rate(run, seen)}
+    if run.optimizer == "sgd":
+        risen = min(1.0, seen / run.momentum_rise) if run.momentum_rise else 1.0
+        told["momentum"] = run.momentum + risen * (run.final_momentum - run.momentum)
+    return told
+
+
+def kl_weight(run: Run[Any], seen: int) -> float:
+    """Weight of the rate in the objective, rising from 0 over the first `kl_warmup` examples."""
+    return run.kl_weight * (min(1.0, (seen + run.batch) / run.kl_warmup) if run.kl_warmup else 1.0)
+
+
+def not_finite(model: nn.Module, loss: Tensor) -> str:
+    """The name of the first thing that is not finite: the loss or a parameter's gradient."""
+    if not loss.isfinite():
+        return "the loss"
+    named = ((n, p.grad) for n, p in model.named_parameters() if p.grad is not None)
+    return next((f"the gradient of {n}" for n, g in named if not g.isfinite().all()), "the norm")
+
+
+def train_step(
+    session: Session,
+    pixels: Tensor | Made,
+    levels: int,
+    precision: torch.dtype,
+    y: Tensor | None = None,
+) -> dict[str, float]:
+    """Advance by one batch: the model's measures and the gradient's norm.
+
+    pixels: images, or what makes them: then every epoch sees them made anew.
+    y: labels of all the images, one-hot, for a model that is told them.
+    """
+    run, model, progress = session.run, session.model, session.progress
+    local = run.batch // distributed.world()
+    noise = Noise(run.seed, progress.seen, distributed.rank(), distributed.world())
+    order = noise_.stream(run.seed, progress.seen, run.batch, len(pixels))
+    places = numbers = order[distributed.rank() * local :][:local]
+    if isinstance(pixels, Made):
+        position = progress.seen + distributed.rank() * local + torch.arange(local)
+        numbers = places + position - position % len(pixels)  # epoch · n + place
+    mine = torch.as_tensor(pixels[numbers])
+    if run.data.binarise == "dynamic":
+        uniform: Tensor | None = noise.uniform("binarise", *mine.shape)
+    else:
+        uniform = pipeline.fixed_noise(run.data, "train", numbers.tolist(), mine.shape[1:])
+    x = pipeline.prepare(mine, levels, uniform)
+    x = pipeline.window(x, model.shape, noise.uniform("window", local, 2))
+    told = torch.zeros(local, 0) if y is None else y[places]
+    how = How(precision, run.recompute, kl_weight(run, progress.seen))
+    metrics: dict[str, float] = {}
+    culprits: list[str] = []
+    for player in model.players:
+        objective = partial(model.objective, x, told, noise, how._replace(player=player))
+        metrics |= turn(session, player, objective, culprits)
+    settle(session, culprits)
+    return metrics
+
+
+def turn(
+    session: Session, player: str, objective: Callable[[], Objective], culprits: list[str]
+) -> dict[str, float]:
+    """One step down a player's objective; one that is not finite is skipped, and why noted."""
+    run, model = session.run, session.model
+    losses, measures = objective()
+    loss = losses.mean()
+    session.optimizer.zero_grad(set_to_none=True)
+    own = [p for name, p in model.named_parameters() if name.startswith(player)]
+    loss.backward(inputs=own if player else None)
+
+    terms = torch.stack([loss.detach(), *(m.detach().mean() for m in measures.values())])
+    gradients = [p.grad for p in own if p.grad is not None]
+    distributed.mean([terms, *gradients])
+    norm = nn.utils.get_total_norm(gradients)
+    if (norm + terms[0]).isfinite():
+        nn.utils.clip_grads_with_norm_(own, run.clip, norm)
+        for group in session.optimizer.param_groups:
+            group |= schedule(run, session.progress.seen)
+        session.optimizer.step()
+    else:
+        culprits.append(not_finite(model, terms[0]))
+    means = dict(zip(measures, terms[1:].tolist(), strict=True))
+    return means | {f"norm {player}".strip(): norm.item()}
+
+
+def settle(session: Session, culprits: list[str]) -> None:
+    """Move the average and the position on; count what was skipped, and stop at the limit."""
+    run, progress = session.run, session.progress
+    if not culprits:
+        steps = progress.seen // run.batch
+        decay = min(run.ema, (1 + steps) / (10 + steps)) if run.ema else 0.0
+        with torch.no_grad():
+            pairs = zip(session.average.parameters(), session.model.parameters(), strict=True)
+            for average, p in pairs:
+                average.lerp_(p, 1 - decay)
+        progress.row = 0
+    else:
+        progress.skipped, progress.row = progress.skipped + 1, progress.row + 1
+        say(f"step at {progress.seen} examples skipped: {culprits[0]} is not finite")
+        if progress.row >= run.skip_limit:
+            raise UserError(
+                f"{culprits[0]} was not finite {progress.row} steps in a row, at {progress.seen} "
+                "examples; the last checkpoint is sound: try a smaller --lr or --clip"
+            )
+    progress.seen += run.batch
+
+
+# ---- the run ------------------------------------------------------------------------------------
+
+
+def train(
+    run: Run[Any], data: Dataset, folder: Path, *, resume: bool = False, tensorboard: bool = False
+) -> Progress:
+    """Train until `run.examples`, or until Ctrl-C or SIGTERM, which keep a checkpoint.
+
+    data: its 'train' and 'valid' splits serve; folder: made, or gone on with if `resume`.
+    Returns where the run stands.  UserError: see the module's and the command line's.
+    """
+    check(run)
+    if run.batch % distributed.world():
+        raise UserError(f"--batch {run.batch} does not divide over {distributed.world()} processes")
+    check_pixels(run, data.levels)
+    kind = models.of(run.model)
+    y = {
+        split: pipeline.labels(data, split, getattr(run.model, "classes", 0), kind.told)
+        for split in ("train", "valid")
+    }
+    run = replace(run, precision=kernels.precision(run.precision))
+    kernels.settle()
+    whole = data.splits["train"].pixels
+    pixels = whole if isinstance(whole, Made) else torch.from_numpy(whole)
+    with claimed(folder), interruptible() as stopped:
+        session = Session.fresh(run, pixels, data.levels, data.shape)
+        saved = folder / "training.safetensors"
+        if saved.exists():
+            if not resume:
+                raise UserError(f"{folder} holds a run already: --resume goes on with it")
+            session.load(saved)
+        loop = Loop(session, data, y, folder, tensorboard)
+        distributed.barrier()
+        try:
+            loop.go(pixels, stopped)
+        finally:
+            loop.close()
+    return session.progress
+
+
+def check_pixels(run: Run[Any], levels: int) -> None:
+    """UserError if the model's pixels and the data's levels do not go together."""
+    kind, binary = getattr(run.model, "likelihood", None), levels == 2
+    grey = not binary and run.data.binarise == "no"
+    if kind is None:
+        return
+    if kind == "bernoulli" and grey:
+        other = ", or --model.likelihood logistic" if "likelihood" in vars(run.model) else ""
+        raise UserError(
+            f"{run.data.name} has grey levels, for which Bernoulli pixels are no likelihood: "
+            f"--data.binarise dynamic{other}"
+        )
+    if kind != "bernoulli" and not grey:
+        raise UserError(
+            f"--model.likelihood {kind} is for grey levels, and these images are binary"
+        )
+
+
+class Loop:
+    """The run from one position to the next: bar, metrics, evaluations, checkpoints."""
+
+    def __init__(
+        self,
+        session: Session,
+        data: Dataset,
+        y: dict[str, Tensor],
+        folder: Path,
+        tensorboard: bool,
+    ) -> None:
+        self.session, self.data, self.y, self.folder = session, data, y, folder
+        self.chief = distributed.rank() == 0
+        self.precision = kernels.operands(session.run.precision)
+        self.sums: dict[str, list[float]] = {}
+        self.log = (
+            open_metrics(folder / "metrics.jsonl", session.progress.seen) if self.chief else None
+        )
+        self.board = open_board(folder) if tensorboard and self.chief else None
+
+    def go(self, pixels: Tensor | Made, stopped: list[str]) -> None:
+        run, progress = self.session.run, self.session.progress
+        with tqdm(
+            total=run.examples,
+            initial=min(progress.seen, run.examples),
+            unit="image",
+            disable=not self.chief,
+            desc=run.recipe,
+            dynamic_ncols=True,
+        ) as bar:
+            while progress.seen < run.examples:
+                if distributed.any_true(bool(stopped)):
+                    self.save()
+                    self.farewell(stopped)
+                    return
+                before, clocks = progress.seen, (time.perf_counter(), time.process_time())
+                metrics = train_step(
+                    self.session, pixels, self.data.levels, self.precision, self.y["train"]
+                )
+                progress.seconds += time.perf_counter() - clocks[0]
+                progress.cpu_seconds += time.process_time() - clocks[1]
+                bar.update(min(progress.seen, run.examples) - before)
+                self.record(metrics, bar)
+                self.at_intervals(before)
+
+    def record(self, metrics: dict[str, float], bar: "tqdm[Any]") -> None:
+        """Means over the steps since the last line of metrics.jsonl."""
+        for name, value in metrics.items():
+            self.sums.setdefault(name, []).append(value)
+        if (
+            len(self.sums[next(iter(metrics))]) >= 50
+            or self.session.progress.seen >= self.session.run.examples
+        ):
+            means = {k: sum(v) / len(v) for k, v in self.sums.items()}
+            self.sums.clear()
+            norms = {k: means.pop(k) for k in list(means) if k.startswith("norm")}
+            bar.set_postfix({k: f"{v:.4g}" for k, v in means.items()})
+            self.write({f"train_{k}": v for k, v in means.items()} | norms)
+
+    def at_intervals(self, before: int) -> None:
+        run, seen = self.session.run, self.session.progress.seen
+        last = seen >= run.examples
+        crossed = {n: seen // n > before // n for n in (run.evaluate_every, run.save_every)}
+        if crossed[run.evaluate_every] or last:
+            self.evaluate()
+        if any(crossed.values()) or last:
+            self.save()
+
+    def evaluate(self) -> None:
+        """Measures of the averaged weights on validation images; keep them if they are the best."""
+        if not self.chief:
+            return
+        s, images = self.session, self.data.splits["valid"]
+        measured = likelihood.measure(
+            s.average,
+            torch.from_numpy(images.pixels[: s.run.validation_images]),
+            self.data.levels,
+            s.run.data,
+            "valid",
+            self.y["valid"],
+            precision=self.precision,
+        )
+        means = {f"valid_{k}": v.mean().item() for k, v in measured.items()}
+        self.write(means)
+        criterion = f"valid_{s.average.criterion}"
+        if means[criterion] < s.progress.best:
+            s.progress.best = means[criterion]
+            self.save_model({criterion: means[criterion]})
+        self.sheet()
+
+    def save_model(self, best: dict[str, float]) -> None:
+        p = self.session.progress
+        data = {"checksum": self.data.checksum, "levels": self.data.levels}
+        spent = {"seconds": p.seconds, "cpu_seconds": p.cpu_seconds}
+        made = provenance.told()
+        header = {"examples": p.seen, **best, **spent, "data": data, "made": made}
+        path = self.folder / "model.safetensors"
+        checkpoint.save_model(path, self.session.average, self.session.run, header)
+
+    def sheet(self) -> None:
+        """A sheet of samples from the averaged weights, from the same noise each time."""
+        from drawnet.drawing import figures, files, sample
+
+        if not isinstance(self.session.average, StepModel | Sampler):
+            return
+        path = self.folder / "samples" / f"{self.session.progress.seen:010d}.png"
+        images = sample.sample(self.session.average, SAMPLES)
+        files.save(figures.grid(images), path)
+
+    def save(self) -> None:
+        """Write the checkpoint, unless the run is in trouble: then the last sound one stays."""
+        if self.chief and not self.session.progress.row:
+            self.session.save(self.folder / "training.safetensors")
+
+    def write(self, values: dict[str, float]) -> None:
+        """One line of metrics.jsonl, and the same to TensorBoard."""
+        p = self.session.progress
+        spent = {"seconds": round(p.seconds, 2), "cpu_seconds": round(p.cpu_seconds, 2)}
+        values = {"examples": p.seen, **spent} | {k: round(v, 4) for k, v in values.items()}
+        if self.log:
+            self.log.write(json.dumps(values) + "\n")
+            self.log.flush()
+        if self.board:
+            for name, value in values.items():
+                self.board.add_scalar(name, value, p.seen)
+
+    def farewell(self, stopped: list[str]) -> None:
+        if self.chief:
+            seen, total = self.session.progress.seen, self.session.run.examples
+            why = stopped[0] if stopped else "another process"
+            say(f"stopped by {why} at {seen} of {total} examples; --resume goes on from here")
+
+    def close(self) -> None:
+        for file in (self.log, self.board):
+            if file:
+                file.close()
+
+
+def say(line: str) -> None:
+    tqdm.write(line, file=sys.stderr)

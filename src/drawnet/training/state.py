@@ -1,0 +1,132 @@
+"""Where a run stands: model, moving average, optimiser, position; kept whole in a checkpoint."""
+
+import math
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from drawnet import models
+from drawnet.data import Made, pipeline
+from drawnet.errors import UserError
+from drawnet.models.base import Learner
+from drawnet.nn import noise
+from drawnet.training import checkpoint
+from drawnet.training.config import Run, from_json, to_json
+
+MOMENTS = {
+    "adam": ("step", "exp_avg", "exp_avg_sq"),
+    "sgd": ("momentum_buffer",),
+    "adagrad": ("step", "sum"),
+}
+"""What each optimiser keeps of a parameter."""
+
+
+def optimiser(run: Run[Any], model: nn.Module) -> torch.optim.Optimizer:
+    """The run's, before its first step; learning rate and momentum are set at every step."""
+    if run.optimizer == "sgd":
+        return torch.optim.SGD(model.parameters(), run.lr, run.momentum, fused=True)
+    if run.optimizer == "adagrad":
+        return torch.optim.Adagrad(model.parameters(), run.lr, fused=True)
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": run.weight_decay},
+        {"params": [p for p in model.parameters() if p.ndim <= 1]},
+    ]
+    filled = [group for group in groups if group["params"]]
+    return torch.optim.Adam(filled, run.lr, fused=True, decoupled_weight_decay=True)
+
+
+@dataclass
+class Progress:
+    """Where a run stands; saved with every checkpoint."""
+
+    seen: int = 0
+    """Examples seen: the position of the run."""
+    best: float = math.inf
+    """Lowest value of the criterion on validation images so far."""
+    skipped: int = 0
+    """Steps skipped because something was not finite."""
+    row: int = 0
+    """… of which the last so many in a row."""
+    seconds: float = 0.0
+    """Time spent in training, over all sessions."""
+    cpu_seconds: float = 0.0
+    """… and the processor time of it, all threads of this process together."""
+
+
+@dataclass
+class Session:
+    """Everything that moves in a run."""
+
+    run: Run[Any]
+    model: Learner
+    average: Learner
+    optimizer: torch.optim.Optimizer
+    progress: Progress = field(default_factory=Progress)
+
+    @classmethod
+    def fresh(
+        cls,
+        run: Run[Any],
+        pixels: Tensor | Made,
+        levels: int,
+        shape: tuple[int, int, int] | None = None,
+    ) -> "Session":
+        """A model initialised from the run's seed and the mean image of the training data.
+
+        shape: (C, H, W) of what the model sees of an image; None: all of it.
+        """
+        torch.manual_seed(noise.generator(run.seed, "initialise").initial_seed())
+        shape = shape or tuple(pixels.shape[1:])  # type: ignore[assignment]
+        model, average = (models.build(run.model, shape) for _ in range(2))  # type: ignore[arg-type]
+        mean = pipeline.mean_image(pixels)
+        model.prepare(pipeline.window(mean, model.shape) / (levels - 1))
+        average.load_state_dict(model.state_dict())
+        return cls(run, model, average.eval(), optimiser(run, model))
+
+    def state(self) -> dict[str, Tensor]:
+        """All tensors of the session by name."""
+        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
+        for name, p in self.model.named_parameters():
+            for key, value in self.optimizer.state[p].items():
+                tensors[f"{self.run.optimizer}.{key}.{name}"] = value
+        return tensors
+
+    def save(self, path: Path) -> None:
+        header = {"run": to_json(self.run), "progress": vars(self.progress)}
+        checkpoint.save_tensors(path, self.state(), header)
+
+    def load(self, path: Path) -> None:
+        """Go on where a checkpoint stands; UserError if it is another run's.
+
+        How many examples it sees in all may be changed, unless a cosine has made use of it.
+        """
+        tensors, header = checkpoint.load_tensors(path)
+        there = from_json(header.get("run") or {})
+        if there.decay != "cosine":
+            there = replace(there, examples=self.run.examples)
+        if there != self.run:
+            what = difference(to_json(there), to_json(self.run))
+            raise UserError(f"{path.parent} holds another run: {what}")
+        self.progress = Progress(**header["progress"])
+        for part, network in (("model.", self.model), ("average.", self.average)):
+            weights = {k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)}
+            checkpoint.put(network, weights, path)
+        for name, p in self.model.named_parameters():
+            for key in MOMENTS[self.run.optimizer]:
+                if (value := tensors.get(f"{self.run.optimizer}.{key}.{name}")) is not None:
+                    self.optimizer.state[p][key] = value
+
+
+def difference(there: dict[str, Any], here: dict[str, Any]) -> str:
+    """The first setting in which two runs differ, in words."""
+    for name in sorted(there.keys() | here.keys()):
+        a, b = there.get(name), here.get(name)
+        if isinstance(a, dict) and isinstance(b, dict) and a != b:
+            return f"{name}.{difference(a, b)}"
+        if a != b:
+            return f"{name} is {a!r} there and {b!r} here"
+    return "no difference"

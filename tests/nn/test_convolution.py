@@ -1,0 +1,38 @@
+"""Convolutions on their way up: each is a transposed convolution, and any image is a cut-out."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from drawnet.nn.convolution import Stretch, UpConv, halved
+from drawnet.nn.recurrent import Unrolled
+from reference import twin
+
+
+@pytest.mark.parametrize("stride", [2, 3])
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+def test_an_up_convolution_is_a_transposed_one(kernel, stride):
+    layer = UpConv(5, 2, kernel, stride).double()
+    nn.init.normal_(layer.bias)
+    h = torch.randn(3, 5, 4, 3, dtype=torch.float64)
+    expected = twin(layer, h)
+    assert expected.shape == (3, 2, 4 * stride, 3 * stride)
+    assert torch.allclose(layer(h), expected, rtol=1e-10)
+    with Unrolled(layer):
+        assert torch.allclose(layer(h[:, :2], h[:, 2:]), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 7, 10), (2, 1, 3)])
+@pytest.mark.parametrize("halvings", [1, 2, 3])
+def test_a_stretch_is_transposed_convolutions_of_maps(shape, halvings):
+    layer = Stretch(6, 4, 3, halvings, shape).double()
+    for p in layer.parameters():
+        nn.init.normal_(p, std=0.3)
+    h = torch.randn(5, 6, dtype=torch.float64)
+    x = F.linear(h, layer.linear.weight, layer.linear.bias)
+    x = x.view(5, 4, *halved(*shape[1:], halvings))
+    for up in layer.layers:
+        x = twin(up, x.tanh())
+    assert torch.allclose(layer(h), x[:, :, : shape[1], : shape[2]], rtol=1e-10)
+    assert layer(h).shape == (5, *shape)

@@ -1,0 +1,191 @@
+"""Run records: what they hold, the command that they name, the table, and bad input."""
+
+import json
+import shlex
+from dataclasses import replace
+
+import pytest
+import torch
+
+import record as record_tool
+import records
+import results as results_tool
+from drawnet import cli, recipes
+from drawnet.cli import guarded
+from drawnet.cli._shared import parse
+from drawnet.cli.train import Train
+from drawnet.errors import UserError
+from drawnet.training import checkpoint, loop, provenance
+
+TOOLS = {"record": record_tool.main, "results": results_tool.main}
+
+
+def main(words):
+    """`python tools/NAME.py …`, or `drawnet NAME …`."""
+    name, *rest = words
+    guarded(TOOLS[name], rest) if name in TOOLS else cli.main(words)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A step model's run of the embedded digits, and two evaluations of it."""
+    root = tmp_path_factory.mktemp("records")
+    words = (
+        "train digits_quick --examples 320 --batch 32 --evaluate-every 160 --validation-images 50"
+    )
+    main([*words.split(), "--model.steps", "3", "--seed", "4", "--out", str(root / "run")])
+    for name, more in (("whole", []), ("tight", ["--importance-samples", "3"])):
+        out = ["--images", "20", "--out", str(root / f"{name}.json")]
+        main(["evaluate", str(root / "run"), *out, *more])
+    return root
+
+
+@pytest.fixture(scope="module")
+def record(runs):
+    main(["record", str(runs / "run"), str(runs / "whole.json"), str(runs / "tight.json"),
+          "--out", str(runs / "mine" / "small.json")])  # fmt: skip
+    return runs / "mine" / "small.json"
+
+
+def test_a_record_holds_what_a_reader_asks(runs, record):
+    r = json.loads(record.read_text())
+    model = checkpoint.load_model(runs / "run")
+    assert r["recipe"] == "digits_quick" and r["examples"] in (160, 320)
+    assert r["parameters"] == sum(p.numel() for p in model.network.parameters())
+    assert r["data"]["checksum"] == model.header["data"]["checksum"] and r["data"]["licence"]
+    assert r["made"] == json.loads(json.dumps(provenance.told()))
+    assert [e["importance_samples"] for e in r["evaluations"]] == [None, 3]
+    assert [row[0] for row in r["curve"]] == [160, 320]
+    assert min(row[2] for row in r["curve"]) == pytest.approx(model.header["valid_nats"], abs=1e-3)
+
+
+def test_the_command_of_a_record_is_the_run(runs):
+    run = checkpoint.load_model(runs / "run").run
+    program, name, *words = shlex.split(records.command(run))
+    assert (program, name) == ("drawnet", "train")
+    again = parse(Train[type(run.model)], "train", words[1:], Train(recipes.get(words[0])))
+    assert replace(again.run, precision=run.precision) == run
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_the_command_of_every_recipe_takes_options(name):
+    run = recipes.get(name)
+    odd = replace(run, data=replace(run.data, grey=True, options={"which": "frey"}))
+    _, _, told, *words = shlex.split(records.command(odd))
+    assert parse(Train[type(run.model)], "train", words, Train(recipes.get(told))).run == odd
+
+
+def test_the_table_keeps_bound_and_estimate_apart(record, capsys):
+    capsys.readouterr()
+    main(["results", str(record.parent)])
+    header, _, row = capsys.readouterr().out.strip().splitlines()
+    cells = dict(zip(header.split("|"), row.split("|"), strict=True))
+    r = json.loads(record.read_text())
+    whole, tight = r["evaluations"]
+    bound = f"{whole['elbo_nats']:.2f} ± {whole['elbo_stderr']:.2f} nats (20 test images)"
+    assert cells[" bound or error "].strip() == bound
+    estimate = f"{tight['iw_nats']:.2f} nats (K = 3, 20 test images)"
+    assert cells[" K-sample bound "].strip() == estimate
+
+
+def test_the_page_names_command_machine_and_curve(record, tmp_path):
+    main(["results", str(record), "--out", str(tmp_path / "results.md")])
+    page = (tmp_path / "results.md").read_text()
+    r = json.loads(record.read_text())
+    assert r["command"] in page and r["made"]["processor"] in page
+    assert f"| 320 | {r['curve'][-1][1]} | {r['curve'][-1][2]:.4g} |" in page
+
+
+def test_every_kind_of_measure_has_its_words():
+    base = {"split": "test", "images": 1000, "dataset": "x", "iw_nats": None}
+    bound = base | {"elbo_nats": 80.0, "elbo_stderr": 0.5, "bits_per_dim": 0.147}
+    cases = [
+        ("bernoulli", bound, "80.00 ± 0.50 nats (1,000 test images)"),
+        (None, bound, "80.00 ± 0.50 nats (1,000 test images)"),  # of binary pixels by nature
+        ("logistic", bound, "0.147 bits/dim (1,000 test images)"),
+        ("mixture", bound | {"cross_entropy_cost_nats": 1825.8},
+         "0.147 bits/dim (1,000 test images); cost 1825.8 nats, no bound (1,000 test images)"),
+        ("cross_entropy", base | {"elbo_nats": None, "cross_entropy_cost_nats": 1825.8},
+         "cost 1825.8 nats, no bound (1,000 test images)"),
+        (None, base | {"error": {"mean": 0.0418, "stderr": 0.002}}, "4.18 ± 0.20 % (1,000 test images)"),
+        (None, base | {"samples": 50, "parzen": {"mean": 214.02, "stderr": 1.1}},
+         "214.0 ± 1.1 nats by Parzen (50 samples, 1,000 test images)"),
+    ]  # fmt: skip
+    judged = {k: v for k, v in base.items() if k != "iw_nats"}
+    judged |= {"picture": {"mean": 0.0071371, "stderr": 2.9e-05}, "loss": {"mean": 3, "stderr": 1}}
+    cases.append((None, judged, "picture 0.007137 ± 2.9e-05 (1,000 test images)"))
+    for likelihood, evaluation, words in cases:
+        record = {"run": {"model": {"likelihood": likelihood}}, "evaluations": [evaluation]}
+        assert records._cells(record) == (words, "–")
+
+
+def test_where_a_result_comes_from():
+    told = provenance.told()
+    assert told["torch"] and "cores" in told["processor"]
+    assert set(told) == {"drawnet", "commit", "torch", "processor", "threads"}
+
+
+def test_rounded_weights_are_the_same_model(runs, tmp_path, capsys):
+    path = tmp_path / "small.safetensors"
+    main(["record", str(runs / "run"), "--out", str(tmp_path / "r.json"), "--weights", str(path)])
+    whole, half = (checkpoint.load_model(p) for p in (runs / "run", path))
+    assert path.stat().st_size < 0.6 * (runs / "run" / "model.safetensors").stat().st_size
+    assert half.run == whole.run and half.header == whole.header
+    pairs = zip(whole.network.parameters(), half.network.parameters(), strict=True)
+    for a, b in pairs:
+        assert b.dtype == torch.float32 and torch.equal(b, a.bfloat16().float())
+
+
+def test_weights_of_an_older_run_are_told_their_commit(runs, tmp_path):
+    found = records.made(runs / "run" / "model.safetensors", [], commit="abc1234")
+    assert found["made"]["commit"] == "abc1234" and found["curve"] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["record", "run", "run/metrics.jsonl", "--out", "x.json"],
+            "metrics.jsonl is no evaluation",
+        ),
+        (["record", "run", "nowhere.json", "--out", "x.json"], "nowhere.json is no evaluation"),
+        (["record", "nowhere", "--out", "x.json"], "nowhere"),
+        (["results", "whole.json"], "whole.json is no run record"),
+        (["results", "run"], "no records in run"),
+    ],
+)
+def test_bad_input_is_told_in_a_line(runs, monkeypatch, capsys, words, message):
+    monkeypatch.chdir(runs)
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1
+    assert not (runs / "x.json").exists()
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '{"plan": 1, "rows": [1]}', '{"plan": {}, "rows": 2}'])
+def test_an_evaluation_of_nothing_is_refused(runs, tmp_path, text):
+    (tmp_path / "e.json").write_text(text)
+    with pytest.raises(UserError, match="no evaluation"):
+        records.made(runs / "run", [tmp_path / "e.json"])
+
+
+def test_what_is_measured_on_samples(runs, tmp_path, monkeypatch):
+    """A comparison is part of the record of the one run that it is of."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    words = [str(runs / "run"), "--samples", "40", "--images", "50"]
+    main(["compare", *words, "--out", str(tmp_path / "one.json")])
+    compared = json.loads((tmp_path / "one.json").read_text())
+    (found,) = records.made(runs / "run", [tmp_path / "one.json"])["evaluations"]
+    parzen = compared["rows"][0]["figures"]["parzen"]
+    assert found["parzen"] == {"mean": parzen["value"], "stderr": parzen["stderr"]}
+    assert (found["samples"], found["images"], found["split"]) == (40, 50, "test")
+    compared["rows"] *= 2
+    (tmp_path / "two.json").write_text(json.dumps(compared))
+    with pytest.raises(UserError, match="it compares 2 runs"):
+        records.made(runs / "run", [tmp_path / "two.json"])
+
+
+def test_training_notes_where_it_ran(tiny_run, tiny_data, tmp_path):
+    loop.train(replace(tiny_run, examples=16), tiny_data, tmp_path)
+    assert checkpoint.load_model(tmp_path).header["made"] == provenance.told()

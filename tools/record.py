@@ -1,0 +1,51 @@
+"""Write a run's record: `python tools/record.py RUN FILE… --out RECORD`."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from drawnet.cli import guarded
+from drawnet.cli._shared import parse, suffix
+
+
+@dataclass(frozen=True)
+class Record:
+    """Write a run's record from its folder and from files that `evaluate --out` wrote."""
+
+    run: tyro.conf.Positional[Path]
+    """A run folder or a .safetensors file."""
+    evaluation: tyro.conf.Positional[tuple[Path, ...]] = ()
+    out: Path = Path("record.json")
+    commit: str | None = None
+    """The commit that trained it, in place of what the weights say."""
+    processor: str | None = None
+    """… and on what."""
+    weights: Path | None = None
+    """Also write the weights there (.safetensors), rounded to bfloat16 (half the size), and beside
+    them (.json) the record, with what they give on embedded digits."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    command = parse(Record, "tools/record.py", arguments)
+    import records
+    from drawnet.training import checkpoint
+
+    suffix(command.weights, [".safetensors"])
+    told = {"commit": command.commit, "processor": command.processor}
+    values = records.made(command.run, command.evaluation, **told)
+    checkpoint.write_text(command.out, json.dumps(values, indent=1) + "\n")
+    print(command.out)
+    if command.weights:
+        records.rounded(command.run, command.weights)
+        card = command.weights.with_suffix(".json")
+        values |= {"check": records.check(command.weights)}
+        checkpoint.write_text(card, json.dumps(values, indent=1) + "\n")
+        print(f"{command.weights}\n{card}")
+
+
+if __name__ == "__main__":
+    guarded(main, sys.argv[1:])
