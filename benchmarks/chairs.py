@@ -30,7 +30,7 @@ ROWS, FRAMES = 500, 24
 @torch.no_grad()
 def made(model, labels):
     """The model's pictures with these labels, (n, C, S, S)."""
-    y = model.told(torch.as_tensor(labels), model.classes)
+    y = model.encode_labels(torch.as_tensor(labels), model.classes)
     return torch.cat([model(part).clamp(0, 1)[:, : model.colours] for part in y.split(ROWS)])
 
 
@@ -58,7 +58,7 @@ def errors(model, sprites, numbers, known):
 def morph(model, pairs, view=3):
     """From the first style of each pair to the second, seen from one side: frames (n, C, S, S)."""
     ends = [
-        model.told(62 * torch.tensor(styles) + view, model.classes)
+        model.encode_labels(62 * torch.tensor(styles) + view, model.classes)
         for styles in zip(*pairs, strict=True)
     ]
     shares = torch.linspace(0, 1, FRAMES)
@@ -74,7 +74,7 @@ def main():
     parser.add_argument("--data-dir", type=Path)
     given = parser.parse_args()
     held = checkpoint.load_model(given.run)
-    model, options = held.network, held.run.data.told()
+    model, options = held.network, held.run.data.parse_options()
     if not isinstance(model, Chairs):
         raise UserError(f"{given.run} is no generator of chairs")
     seen_of = chair_views.HELD_OUT[options.pop("held", "views")]

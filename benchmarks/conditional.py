@@ -82,10 +82,10 @@ def main():
     pipeline.labels(data, "test", model.classes)
     folder = given.run if given.run.is_dir() else given.run.parent
     binary = data.levels == 2 or run.data.binarise != "no"
-    network = classifier.kept(folder / "classifier.safetensors", data, binary=binary)
+    network = classifier.cached(folder / "classifier.safetensors", data, binary=binary)
     result = {"accuracy": accuracy(network, run, data), "samples": given.samples}
     print(f"classifier: {100 * result['accuracy']:.2f} % of {data.name}'s test images right")
-    labels = sample.told(model, range(model.classes), range(given.samples)).argmax(1)
+    labels = sample.request_labels(model, range(model.classes), range(given.samples)).argmax(1)
     for name, images in zip(("drawn", "means"), draw(model, labels, given.seed), strict=True):
         result[name] = shares(network, images, labels)
         (p, error), each = result[name]["all"], result[name]["classes"]

@@ -90,7 +90,7 @@ def main():
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    kernels.settle()
+    kernels.tune_allocator()
     run = replace(recipes.get("mnist"), batch=128)
     mnist = data.load("binarized_mnist", given.data_dir)
     train = torch.from_numpy(mnist.splits["train"].pixels)

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from drawnet import kernels, models
-from drawnet.data import Made, pipeline
+from drawnet.data import GeneratedImages, pipeline
 from drawnet.data.pipeline import Data
 from drawnet.training.config import Run
 from drawnet.training.loop import train_step
@@ -19,8 +19,8 @@ from drawnet.training.state import Session
 
 STEPS = 6
 MODELS: dict[str, dict] = {
-    "chairs": {"classes": 496, "units": 8, "joint": 16, "features": 8, "halvings": 2},
-    "conv_draw": {"steps": 3, "units": 8, "latents": 3, "halvings": 2, "classes": 10},
+    "chairs": {"classes": 496, "units": 8, "joint": 16, "features": 8, "num_downsamples": 2},
+    "conv_draw": {"steps": 3, "units": 8, "latents": 3, "num_downsamples": 2, "classes": 10},
     "convnet": {"units": 16},
     "darn": {"hidden": 12},
     "draw": {"steps": 4, "units": 16, "latents": 6, "read": 3, "write": 4, "classes": 10},
@@ -56,9 +56,9 @@ def steps(kind: str, precision: str) -> Iterator[dict[str, float]]:
     run = run_of(kind, precision)
     data = run.data.load()
     pixels = data.splits["train"].pixels
-    images = pixels if isinstance(pixels, Made) else torch.from_numpy(pixels)
+    images = pixels if isinstance(pixels, GeneratedImages) else torch.from_numpy(pixels)
     classes = getattr(run.model, "classes", 0)
-    y = pipeline.labels(data, "train", classes, models.of(run.model).told)
+    y = pipeline.labels(data, "train", classes, models.of(run.model).encode_labels)
     session = Session.fresh(run, images, data.levels, data.shape)
     for _ in range(STEPS):
         yield train_step(session, images, data.levels, kernels.operands(precision), y)

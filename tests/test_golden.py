@@ -33,7 +33,7 @@ MEASURES = json.loads((WEIGHTS / "measures.json").read_text())
 def test_weights_written_before_are_read_and_measure_the_same(kind):
     model = checkpoint.load_model(WEIGHTS / f"{kind}.safetensors")
     images, classes = model.run.data.load().splits["valid"][:32], model.network.classes
-    y = model.network.told(torch.from_numpy(images.labels), classes) if classes else None
+    y = model.network.encode_labels(torch.from_numpy(images.labels), classes) if classes else None
     levels = model.header["data"]["levels"]
     found = likelihood.measure(
         model.network, torch.from_numpy(images.pixels), levels, model.run.data, "valid", y

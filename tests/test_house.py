@@ -14,15 +14,15 @@ from drawnet.cli import catalogue
 from drawnet.data import pipeline
 from drawnet.errors import UserError
 from drawnet.models import sequential
-from drawnet.models.base import Classifies, How, Sampler
+from drawnet.models.base import Classifier, ImplicitModel, LossOptions
 from drawnet.nn.noise import ImageNoise
 from drawnet.training import checkpoint, config, loop
 
 LEARNERS = models.names()
 KINDS = {kind: models.module(kind).Model for kind in LEARNERS}
 MODELS = [kind for kind in LEARNERS if issubclass(KINDS[kind], sequential.StepModel)]
-SAMPLERS = [kind for kind in LEARNERS if issubclass(KINDS[kind], Sampler)]
-UNTOLD = [kind for kind in LEARNERS if not issubclass(KINDS[kind], Classifies)]
+SAMPLERS = [kind for kind in LEARNERS if issubclass(KINDS[kind], ImplicitModel)]
+UNTOLD = [kind for kind in LEARNERS if not issubclass(KINDS[kind], Classifier)]
 TOLD = [kind for kind in LEARNERS if hasattr(models.config(kind), "classes")]
 RECIPES = sorted(recipes.names())
 
@@ -63,10 +63,12 @@ def test_bfloat16_rounds_the_products_of_training_and_no_more(kind):
     for p in model.parameters():
         torch.nn.init.normal_(p, std=0.1)
     x = torch.rand(6, 1, 8, 8).round()
-    y = model.told(torch.arange(6) % 3, 3) if kind in TOLD else torch.zeros(6, 0)
+    y = model.encode_labels(torch.arange(6) % 3, 3) if kind in TOLD else torch.zeros(6, 0)
     for player in model.players:
         exact, rough = (
-            model.objective(x, y, ImageNoise(0, range(6)), How(precision, player=player)).loss
+            model.objective(
+                x, y, ImageNoise(0, range(6)), LossOptions(precision, player=player)
+            ).loss
             for precision in (torch.float32, torch.bfloat16)
         )
         assert rough.dtype == torch.float32 and not torch.equal(rough, exact)

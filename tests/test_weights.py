@@ -10,7 +10,7 @@ from drawnet import data, weights
 from drawnet.data.pipeline import labels
 from drawnet.drawing import sample
 from drawnet.evaluation.likelihood import evaluate
-from drawnet.models.base import Bounded
+from drawnet.models.base import LikelihoodModel
 from drawnet.training import checkpoint
 from drawnet.training.config import from_json
 
@@ -54,21 +54,21 @@ def test_weights_give_what_their_card_says(name):
 def test_weights_give_what_their_card_says_on_real_images(name, real_data):
     """On some of the test images that the card's bound is over: within their standard error."""
     model, known = checkpoint.load_model(weights.bundled()[name]), card(name)
-    if not isinstance(model.network, Bounded):
+    if not isinstance(model.network, LikelihoodModel):
         pytest.skip(f"{name} has no bound")
     images = model.run.data.load(real_data)
     assert images.checksum == known["data"]["checksum"]
     whole = next(e for e in known["evaluations"] if e.get("iw_nats") is None)
-    some = data.evenly(len(images.splits["test"]), 200)
+    some = data.subsample_indices(len(images.splits["test"]), 200)
     x = torch.from_numpy(images.splits["test"].pixels[some])
-    y = labels(images, "test", model.network.classes, model.network.told)[some]
+    y = labels(images, "test", model.network.classes, model.network.encode_labels)[some]
     e = evaluate(model.network, x, images.levels, model.run.data, "test", y)
     assert abs(e.elbo_nats - whole["elbo_nats"]) < 4 * e.elbo_stderr
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_weights_are_loaded_by_name_and_draw(name):
-    if not isinstance(checkpoint.load_model(weights.bundled()[name]).network, Bounded):
+    if not isinstance(checkpoint.load_model(weights.bundled()[name]).network, LikelihoodModel):
         pytest.skip(f"{name} draws nothing")
     images = sample.sample(sample.load(name), n=4, seed=0)
     assert images.shape[0] == 4 and 0.02 < images.mean() < 0.6

@@ -35,8 +35,8 @@ def main(arguments: Sequence[str]) -> None:
     from drawnet.training import checkpoint
 
     suffix(command.weights, [".safetensors"])
-    told = {"commit": command.commit, "processor": command.processor}
-    values = records.made(command.run, command.evaluation, **told)
+    known = {"commit": command.commit, "processor": command.processor}
+    values = records.made(command.run, command.evaluation, **known)
     checkpoint.write_text(command.out, json.dumps(values, indent=1) + "\n")
     print(command.out)
     if command.weights:

@@ -17,7 +17,7 @@ from drawnet import data, recipes
 from drawnet.data.pipeline import Data, labels
 from drawnet.errors import UserError
 from drawnet.evaluation.likelihood import evaluate
-from drawnet.models.base import Bounded
+from drawnet.models.base import LikelihoodModel
 from drawnet.training import checkpoint
 from drawnet.training.config import Run, from_json, to_json
 
@@ -38,7 +38,7 @@ EVALUATED = {"dataset", "split", "images"}
 SAMPLED = (("mean", "value"), ("stderr", "stderr"))
 
 
-def made(run_folder: Path, evaluations: Sequence[Path], **told: str | None) -> dict[str, Any]:
+def made(run_folder: Path, evaluations: Sequence[Path], **given: str | None) -> dict[str, Any]:
     """The record of the best weights in a run's folder, or of those in a single file.
 
     evaluations: JSON files of `drawnet evaluate --out` or, of this run alone, `compare --out`.
@@ -55,10 +55,10 @@ def made(run_folder: Path, evaluations: Sequence[Path], **told: str | None) -> d
         "examples": header.get("examples"),
         "minutes": _minutes(header.get("seconds")),
         "cpu_minutes": _minutes(header.get("cpu_seconds")),
-        "made": known | {k: v for k, v in told.items() if v},
+        "made": known | {k: v for k, v in given.items() if v},
         "data": _data(run, header),
         "evaluations": [_evaluation(path) for path in evaluations],
-        "curve": _curve(run_folder / "metrics.jsonl", model.network.criterion),
+        "curve": _curve(run_folder / "metrics.jsonl", model.network.selection_metric),
         "run": to_json(run),
     }
     return found
@@ -75,10 +75,10 @@ def check(path: Path) -> dict[str, Any] | None:
     """
     model = checkpoint.load_model(path)
     digits = data.load("digits")
-    if not isinstance(model.network, Bounded) or model.network.shape != digits.shape:
+    if not isinstance(model.network, LikelihoodModel) or model.network.shape != digits.shape:
         return None
     pixels = torch.from_numpy(digits.splits["test"].pixels[:CHECKED])
-    y = labels(digits, "test", model.network.classes, model.network.told)[:CHECKED]
+    y = labels(digits, "test", model.network.classes, model.network.encode_labels)[:CHECKED]
     seen = Data("digits", "dynamic")
     e = evaluate(model.network, pixels, digits.levels, seen, "test", y, precision=torch.float32)
     return {"dataset": "digits", "split": "test", "images": CHECKED, "nats": e.elbo_nats}
@@ -151,10 +151,10 @@ def _of_samples(plan: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, A
     return given | {"samples": plan["samples"]} | found
 
 
-def _curve(path: Path, criterion: str) -> list[list[float]]:
-    """[examples, processor minutes, criterion] of every validation."""
+def _curve(path: Path, selection_metric: str) -> list[list[float]]:
+    """[examples, processor minutes, selection metric] of every validation."""
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    key = f"valid_{criterion}"
+    key = f"valid_{selection_metric}"
     return [[r["examples"], round(r["cpu_seconds"] / 60, 1), r[key]] for r in rows if key in r]
 
 

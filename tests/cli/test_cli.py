@@ -141,14 +141,14 @@ def test_sample_draws_the_same_from_the_same_seed(capsys, run, tmp_path):
     np.testing.assert_allclose(a, b, atol=1e-5)
     drawnet(capsys, "sample", run, "-n", 12, "--seed", 4, "--out", tmp_path / "c.npz")
     assert np.abs(np.load(tmp_path / "c.npz")["images"] - a).max() > 1e-3
-    with Image.open(tmp_path / "a.gif") as film:
-        assert film.n_frames == 3 + 2
+    with Image.open(tmp_path / "a.gif") as trajectory:
+        assert trajectory.n_frames == 3 + 2
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory):
-    """A run of a model that is told which digit it draws."""
-    folder = tmp_path_factory.mktemp("runs") / "told"
+def conditional(tmp_path_factory):
+    """A run of a model that is conditional which digit it draws."""
+    folder = tmp_path_factory.mktemp("runs") / "conditional"
     words = ["train", "digits_quick", *QUICK, "--model.classes", 10, "--out", folder]
     cli.main([str(w) for w in words])
     return folder
@@ -162,14 +162,16 @@ def drawn(capsys, run, folder, *words):
     return np.load(path)["images"]
 
 
-def test_a_conditional_run_is_evaluated_and_drawn_by_label(capsys, told, tmp_path):
-    status, out, _ = drawnet(capsys, "evaluate", told, "--images", 20, "--importance-samples", 2)
+def test_a_conditional_run_is_evaluated_and_drawn_by_label(capsys, conditional, tmp_path):
+    status, out, _ = drawnet(
+        capsys, "evaluate", conditional, "--images", 20, "--importance-samples", 2
+    )
     assert status == 0 and "digits, test: 20 images" in out
-    turns = drawn(capsys, told, tmp_path)
-    every = drawn(capsys, told, tmp_path, "--label", *range(10), "--batch", 5)
+    turns = drawn(capsys, conditional, tmp_path)
+    every = drawn(capsys, conditional, tmp_path, "--label", *range(10), "--batch", 5)
     np.testing.assert_allclose(turns, every, atol=1e-5)
-    sevens = drawn(capsys, told, tmp_path, "--label", 7)
-    pair = drawn(capsys, told, tmp_path, "--label", 7, 0)
+    sevens = drawn(capsys, conditional, tmp_path, "--label", 7)
+    pair = drawn(capsys, conditional, tmp_path, "--label", 7, 0)
     # Noise belongs to the image's number: those of the same label are the same, the others not.
     same = [np.abs(a - b).max() < 1e-5 for a, b in zip(turns, sevens, strict=True)]
     assert [k for k in range(12) if same[k]] == [7]
@@ -177,10 +179,10 @@ def test_a_conditional_run_is_evaluated_and_drawn_by_label(capsys, told, tmp_pat
     assert same == [True, False] * 6
 
 
-def test_the_python_function_takes_labels(told, run):
+def test_the_python_function_takes_labels(conditional, run):
     from drawnet import load, sample
 
-    model = load(told)
+    model = load(conditional)
     images = sample(model, n=4, labels=[3])
     assert torch.equal(images[3], sample(model, n=4)[3])
     assert not torch.equal(images[0], sample(model, n=4)[0])
@@ -188,7 +190,7 @@ def test_the_python_function_takes_labels(told, run):
         sample(load(run), n=4, labels=[3])
 
 
-def test_a_conditional_run_redraws_what_it_is_told(capsys, told, tmp_path):
+def test_a_conditional_run_redraws_what_it_is_told(capsys, conditional, tmp_path):
     paths = [tmp_path / "a.png", tmp_path / "b.png"]
     for path in paths:
         Image.effect_noise((28, 28), 90).save(path)
@@ -196,24 +198,26 @@ def test_a_conditional_run_redraws_what_it_is_told(capsys, told, tmp_path):
     for label in ([3], [3, 3], [3, 4]):
         out = tmp_path / "out.png"
         words = [*paths, "--out", out, "--label", *label]
-        status, _, err = drawnet(capsys, "reconstruct", told, *words)
+        status, _, err = drawnet(capsys, "reconstruct", conditional, *words)
         assert status == 0, err
         results.append(out.read_bytes())
     assert results[0] == results[1] != results[2]
     for label in ([], ["--label", 1, 2, 3]):
-        assert "one for all or one for each" in refused(capsys, "reconstruct", told, *paths, *label)
+        assert "one for all or one for each" in refused(
+            capsys, "reconstruct", conditional, *paths, *label
+        )
 
 
-def test_labels_out_of_place_get_one_line(capsys, told, run, tmp_path, monkeypatch):
+def test_labels_out_of_place_get_one_line(capsys, conditional, run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Image.effect_noise((28, 28), 90).save("a.png")
     assert "leave out --label" in refused(capsys, "sample", run, "--label", 7)
     assert "leave out --label" in refused(capsys, "reconstruct", run, "a.png", "--label", 7)
     assert "--label 10 is none of the model's, 0 to 9" in refused(
-        capsys, "sample", told, "--label", 10
+        capsys, "sample", conditional, "--label", 10
     )
-    assert "0 to 9" in refused(capsys, "sample", told, "--label", -1)
-    assert "--label" in refused(capsys, "sample", told, "--label", "seven")
+    assert "0 to 9" in refused(capsys, "sample", conditional, "--label", -1)
+    assert "--label" in refused(capsys, "sample", conditional, "--label", "seven")
     few = ["train", "digits_quick", *QUICK, "--model.classes", 5]
     assert "--model.classes 10" in refused(capsys, *few)
     for k in range(9):
@@ -381,16 +385,16 @@ def test_the_python_example_of_the_readme(run):
     assert torch.equal(images, sample(model, n=3, seed=0))
 
 
-def test_the_conditional_benchmark_judges_a_run(capsys, told, run, monkeypatch, tmp_path):
+def test_the_conditional_benchmark_judges_a_run(capsys, conditional, run, monkeypatch, tmp_path):
     path = Path(__file__).parents[2] / "benchmarks" / "conditional.py"
     main = runpy.run_path(str(path))["main"]
     out = tmp_path / "conditional.json"
-    words = ["conditional.py", told, "--samples", 30, "--json", out]
+    words = ["conditional.py", conditional, "--samples", 30, "--json", out]
     results = []
     for _ in range(2):  # the second time with the classifier that the first has kept
         monkeypatch.setattr(sys, "argv", [str(word) for word in words])
         main()
-        kept = (told / "classifier.safetensors").stat().st_mtime_ns
+        kept = (conditional / "classifier.safetensors").stat().st_mtime_ns
         results.append((json.loads(out.read_text()), kept))
     assert results[0] == results[1]
     result = results[0][0]
@@ -408,7 +412,7 @@ def test_the_conditional_benchmark_judges_a_run(capsys, told, run, monkeypatch, 
 
 
 def test_runs_are_compared(capsys, run, tmp_path):
-    network = classifier.Classifier(classifier.ClassifierConfig((1, 28, 28), 10))
+    network = classifier.ReferenceClassifier(classifier.ClassifierConfig((1, 28, 28), 10))
     classifier.save(tmp_path / "c.safetensors", network, {})
     words = [
         "compare",

@@ -9,7 +9,7 @@ import torch
 
 from drawnet.data import Images
 from drawnet.data.io import cache
-from drawnet.data.io.cache import kept
+from drawnet.data.io.cache import cached
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ class Decoder:
 def test_the_second_time_nothing_is_decoded(source, labelled):
     decode = Decoder(labelled)
     for _ in range(3):
-        images = kept([source], decode)
+        images = cached([source], decode)
         assert (images.pixels == decode.images.pixels).all() and images.pixels.flags.c_contiguous
         assert (images.labels is not None) == labelled
         assert not labelled or images.labels.tolist() == list(range(7))
@@ -50,19 +50,19 @@ def test_writes_stay_with_the_writer_and_torch_does_not_warn(source):
     decode = Decoder()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        mine = torch.from_numpy(kept([source], decode).pixels[1:])
+        mine = torch.from_numpy(cached([source], decode).pixels[1:])
     mine.zero_()
-    assert (kept([source], decode).pixels == decode.images.pixels).all() and decode.calls == 1
+    assert (cached([source], decode).pixels == decode.images.pixels).all() and decode.calls == 1
 
 
 def test_large_arrays_are_written_in_pieces(source, monkeypatch):
     pixels = np.random.default_rng(0).integers(0, 256, (70, 1, 1024, 1024), np.uint8)
-    assert (kept([source], lambda: Images(pixels)).pixels == pixels).all()
+    assert (cached([source], lambda: Images(pixels)).pixels == pixels).all()
 
 
 @pytest.mark.parametrize("change", ["content", "time", "path", "more"])
 def test_another_source_is_decoded_anew(source, change, tmp_path):
-    kept([source], Decoder())
+    cached([source], Decoder())
     sources = [source]
     if change == "content":
         source.write_bytes(b"abcd")
@@ -74,13 +74,13 @@ def test_another_source_is_decoded_anew(source, change, tmp_path):
     if change == "more":
         sources = [source, source]
     other = Decoder(seed=1)
-    assert (kept(sources, other).pixels == other.images.pixels).all() and other.calls == 1
+    assert (cached(sources, other).pixels == other.images.pixels).all() and other.calls == 1
 
 
 @pytest.mark.parametrize("fault", ["cut", "empty", "head", "gone", "no labels", "another array"])
 def test_what_is_damaged_is_decoded_anew(source, fault):
     decode = Decoder()
-    kept([source], decode)
+    cached([source], decode)
     labels, pixels = sorted(cache.folder().iterdir(), key=lambda p: p.name.endswith("s.npy"))[::-1]
     raw = pixels.read_bytes()
     if fault == "gone":
@@ -91,15 +91,15 @@ def test_what_is_damaged_is_decoded_anew(source, fault):
         np.save(pixels, np.zeros((7, 3), np.float32))
     else:
         pixels.write_bytes({"cut": raw[:-1], "empty": b"", "head": b"\x93NUMPX" + raw[6:]}[fault])
-    assert (kept([source], decode).pixels == decode.images.pixels).all() and decode.calls == 2
-    assert kept([source], decode) and decode.calls == 2
+    assert (cached([source], decode).pixels == decode.images.pixels).all() and decode.calls == 2
+    assert cached([source], decode) and decode.calls == 2
 
 
 def test_a_folder_that_cannot_be_written_is_told_of(source, tmp_path, monkeypatch):
     (tmp_path / "cache").write_bytes(b"a file in the place of the folder")
     decode = Decoder()
     with pytest.warns(UserWarning, match="decoded images are not kept, .*cache"):
-        images = kept([source], decode)
+        images = cached([source], decode)
     assert (images.pixels == decode.images.pixels).all() and images.pixels.flags.c_contiguous
 
 
@@ -110,5 +110,5 @@ def test_nothing_is_left_of_a_write_that_fails(source, monkeypatch):
 
     monkeypatch.setattr(cache, "_save", full)
     with pytest.warns(UserWarning, match="not kept, .*No space left"):
-        kept([source], Decoder())
+        cached([source], Decoder())
     assert list(cache.folder().iterdir()) == []

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from scattered import chi2, digits, paste, places, write_mnist
 
-from drawnet.data import Made, load
+from drawnet.data import GeneratedImages, load
 from drawnet.data.cluttered import scatter
 from drawnet.errors import UserError
 from drawnet.nn.noise import integers_each
+from scattered import chi2, digits, paste, places, write_mnist
 
 CHECKSUM = "ca34d7f446f5eec79380ed4a730f27c7618551440b2d0b6f6171d23917bb8134"
 
@@ -98,7 +98,11 @@ def test_pieces_come_from_all_over_and_go_all_over():
 def test_an_image_is_the_same_however_it_is_asked_for(write):
     data = load("cluttered", write())
     pixels = data.splits["train"].pixels
-    assert isinstance(pixels, Made) and pixels.shape == (40, 1, 100, 100) and len(pixels) == 40
+    assert (
+        isinstance(pixels, GeneratedImages)
+        and pixels.shape == (40, 1, 100, 100)
+        and len(pixels) == 40
+    )
     whole = pixels[:]
     assert (pixels[5:17:3] == whole[5:17:3]).all() and (pixels[[39, 0]] == whole[[39, 0]]).all()
     assert (pixels[3] == whole[3]).all() and pixels[np.array([[1, 2]])].shape == (1, 2, 1, 100, 100)

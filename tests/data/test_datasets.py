@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import drawnet.data
-from drawnet.data import Dataset, Images, Made, about, default_dir, load, names
+from drawnet.data import Dataset, GeneratedImages, Images, about, default_dir, load, names
 from drawnet.errors import UserError
 
 FOLDER = Path(drawnet.data.__file__).parent
@@ -24,9 +24,9 @@ def dataset(**changed) -> Dataset:
 
 
 def test_the_folder_is_the_registry():
-    beside = {"config", "pipeline", "download"}
+    side_by_side = {"config", "pipeline", "download"}
     files = {p.stem for p in FOLDER.glob("*.py") if p.stem[0] != "_"}
-    assert names() == sorted(files - beside)
+    assert names() == sorted(files - side_by_side)
     assert {"digits", "mnist", "binarized_mnist", "omniglot", "images"} <= set(names())
 
 
@@ -66,7 +66,7 @@ def test_real_images(name, real_data):
         pixels = images.pixels
         assert pixels.dtype == np.uint8 and len(images) > 0
         assert pixels.shape[1:] == data.shape or images is data.splits["train"]
-        if isinstance(pixels, Made):
+        if isinstance(pixels, GeneratedImages):
             assert images is data.splits["train"], "validation and test are made once, for good"
             pixels = pixels[:1000]
         assert pixels.flags.c_contiguous and pixels.flags.writeable

@@ -13,7 +13,7 @@ import pytest
 import drawnet.data.download
 from drawnet.data import File, Info
 from drawnet.data.download import Patience, fetch
-from drawnet.data.io.files import look
+from drawnet.data.io.files import find_file
 from drawnet.errors import UserError
 
 BODY = np.random.default_rng(0).bytes(1_000_003)
@@ -142,7 +142,7 @@ def test_another_sets_file_of_the_same_name_is_left_alone(server, monkeypatch, t
     for _ in range(2):
         assert fetch("toy", tmp_path, base=server.base) == [tmp_path / "toy" / "a.gz"]
     assert (tmp_path / "a.gz").read_bytes() == b"another set's" and len(server.asked) == 1
-    assert look(tmp_path, "toy", "a.gz") == tmp_path / "toy" / "a.gz"
+    assert find_file(tmp_path, "toy", "a.gz") == tmp_path / "toy" / "a.gz"
     (tmp_path / "toy" / "a.gz").replace(tmp_path / "a.gz")
     assert fetch("toy", tmp_path, base=server.base) == [tmp_path / "a.gz"]
 

@@ -28,11 +28,13 @@ def test_facts_of_frey(real_data):
     data = load("faces", real_data, which="frey")
     assert [len(images) for images in data.splits.values()] == [1_565, 200, 200]
     assert (data.shape, data.levels, data.name) == ((1, 28, 20), 256, "faces, Frey")
-    film = np.concatenate([images.pixels for images in data.splits.values()])[:, 0].astype(float)
-    step = np.abs(np.diff(film, axis=0)).mean()
-    shuffled = film[np.random.default_rng(0).permutation(len(film))]
+    trajectory = np.concatenate([images.pixels for images in data.splits.values()])[:, 0].astype(
+        float
+    )
+    step = np.abs(np.diff(trajectory, axis=0)).mean()
+    shuffled = trajectory[np.random.default_rng(0).permutation(len(trajectory))]
     assert step < np.abs(np.diff(shuffled, axis=0)).mean() / 1.5, "frames follow each other"
-    rows, columns = (np.abs(np.diff(film, axis=axis)).mean() for axis in (1, 2))
+    rows, columns = (np.abs(np.diff(trajectory, axis=axis)).mean() for axis in (1, 2))
     assert max(rows, columns) < 25, "upright, unscrambled: neighbouring pixels are alike"
 
 
@@ -92,17 +94,17 @@ def test_frey_from_either_file(tmp_path):
     scipy_io = pytest.importorskip("scipy.io")
     with pytest.raises(UserError, match=r"no frey_rawface\.mat in .*download it from https://"):
         load("faces", tmp_path, which="frey")
-    film = np.random.default_rng(0).integers(0, 256, (1_965, 28, 20), np.uint8)
-    scipy_io.savemat(tmp_path / "frey_rawface.mat", {"ff": film.reshape(1_965, 560).T})
+    trajectory = np.random.default_rng(0).integers(0, 256, (1_965, 28, 20), np.uint8)
+    scipy_io.savemat(tmp_path / "frey_rawface.mat", {"ff": trajectory.reshape(1_965, 560).T})
     data = load("faces", tmp_path, which="frey")
     everything = np.concatenate([images.pixels for images in data.splits.values()])
-    assert (everything[:, 0] == film).all() and everything.flags.c_contiguous
-    np.savez(tmp_path / "frey_faces.npz", images=film)
+    assert (everything[:, 0] == trajectory).all() and everything.flags.c_contiguous
+    np.savez(tmp_path / "frey_faces.npz", images=trajectory)
     assert load("faces", tmp_path, which="frey").checksum == data.checksum
-    np.savez(tmp_path / "frey_faces.npz", images=film[:-1])
+    np.savez(tmp_path / "frey_faces.npz", images=trajectory[:-1])
     with pytest.raises(UserError, match="has 1964 frames, not the official 1965"):
         load("faces", tmp_path, which="frey")
     (tmp_path / "frey_faces.npz").unlink()
-    scipy_io.savemat(tmp_path / "frey_rawface.mat", {"ff": film.reshape(1_965, 560)})
+    scipy_io.savemat(tmp_path / "frey_rawface.mat", {"ff": trajectory.reshape(1_965, 560)})
     with pytest.raises(UserError, match=r"'ff' is uint8 \(1965, 560\), not uint8 \(560, -1\)"):
         load("faces", tmp_path, which="frey")

@@ -9,7 +9,7 @@ import torch
 
 from conftest import classes_of
 from drawnet import cli
-from drawnet.data import Dataset, Images, Made, pipeline
+from drawnet.data import Dataset, GeneratedImages, Images, pipeline
 from drawnet.data.pipeline import Data
 from drawnet.models import sequential
 from drawnet.training import checkpoint, distributed, loop
@@ -34,9 +34,9 @@ def coded(numbers: np.ndarray) -> np.ndarray:
     return pixels
 
 
-def made(make=squares, n=N, recipe="squares", sources=None) -> Made:
+def made(make=squares, n=N, recipe="squares", sources=None) -> GeneratedImages:
     sources = np.arange(5, dtype=np.uint8) if sources is None else sources
-    return Made((n, 1, 8, 8), make, sources, recipe)
+    return GeneratedImages((n, 1, 8, 8), make, sources, recipe)
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_every_epoch_sees_every_image_anew(tiny_run, watched):
 def test_far_positions_and_labels(tiny_run, watched):
     run = replace(tiny_run, model=replace(tiny_run.model, classes=N))
     session, pixels = Session.fresh(run, made(coded), 256), made(coded)
-    session.progress.seen = 8 * 10**12
+    session.progress.examples_seen = 8 * 10**12
     loop.train_step(session, pixels, 256, torch.float32, torch.eye(N))
     ((x, y),) = watched
     epoch = {n // N for n in numbers(x)}
@@ -97,7 +97,7 @@ def test_processes_share_the_images_of_a_batch(tiny_run, watched, monkeypatch):
     def seen(world, rank):
         watched.clear()
         session = Session.fresh(tiny_run, made(coded), 256)
-        session.progress.seen = N - 5
+        session.progress.examples_seen = N - 5
         monkeypatch.setattr(distributed, "world", lambda: world)
         monkeypatch.setattr(distributed, "rank", lambda: rank)
         monkeypatch.setattr(distributed, "mean", lambda tensors: None)
@@ -126,7 +126,7 @@ def test_a_run_cut_in_two_is_the_same_run(data, tiny_run, tmp_path, binarise):
         patch.setattr(loop, "train_step", interrupted)
         with pytest.raises(KeyboardInterrupt):
             loop.train(run, data, tmp_path / "parts")
-    assert loop.train(run, data, tmp_path / "parts", resume=True).seen == run.examples
+    assert loop.train(run, data, tmp_path / "parts", resume=True).examples_seen == run.examples
     whole, parts = (
         checkpoint.load_tensors(tmp_path / p / "training.safetensors")[0]
         for p in ("whole", "parts")

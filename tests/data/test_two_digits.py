@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from scattered import chi2, digits, paste, places, write_mnist
 
-from drawnet.data import Made, load
+from drawnet.data import GeneratedImages, load
 from drawnet.data.two_digits import scatter
 from drawnet.errors import UserError
 from drawnet.nn.noise import integers_each
+from scattered import chi2, digits, paste, places, write_mnist
 
 CHECKSUM = "ff6a801aa24580368528c016957fa75a4f90b4f231141af5ce7c92329e8ab7e4"
 
@@ -67,7 +67,11 @@ def test_an_image_is_the_same_however_it_is_asked_for(folder):
     data = load("two_digits", folder)
     assert (data.shape, data.levels) == ((1, 60, 60), 256)
     pixels = data.splits["train"].pixels
-    assert isinstance(pixels, Made) and [len(i) for i in data.splits.values()] == [40, 12, 15]
+    assert isinstance(pixels, GeneratedImages) and [len(i) for i in data.splits.values()] == [
+        40,
+        12,
+        15,
+    ]
     whole = pixels[:]
     assert (pixels[[31, 2, 31]] == whole[[31, 2, 31]]).all() and (pixels[7:9] == whole[7:9]).all()
     assert (pixels[40 + np.arange(40)] != whole).any((1, 2, 3)).all()

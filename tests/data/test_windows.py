@@ -10,7 +10,7 @@ import torch
 
 from drawnet import cli
 from drawnet.data import Images
-from drawnet.data.pipeline import Data, mean_image, window
+from drawnet.data.pipeline import Data, crop, mean_image
 from drawnet.models import sequential
 from drawnet.nn.noise import Noise
 from drawnet.training import checkpoint, loop
@@ -24,7 +24,7 @@ def numbered(n, height, width, channels=2):
 
 def test_a_window_is_a_part_of_its_own_image():
     x, where = numbered(500, 9, 7), torch.rand(500, 2)
-    got = window(x, (2, 5, 4), where)
+    got = crop(x, (2, 5, 4), where)
     assert got.shape == (500, 2, 5, 4)
     corners = set()
     for image, part, (down, right) in zip(x, got, where.tolist(), strict=True):
@@ -37,21 +37,21 @@ def test_a_window_is_a_part_of_its_own_image():
 def test_the_last_place_is_reached_and_not_passed():
     x = numbered(2, 64, 64)
     most = torch.tensor([[0.0, 1 - 2**-24], [1 - 2**-24, 0.0]])
-    got = window(x, (2, 54, 54), most)
+    got = crop(x, (2, 54, 54), most)
     assert torch.equal(got[0], x[0, :, :54, 10:]) and torch.equal(got[1], x[1, :, 10:, :54])
 
 
 def test_without_a_place_it_is_the_middle_and_the_whole_is_the_whole():
     x = numbered(3, 64, 9)
-    assert torch.equal(window(x, (2, 54, 9)), x[:, :, 5:59])
-    assert window(x, (2, 64, 9), torch.rand(3, 2)) is x
+    assert torch.equal(crop(x, (2, 54, 9)), x[:, :, 5:59])
+    assert crop(x, (2, 64, 9), torch.rand(3, 2)) is x
 
 
 def test_two_processes_see_the_windows_of_one():
     x = numbered(6, 9, 9)
-    whole = window(x, (2, 4, 4), Noise(3, 8).uniform("window", 6, 2))
+    whole = crop(x, (2, 4, 4), Noise(3, 8).uniform("window", 6, 2))
     halves = [Noise(3, 8, rank, 2).uniform("window", 3, 2) for rank in (0, 1)]
-    parts = [window(x[3 * k : 3 * k + 3], (2, 4, 4), halves[k]) for k in (0, 1)]
+    parts = [crop(x[3 * k : 3 * k + 3], (2, 4, 4), halves[k]) for k in (0, 1)]
     assert torch.equal(torch.cat(parts), whole)
 
 
@@ -92,7 +92,7 @@ def test_k_plus_k_steps_equal_2k(larger, tiny_run, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(loop, "train_step", counted)
         loop.train(tiny_run, larger, tmp_path / "parts")
-    assert loop.train(tiny_run, larger, tmp_path / "parts", resume=True).seen == 160
+    assert loop.train(tiny_run, larger, tmp_path / "parts", resume=True).examples_seen == 160
     whole, parts = (
         checkpoint.load_tensors(tmp_path / p / "training.safetensors")[0]
         for p in ("whole", "parts")

@@ -145,22 +145,22 @@ def values(page):
 def test_the_first_sheet_is_drawn_unasked_and_shows_what_python_computes(visit, paths):
     page = visit()
     page.until(REST)
-    film = sample.sample_film(sample.load(paths[0]), 16, seed=1)
-    assert torch.equal(tiles(page, 16, 4, (1, 28, 28)), levels(film.images))
+    trajectory = sample.sample_trajectory(sample.load(paths[0]), 16, seed=1)
+    assert torch.equal(tiles(page, 16, 4, (1, 28, 28)), levels(trajectory.images))
     plain(page)
     for t in (0, 1, 7, 11, 12):
         seek(page, t)
-        assert torch.equal(tiles(page, 16, 4, (1, 28, 28)), levels(film.frames[t]))
+        assert torch.equal(tiles(page, 16, 4, (1, 28, 28)), levels(trajectory.frames[t]))
         assert values(page).get("step") == (str(t) if t < 12 else None)
 
 
 def test_windows_are_where_python_says(visit, paths):
     page = visit("#draw?n=1&seed=1&step=5")
     page.until(DONE + " && document.body.dataset.step == 5")
-    seen, film = canvas(page), sample.sample_film(sample.load(paths[0]), 1, seed=1)
+    seen, trajectory = canvas(page), sample.sample_trajectory(sample.load(paths[0]), 1, seed=1)
     red = (seen[:, :, 0] > 200) & (seen[:, :, 1] < 120)
     ys, xs = np.nonzero(red)
-    x, y, side, _ = film.windows["write"][4, 0].tolist()
+    x, y, side, _ = trajectory.windows["write"][4, 0].tolist()
     scale = (seen.shape[0] - 20) // 28
     gap = (seen.shape[0] - 28 * scale) / 2
     for found, centre in ((xs, x), (ys, y)):
@@ -227,8 +227,8 @@ def test_a_click_opens_a_picture_with_its_rates(visit, paths):
     page.drag((left + width * 0.83, top + height * 0.5))  # the sixth
     page.until("location.hash.includes('open=5')")
     plain(page)
-    film = sample.sample_film(sample.load(paths[0]), 9, seed=4)
-    assert torch.equal(tiles(page, 1, 1, (1, 28, 28)), levels(film.images[5:6]))
+    trajectory = sample.sample_trajectory(sample.load(paths[0]), 9, seed=4)
+    assert torch.equal(tiles(page, 1, 1, (1, 28, 28)), levels(trajectory.images[5:6]))
     *_, state = sample.sampling(sample.load(paths[0]), range(9), seed=4)
     rate = sample.rates(sample.load(paths[0]), state, range(9), seed=4)[:, 5].sum()
     caption = page.js("document.querySelector('#caption').textContent")
@@ -244,8 +244,8 @@ def test_a_click_opens_a_picture_with_its_rates(visit, paths):
 def test_labels_are_drawn_as_asked(visit, paths):
     page = visit("#draw?model=told&n=6&label=3&seed=2")
     page.until(REST)
-    film = sample.sample_film(sample.load(paths[1]), 6, labels=[3], seed=2)
-    assert torch.equal(tiles(page, 6, 3, (1, 28, 28)), levels(film.images))
+    trajectory = sample.sample_trajectory(sample.load(paths[1]), 6, labels=[3], seed=2)
+    assert torch.equal(tiles(page, 6, 3, (1, 28, 28)), levels(trajectory.images))
 
 
 # ---- the other views ----------------------------------------------------------------------------
@@ -276,11 +276,11 @@ def test_a_drawing_is_redrawn(visit, paths, touch):
     page.until(REST)
     x = picture(values(page)["x"])
     assert values(page)["x"] != before and 30 < x.sum() < 200
-    film = sample.redraw_film(sample.load(paths[0]), x[None], seed=1)
+    trajectory = sample.redraw_trajectory(sample.load(paths[0]), x[None], seed=1)
     plain(page)
     for t in (12, 3):
         seek(page, t)
-        assert torch.equal(tiles(page, 1, 1, (1, 28, 28)), levels(film.frames[t]))
+        assert torch.equal(tiles(page, 1, 1, (1, 28, 28)), levels(trajectory.frames[t]))
         assert torch.equal(tiles(page, 1, 1, (1, 28, 28), "#padA"), levels(x[None]))
     assert "nats in all" in page.js("document.querySelector('#caption').textContent")
 

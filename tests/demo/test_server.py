@@ -91,9 +91,9 @@ def test_a_drawing_is_the_film_that_python_computes(server, paths, k):
     labels = [2, 0] if model.classes else []
     request = {"model": paths[k].stem, "n": 7, "seed": 3, "temperature": 0.8, "labels": labels}
     lines = server.lines("draw", **request, rates=True)
-    film = sample.sample_film(model, 7, labels=labels, seed=3, temperature=0.8)
-    assert torch.equal(canvases(lines, model.shape), levels(film.frames))
-    for name, windows in film.windows.items():
+    trajectory = sample.sample_trajectory(model, 7, labels=labels, seed=3, temperature=0.8)
+    assert torch.equal(canvases(lines, model.shape), levels(trajectory.frames))
+    for name, windows in trajectory.windows.items():
         told = torch.tensor([line["windows"][name] for line in lines if line.get("step")])
         torch.testing.assert_close(told, windows, atol=1e-4, rtol=1e-4)
     *_, state = sample.sampling(model, range(7), labels=labels, seed=3, temperature=0.8)
@@ -119,8 +119,8 @@ def test_a_redrawing_is_the_film_that_python_computes(server, paths, k):
         p = sample.reads_as(model, x[None], seed=4)
         assert labels == [int(p.argmax())]
         assert lines[0]["read_as"] == pytest.approx([p.max().item()], abs=1e-3)
-    film = sample.redraw_film(model, x[None], labels=labels, seed=4)
-    assert torch.equal(canvases(lines, model.shape), levels(film.frames))
+    trajectory = sample.redraw_trajectory(model, x[None], labels=labels, seed=4)
+    assert torch.equal(canvases(lines, model.shape), levels(trajectory.frames))
     moments = sample.redrawing(model, x[None], range(1), labels=labels, seed=4)
     rates = torch.stack([moment.rate for moment in moments])
     told = torch.tensor([line["rate"] for line in lines if line.get("step")])

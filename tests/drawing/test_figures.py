@@ -7,15 +7,15 @@ import torch
 from drawnet.drawing.figures import (
     COLOURS,
     GAP,
-    Film,
-    beside,
+    Trajectory,
     comparison,
     drawing,
-    film,
     grid,
     joined,
     neighbours,
+    side_by_side,
     stages,
+    trajectory,
 )
 from drawnet.errors import UserError
 from drawnet.models import sequential
@@ -38,8 +38,8 @@ def still(n=1, size=20, steps=3, channels=1, level=0.0, window=None, name="write
     """A film that stays one colour, with the same window in all its steps."""
     frames = torch.full((steps + 1, n, channels, size, size), level)
     if window is None:
-        return Film(frames, {})
-    return Film(frames, {name: torch.tensor(window, dtype=torch.float32).expand(steps, n, 4)})
+        return Trajectory(frames, {})
+    return Trajectory(frames, {name: torch.tensor(window, dtype=torch.float32).expand(steps, n, 4)})
 
 
 def spanning(raw, n=5, size=20):
@@ -115,7 +115,7 @@ def test_what_cannot_be_shown(images, says):
 def test_frames_are_the_means_before_the_first_step_and_after_each():
     draw = model(read=2, write=3)
     draw.c.data.normal_()
-    result = film(draw, sequential.generate(draw, noise()))
+    result = trajectory(draw, sequential.generate(draw, noise()))
     canvas = draw.start(torch.zeros(IMAGES, 0))
     means = [torch.sigmoid(draw.c).expand(IMAGES, 1, 8, 6)]
     for z in noise():
@@ -129,7 +129,7 @@ def test_frames_are_the_means_before_the_first_step_and_after_each():
 @pytest.mark.parametrize("likelihood", ["bernoulli", "logistic"])
 def test_a_colour_film_stays_within_the_unit_interval(likelihood):
     draw = model((3, 8, 6), likelihood=likelihood)
-    frames = film(draw, sequential.generate(draw, noise())).frames
+    frames = trajectory(draw, sequential.generate(draw, noise())).frames
     assert frames.shape == (STEPS + 1, IMAGES, 3, 8, 6)
     assert frames.min() >= 0 and frames.max() <= 1
 
@@ -137,7 +137,9 @@ def test_a_colour_film_stays_within_the_unit_interval(likelihood):
 def test_windows_are_those_of_each_step_in_pixels():
     draw, states = model(read=2, write=3), []
     x = torch.rand(IMAGES, 1, 8, 6)
-    result = film(draw, (states.append(s) or s for s in sequential.reconstruct(draw, x, noise())))
+    result = trajectory(
+        draw, (states.append(s) or s for s in sequential.reconstruct(draw, x, noise()))
+    )
     assert set(result.windows) == {"read", "write"}
     for name in ("read", "write"):
         for t, state in enumerate(states):
@@ -149,15 +151,17 @@ def test_windows_are_those_of_each_step_in_pixels():
 
 def test_only_windows_in_use_are_kept():
     draw = model(read=2, write=3)
-    assert set(film(draw, sequential.generate(draw, noise())).windows) == {"write"}
+    assert set(trajectory(draw, sequential.generate(draw, noise())).windows) == {"write"}
     draw = model(read=0, write=0)
-    assert film(draw, sequential.generate(draw, noise())).windows == {}
+    assert trajectory(draw, sequential.generate(draw, noise())).windows == {}
 
 
 def test_films_are_joined_along_the_images():
     draw = model()
-    whole = film(draw, sequential.generate(draw, noise()))
-    parts = [film(draw, sequential.generate(draw, noise()[:, i : i + 1])) for i in range(IMAGES)]
+    whole = trajectory(draw, sequential.generate(draw, noise()))
+    parts = [
+        trajectory(draw, sequential.generate(draw, noise()[:, i : i + 1])) for i in range(IMAGES)
+    ]
     torch.testing.assert_close(joined(parts).frames, whole.frames)
     torch.testing.assert_close(joined(parts).windows["write"], whole.windows["write"])
 
@@ -225,7 +229,7 @@ def test_reading_and_writing_have_their_colours(channels):
 
 def test_stages_run_from_the_first_step_to_the_last():
     levels = torch.arange(9) / 8
-    shown = Film(levels[:, None, None, None, None].expand(9, 3, 1, 4, 4), {})
+    shown = Trajectory(levels[:, None, None, None, None].expand(9, 3, 1, 4, 4), {})
     sheet = np.asarray(stages(shown, rows=2, columns=3, scale=4))
     assert sheet.shape == (2 * 20, 3 * 20, 3)
     first, last = round(255 / 8), 255
@@ -262,9 +266,9 @@ def test_neighbours_agree_with_brute_force():
 
 def test_beside_closes_each_row_with_its_neighbour():
     left, right = torch.zeros(4, 1, 3, 2), torch.ones(2, 1, 3, 2)
-    sheet = np.asarray(beside(left, right, columns=1, scale=1))
+    sheet = np.asarray(side_by_side(left, right, columns=1, scale=1))
     row = [0] * 2 + [GAP] * 2 + [0] * 2 + [GAP] * 4 + [255] * 2
     assert (sheet == np.array([row] * 3 + [[GAP] * len(row)] * 2 + [row] * 3)).all()
-    assert beside(left, torch.ones(4, 1, 3, 2), columns=2, scale=1).size == (2 * 8 + 12, 8)
+    assert side_by_side(left, torch.ones(4, 1, 3, 2), columns=2, scale=1).size == (2 * 8 + 12, 8)
     with pytest.raises(UserError, match="equal rows"):
-        beside(left, torch.ones(3, 1, 3, 2))
+        side_by_side(left, torch.ones(3, 1, 3, 2))

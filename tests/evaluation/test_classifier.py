@@ -52,7 +52,9 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_the_others_alone(tiny_d
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 20), (2, 5, 7)])
 def test_any_shape_and_number_of_classes(shape):
-    network = classifier.Classifier(ClassifierConfig(shape, 7, channels=4, features=10)).eval()
+    network = classifier.ReferenceClassifier(
+        ClassifierConfig(shape, 7, channels=4, features=10)
+    ).eval()
     x = torch.rand(6, *shape)
     assert network(x).shape == (6, 7)
     features = network.features(x)

@@ -83,10 +83,10 @@ def test_every_figure_is_what_its_module_says(compared, folder, tiny_data, tmp_p
     )
     (kept,) = (tmp_path / "drawnet" / "classifiers").iterdir()
     judge = classifier.load(kept)[0]
-    d = frechet.distance(*(frechet.moments(judge.described(x)) for x in (samples, test.float())))
+    d = frechet.distance(*(frechet.moments(judge.features(x)) for x in (samples, test.float())))
     assert f["frechet"].value == pytest.approx(d, rel=1e-4)
     train = torch.from_numpy(tiny_data.splits["train"].pixels[::3]).float()
-    d = frechet.distance(*(frechet.moments(judge.described(x)) for x in (train, test.float())))
+    d = frechet.distance(*(frechet.moments(judge.features(x)) for x in (train, test.float())))
     assert f["frechet"].why == f"training images: {d:.4f}"
     wrong = (judge.classify(samples) != torch.arange(20) % 3).float().mean().item()
     assert f["error"].value == pytest.approx(wrong)
@@ -132,7 +132,7 @@ def test_without_labels_there_is_no_classifier(compared, tiny_data):
 
 def test_a_classifier_may_be_given(compared, tmp_path):
     for name, shape in (("fits", (1, 8, 8)), ("not", (1, 9, 9))):
-        network = classifier.Classifier(classifier.ClassifierConfig(shape, 3))
+        network = classifier.ReferenceClassifier(classifier.ClassifierConfig(shape, 3))
         classifier.save(tmp_path / f"{name}.safetensors", network, {})
     (row,) = compared("draw", given=tmp_path / "fits.safetensors")
     assert row.figures["frechet"].value is not None and not compared.fitted
@@ -166,16 +166,16 @@ def test_binary_digits_are_held_against_their_grey_levels(folder, tiny_data, mon
 
 
 def given_classifier(folder):
-    network = classifier.Classifier(classifier.ClassifierConfig((1, 8, 8), 3))
+    network = classifier.ReferenceClassifier(classifier.ClassifierConfig((1, 8, 8), 3))
     classifier.save(folder / "judge.safetensors", network, {})
     return folder / "judge.safetensors"
 
 
 def test_the_floor_is_below_noise(tiny_data):
     torch.manual_seed(0)
-    judge = classifier.Classifier(classifier.ClassifierConfig((1, 8, 8), 3)).eval()
+    judge = classifier.ReferenceClassifier(classifier.ClassifierConfig((1, 8, 8), 3)).eval()
     real = Real(tiny_data, Plan(samples=60, images=11), judge)
-    noise = frechet.moments(judge.described(torch.rand(60, 1, 8, 8)))
+    noise = frechet.moments(judge.features(torch.rand(60, 1, 8, 8)))
     assert 0 < real.floor < frechet.distance(noise, real.moments)
 
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from drawnet import models
-from drawnet.data import evenly
+from drawnet.data import subsample_indices
 from drawnet.data.pipeline import Data, batches, labels
 from drawnet.evaluation.likelihood import evaluate, importance_bound
 from drawnet.models import sequential
@@ -131,7 +131,12 @@ def test_the_papers_cost_of_grey_levels_stands_beside_their_bound(tiny_run):
 
 
 def test_some_images_are_spread_over_all():
-    assert evenly(10, None) == evenly(10, 10) == evenly(10, 11) == slice(None)
-    assert evenly(10, 4).tolist() == [0, 2, 5, 7]
-    assert evenly(10000, 3).tolist() == [0, 3333, 6666]
-    assert len(set(evenly(1001, 1000).tolist())) == 1000
+    assert (
+        subsample_indices(10, None)
+        == subsample_indices(10, 10)
+        == subsample_indices(10, 11)
+        == slice(None)
+    )
+    assert subsample_indices(10, 4).tolist() == [0, 2, 5, 7]
+    assert subsample_indices(10000, 3).tolist() == [0, 3333, 6666]
+    assert len(set(subsample_indices(1001, 1000).tolist())) == 1000

@@ -14,12 +14,12 @@ from drawnet import data, models
 from drawnet.data.chairs import VIEWS, encoded
 from drawnet.data.pipeline import Data
 from drawnet.errors import UserError
-from drawnet.models.base import How
+from drawnet.models.base import LossOptions
 from drawnet.models.chairs import ChairsConfig, Stream
 from drawnet.nn.noise import ImageNoise, Noise
 from drawnet.training import checkpoint, loop
 
-SMALL = ChairsConfig(classes=3 * 62, units=24, joint=48, features=16, halvings=2)
+SMALL = ChairsConfig(classes=3 * 62, units=24, joint=48, features=16, num_downsamples=2)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_what_is_held_out_is_not_seen(chairs):
 
 def test_it_is_told_style_and_view():
     labels = torch.tensor([0, 62 + 40])
-    y = models.of(SMALL).told(labels, 186)
+    y = models.of(SMALL).encode_labels(labels, 186)
     assert y.shape == (2, 7) and y[:, :3].tolist() == [[1, 0, 0], [0, 1, 0]]
     assert torch.equal(y[:, 3:], torch.from_numpy(encoded(VIEWS[[0, 40]])))
 
@@ -71,8 +71,8 @@ def test_unpooling_and_convolution_are_one_layer():
 
 
 def test_the_loss_is_the_papers(network):
-    x, y = torch.rand(4, 2, 16, 16), network.told(torch.tensor([0, 63, 90, 150]), 186)
-    o = network.eval().objective(x, y, None, How())
+    x, y = torch.rand(4, 2, 16, 16), network.encode_labels(torch.tensor([0, 63, 90, 150]), 186)
+    o = network.eval().objective(x, y, None, LossOptions())
     made = network(y)
     squares = ((made - x) ** 2).sum((2, 3))
     torch.testing.assert_close(o.loss, 10 * squares[:, 0] + squares[:, 1])
@@ -81,11 +81,11 @@ def test_the_loss_is_the_papers(network):
 
 
 def test_training_transforms_and_tells(network):
-    x, y = torch.rand(4, 2, 16, 16), network.told(torch.arange(4), 186)
+    x, y = torch.rand(4, 2, 16, 16), network.encode_labels(torch.arange(4), 186)
     heard = []
     hook = network.theta.register_forward_hook(lambda m, args, out: heard.append(args[0]))
-    network.train().objective(x, y, Noise(0, 0), How())
-    network.eval().objective(x, y, None, How())
+    network.train().objective(x, y, Noise(0, 0), LossOptions())
+    network.eval().objective(x, y, None, LossOptions())
     hook.remove()
     assert heard[0].shape == (4, 9) and (heard[0] != 0).all()
     assert not heard[1].any()
@@ -99,9 +99,9 @@ def test_it_learns_and_turns_its_chairs(chairs, tiny_run, tmp_path):
     blank = ((255 - chairs.splits["valid"].pixels[:, 0]) / 255.0) ** 2
     assert model.header["valid_picture"] < 0.35 * blank.mean()
     with torch.no_grad():
-        film = model.network.frames(2, ImageNoise(0, range(2)))
-    assert film.shape == (32, 2, 1, 16, 16) and torch.equal(film[0], film[-1])
-    assert not torch.allclose(film[0], film[8], atol=0.05)
+        trajectory = model.network.frames(2, ImageNoise(0, range(2)))
+    assert trajectory.shape == (32, 2, 1, 16, 16) and torch.equal(trajectory[0], trajectory[-1])
+    assert not torch.allclose(trajectory[0], trajectory[8], atol=0.05)
 
 
 def test_labels_that_no_model_has(chairs, tiny_run, tmp_path):
@@ -126,7 +126,7 @@ def test_the_benchmark_judges_a_run(held, models, unseen, chairs, tiny_run, tmp_
     found = json.loads((tmp_path / "out" / "errors.json").read_text())
     network, e = checkpoint.load_model(tmp_path / "run").network, []
     for images in (made.splits["valid"], made.splits["test"]):
-        told = network.told(torch.from_numpy(images.labels), network.classes)
+        told = network.encode_labels(torch.from_numpy(images.labels), network.classes)
         with torch.no_grad():
             gap = network(told).clamp(0, 1)[:, :1] - torch.from_numpy(images.pixels[:, :1] / 255)
         e.append((gap**2).flatten(1).sum(1))

@@ -12,7 +12,7 @@ from drawnet.data.pipeline import Data, one_hot
 from drawnet.errors import UserError
 from drawnet.models.conv_draw import ConvDraw, ConvDrawConfig
 from drawnet.models.sequential import bound, generate, log_weights, reconstruct
-from drawnet.nn.convolution import Conv, ConvLSTM, Squeeze
+from drawnet.nn.convolution import Conv, ConvEncoder, ConvLSTM
 from drawnet.nn.recurrent import Unrolled
 from drawnet.training import checkpoint, loop
 from drawnet.training.config import Run
@@ -106,7 +106,7 @@ def test_on_a_grid_of_one_place_the_cell_is_pytorchs():
 
 
 def test_an_interior_shift_of_the_image_shifts_what_is_squeezed_out_of_it():
-    layer, x = Squeeze(2, 3, 3, 2).double(), torch.zeros(1, 2, 32, 32, dtype=torch.float64)
+    layer, x = ConvEncoder(2, 3, 3, 2).double(), torch.zeros(1, 2, 32, 32, dtype=torch.float64)
     x[:, :, 12:16, 12:16] = torch.randn(2, 4, 4)
     y, moved = layer(x), layer(x.roll((4, 8), (2, 3)))
     assert y.shape == (1, 3, 8, 8)
@@ -126,9 +126,9 @@ def test_images_of_any_size_and_colour(shape, likelihood):
     assert result.rate.shape == (3, 5)
     assert result.distortion.shape == (5,)
     assert result.total.isfinite().all()
-    films = generate(model, eps), reconstruct(model, x, eps)
-    for film in films:
-        states = list(film)
+    trajectories = generate(model, eps), reconstruct(model, x, eps)
+    for trajectory in trajectories:
+        states = list(trajectory)
         assert len(states) == 3
         p = model.likelihood(states[-1])
         assert p.mean.shape == x.shape
@@ -136,12 +136,15 @@ def test_images_of_any_size_and_colour(shape, likelihood):
     assert log_weights(model, x, eps).shape == (5,)
 
 
-@pytest.mark.parametrize("halvings", [1, 2, 3])
+@pytest.mark.parametrize("num_downsamples", [1, 2, 3])
 @pytest.mark.parametrize("kernel", [1, 3, 5])
-def test_any_stride_and_kernel(halvings, kernel):
-    model = small((1, 12, 8), halvings=halvings, kernel=kernel)
+def test_any_stride_and_kernel(num_downsamples, kernel):
+    model = small((1, 12, 8), num_downsamples=num_downsamples, kernel=kernel)
     assert bound(model, images(model, 2), noise(model, 2)).total.isfinite().all()
-    assert model.latents[1:] == (math.ceil(12 / 2**halvings), math.ceil(8 / 2**halvings))
+    assert model.latents[1:] == (
+        math.ceil(12 / 2**num_downsamples),
+        math.ceil(8 / 2**num_downsamples),
+    )
 
 
 def test_the_up_convolution_is_a_transposed_one():
@@ -158,7 +161,10 @@ def test_the_up_convolution_is_a_transposed_one():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{name: 0} for name in ("steps", "units", "latents", "features", "halvings", "components")]
+    [
+        {name: 0}
+        for name in ("steps", "units", "latents", "features", "num_downsamples", "components")
+    ]
     + [{"kernel": 4}, {"kernel": -1}],
 )
 def test_senseless_sizes_are_refused(wrong):
@@ -190,7 +196,7 @@ def test_the_fresh_posterior_is_near_the_prior():
 def test_the_canvas_starts_at_the_data_mean(likelihood):
     model = small((3, 8, 8), likelihood=likelihood)
     mean = torch.rand(3, 8, 8) * 0.9 + 0.05
-    model.prepare(mean)
+    model.init_from_mean(mean)
     error = (model.likelihood(model.start(torch.zeros(1, 0))).mean[0] - mean).abs().max()
     assert error < (0.15 if likelihood == "mixture" else 1e-5)  # components stand apart
 

@@ -11,7 +11,7 @@ from drawnet.data.pipeline import Data
 from drawnet.drawing import sample
 from drawnet.errors import UserError
 from drawnet.evaluation.likelihood import evaluate
-from drawnet.models.base import How
+from drawnet.models.base import LossOptions
 from drawnet.models.darn import DARNConfig, FirstOrder, Links
 from drawnet.nn.noise import ImageNoise, Noise
 from drawnet.training import loop
@@ -171,7 +171,7 @@ def test_the_other_gradient_is_unbiased(links, monkeypatch):
     monkeypatch.setattr(model, "infer", lambda x, uniform: (pairs.flatten(0, 1), None))
     model.zero_grad()
     x = IMAGES[6:7].expand(64, -1, -1, -1)
-    found = model.objective(x, torch.zeros(64, 0), Noise(0, 0), How(kl_weight=0.7))
+    found = model.objective(x, torch.zeros(64, 0), Noise(0, 0), LossOptions(kl_weight=0.7))
     (weights * found.loss).sum().backward()
     for name, p in model.named_parameters():
         torch.testing.assert_close(p.grad, expected[name], msg=name)
@@ -184,7 +184,7 @@ def test_the_papers_gradient_points_the_same_way():
     x = IMAGES[6:7].expand(20_000, -1, -1, -1)
     expected = truth(model, x[:1], 1.0)
     model.zero_grad()
-    model.objective(x, torch.zeros(len(x), 0), Noise(0, 0), How()).loss.mean().backward()
+    model.objective(x, torch.zeros(len(x), 0), Noise(0, 0), LossOptions()).loss.mean().backward()
     for name, p in model.named_parameters():
         alike = torch.cosine_similarity(p.grad.flatten(), expected[name].flatten(), 0)
         assert alike > (0.8 if "encoder" in name else 0.99), name

@@ -8,7 +8,7 @@ import torch
 from drawnet import kernels
 from drawnet.errors import UserError
 from drawnet.evaluation.likelihood import measure, summary
-from drawnet.models.base import How
+from drawnet.models.base import LossOptions
 from drawnet.models.draw import Draw, DrawConfig
 from drawnet.models.draw_variant import DrawVariant, DrawVariantConfig
 from drawnet.models.sequential import bound, generate
@@ -74,7 +74,7 @@ def test_without_a_switch_it_is_draw_to_the_bit(read, write, prior):
     for name, tensor in plain.state_dict().items():
         assert torch.equal(tensor, variant.state_dict()[name]), name
     x, _, y = batch()
-    results = [m.objective(x, y, Noise(0, 8), How(torch.float32)) for m in (plain, variant)]
+    results = [m.objective(x, y, Noise(0, 8), LossOptions(torch.float32)) for m in (plain, variant)]
     assert torch.equal(results[0].loss, results[1].loss)
     assert results[0].measures.keys() == results[1].measures.keys()
     one, two = (gradients(m, r.loss) for m, r in zip((plain, variant), results, strict=True))
@@ -92,7 +92,7 @@ def test_a_whole_run_without_a_switch_is_draws(tiny_run, tiny_data, tmp_path):
 def test_every_variant_learns_with_all_its_parameters_and_draws(switch):
     model = build(**switch)
     x, eps, y = batch(8)
-    result = model.objective(x, y, Noise(0, 8), How())
+    result = model.objective(x, y, Noise(0, 8), LossOptions())
     assert result.loss.isfinite().all()
     for name, g in gradients(model, result.loss).items():
         assert g.isfinite().all() and g.any(), name
@@ -161,7 +161,7 @@ def test_three_first_canvases():
     mean = torch.full(SHAPE, 0.2)
     for canvas, filled in (("mean", True), ("grey", False), ("fixed", False)):
         model = build(canvas=canvas, lively=False)
-        model.prepare(mean)
+        model.init_from_mean(mean)
         assert bool(model.c.any()) is filled
         assert ("c" in dict(model.named_parameters())) is (canvas != "fixed")
 
@@ -221,7 +221,7 @@ def emitted(**switches):
         for model in (plain, variant):  # windows within the image: nothing is clamped
             model.heads.bias[[12, 17]] = -1.5
     h = 0.3 * torch.randn(6, 16, dtype=torch.float64)
-    return plain, plain.emit(h), variant.emit(h), variant
+    return plain, plain.decoder_heads(h), variant.decoder_heads(h), variant
 
 
 def test_a_shared_window_is_read_where_it_was_written():
@@ -229,7 +229,7 @@ def test_a_shared_window_is_read_where_it_was_written():
     assert model.heads.weight.shape == (9 + 5, 16)
     x, eps, y = batch()
     after = model.advance(eps[0], model.infer(x, model.start(y))[1])
-    assert torch.equal(after.look, after.write)
+    assert torch.equal(after.next_read, after.write)
     _, seen = model.infer(x, after)
     assert torch.equal(model.windows(seen)["read"], after.write)
 
@@ -269,15 +269,15 @@ def test_an_unbounded_gamma_goes_beyond_the_limit_and_is_the_same_within():
     x, _, y = batch()
     for log_gamma, factor in ((1.0, 1), (15.0, 3), (-15.0, -3)):
         state = plain.start(y)
-        state = state._replace(look=torch.tensor([[0, 0, 0, -1, log_gamma]]).expand(5, 5))
-        one, two = plain.see(x, state)[0], variant.see(x, state)[0]
+        state = state._replace(next_read=torch.tensor([[0, 0, 0, -1, log_gamma]]).expand(5, 5))
+        one, two = plain.encoder_inputs(x, state)[0], variant.encoder_inputs(x, state)[0]
         more = torch.tensor(float(factor)).exp() if factor != 1 else 1.0
         torch.testing.assert_close(two, one * more)
         for model in (plain, variant):
             with torch.no_grad():
                 model.heads.weight.zero_()
                 model.heads.bias[13] = log_gamma
-        one, two = (model.emit(torch.zeros(2, 16))[0] for model in (plain, variant))
+        one, two = (model.decoder_heads(torch.zeros(2, 16))[0] for model in (plain, variant))
         torch.testing.assert_close(two, one / more)
 
 
@@ -290,7 +290,7 @@ def test_a_wrong_rate_is_claimed_beside_the_true_bound(kl, training):
     plain, variant = build(Draw), build(kl=kl)
     variant.train(training)
     x, _, y = batch()
-    how = How(kl_weight=0.5)
+    how = LossOptions(kl_weight=0.5)
     true = plain.objective(x, y, ImageNoise(0, range(5)), how).measures
     ours = variant.objective(x, y, ImageNoise(0, range(5)), how)
     for name in ("nats", "rate", "distortion"):
@@ -304,7 +304,9 @@ def test_a_wrong_rate_is_claimed_beside_the_true_bound(kl, training):
 def test_without_its_constant_the_rate_has_the_same_gradient():
     plain, variant = build(Draw), build(kl="no_constant")
     x, _, y = batch()
-    one, two = (gradients(m, m.objective(x, y, Noise(0, 0), How()).loss) for m in (plain, variant))
+    one, two = (
+        gradients(m, m.objective(x, y, Noise(0, 0), LossOptions()).loss) for m in (plain, variant)
+    )
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
@@ -314,9 +316,9 @@ def test_one_noise_is_trained_and_claimed_with_and_not_measured_with():
     noise = ImageNoise(0, range(5))
     eps = noise.normal("latents", 3, 5, 4, axis=1)
     same = bound(plain, x, eps[:1].expand(3, 5, 4)).total
-    trained = variant.objective(x, y, noise, How())
+    trained = variant.objective(x, y, noise, LossOptions())
     assert torch.equal(trained.loss, same) and torch.equal(trained.measures["claimed"], same)
-    measured = variant.eval().objective(x, y, noise, How()).measures
+    measured = variant.eval().objective(x, y, noise, LossOptions()).measures
     assert torch.equal(measured["nats"], bound(plain, x, eps).total)
     assert torch.equal(measured["claimed"], same)
     assert (measured["nats"] != same).all()

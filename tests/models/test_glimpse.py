@@ -14,7 +14,7 @@ from drawnet.data.pipeline import Data, labels
 from drawnet.drawing import sample
 from drawnet.errors import UserError
 from drawnet.evaluation.likelihood import measure, summary
-from drawnet.models.base import How
+from drawnet.models.base import LossOptions
 from drawnet.models.convnet import ConvNetConfig
 from drawnet.models.glimpse import GlimpseConfig
 from drawnet.nn import attention
@@ -47,12 +47,12 @@ def test_every_glimpse_is_the_papers(reader):
     )  # fmt: skip
     h, s = (p.detach().expand(2, 12) for p in (network.h, network.s))
     for state in network.states(x):
-        look = network.look.weight @ h.T + network.look.bias[:, None]
-        torch.testing.assert_close(state.read, look.T)
+        next_read = network.next_read.weight @ h.T + network.next_read.bias[:, None]
+        torch.testing.assert_close(state.read, next_read.T)
         r = torch.stack(
             [
                 torch.tensor(oracle.read(*pair, 3))
-                for pair in zip(x.numpy(), look.T.numpy(), strict=True)
+                for pair in zip(x.numpy(), next_read.T.numpy(), strict=True)
             ]
         )
         h, s = lstm(r.flatten(1), (h, s))
@@ -64,13 +64,13 @@ def test_every_glimpse_is_the_papers(reader):
 
 def test_the_measures_are_error_and_cross_entropy(reader):
     x, y = torch.rand(5, *SHAPE), torch.eye(3)[torch.tensor([0, 1, 2, 0, 1])]
-    o = reader.objective(x, y, None, How())
+    o = reader.objective(x, y, None, LossOptions())
     p = reader.classify(x)
     torch.testing.assert_close(o.loss, -(p * y).sum(1).log())
     assert o.measures["error"].tolist() == [
         float(a != b) for a, b in zip(p.argmax(1), y.argmax(1), strict=True)
     ]
-    assert reader.criterion in o.measures
+    assert reader.selection_metric in o.measures
 
 
 def test_the_first_look_takes_in_the_image():
@@ -87,12 +87,12 @@ def test_one_image_moves_a_window_no_further_than_its_limit(reader):
 
     def gradients(limit, x, y):
         reader.config = replace(reader.config, glimpses=1, window_clip=limit)
-        looks = reader.look.register_forward_hook(lambda *seen: seen[2].retain_grad())
+        looks = reader.next_read.register_forward_hook(lambda *seen: seen[2].retain_grad())
         state = reader.start(len(x))
         looks.remove()
         loss = -(reader.out(reader.glimpse(x, state).h).log_softmax(1) * y).sum(1)
         loss.mean().backward()
-        return state.look.grad * len(x)
+        return state.next_read.grad * len(x)
 
     free = gradients(0.0, x, y)
     limit = free.norm(dim=1).median().item()
@@ -125,11 +125,11 @@ def test_it_learns(kind, tiny_run, tiny_data, tmp_path):
 
 def test_where_it_looks_can_be_filmed(reader):
     x = torch.rand(4, *SHAPE)
-    film = sample.looking_film(reader, x)
-    assert film.frames.shape == (4, 4, *SHAPE) and torch.equal(film.images, x)
+    trajectory = sample.glimpse_trajectory(reader, x)
+    assert trajectory.frames.shape == (4, 4, *SHAPE) and torch.equal(trajectory.images, x)
     raw = torch.stack([state.read for state in reader.states(x)])
     w = attention.window(raw[1], 3, 8, 8)
-    torch.testing.assert_close(film.windows["read"][1, :, 0], w.g_x)
+    torch.testing.assert_close(trajectory.windows["read"][1, :, 0], w.g_x)
 
 
 @pytest.mark.parametrize(
@@ -172,11 +172,11 @@ def test_evaluate_reports_the_error(runs, capsys):
 
 
 def test_classify_names_and_films(runs, tmp_path, capsys):
-    film = tmp_path / "look.gif"
-    main(["classify", str(runs / "cluttered_4"), "-n", "4", "--out", str(film)])
+    trajectory = tmp_path / "look.gif"
+    main(["classify", str(runs / "cluttered_4"), "-n", "4", "--out", str(trajectory)])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 5 and lines[0].startswith("test image 0 (") and lines[0].endswith(" %)")
-    assert film.stat().st_size > 1000
+    assert trajectory.stat().st_size > 1000
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 from drawnet import models
 from drawnet.drawing import sample
 from drawnet.errors import UserError
-from drawnet.models.base import How
+from drawnet.models.base import LossOptions
 from drawnet.models.gsn import GSNConfig
 from drawnet.nn.noise import ImageNoise, Noise
 from drawnet.training import loop
@@ -38,14 +38,14 @@ def test_a_step_is_the_papers(gsn):
 
 def test_salt_and_pepper_replace_their_share(gsn):
     x = torch.full((2000, 64), 0.3)
-    spoiled = gsn.spoil(x, Noise(0, 0), 0)
+    corruption = gsn.corrupt(x, Noise(0, 0), 0)
     for value, share in ((0, 0.2), (1, 0.2), (0.3, 0.6)):
-        assert (spoiled == value).float().mean().item() == pytest.approx(share, abs=0.01)
+        assert (corruption == value).float().mean().item() == pytest.approx(share, abs=0.01)
 
 
 def test_pixels_are_drawn_and_pass_no_gradient(gsn):
     logits = torch.full((2000, 64), -1.0, requires_grad=True)
-    gsn.config = replace(SMALL, spoiled=0.0)
+    gsn.config = replace(SMALL, corruption=0.0)
     x = gsn.drawn(logits, Noise(0, 0), 0)
     assert set(x.unique().tolist()) == {0, 1} and not x.requires_grad
     assert x.mean().item() == pytest.approx(1 / (1 + math.e), abs=0.01)
@@ -54,8 +54,8 @@ def test_pixels_are_drawn_and_pass_no_gradient(gsn):
 def test_the_cost_is_the_sum_over_the_walk(gsn):
     x, noise = torch.rand(5, 1, 8, 8), Noise(0, 8)
     flat = x.flatten(1)
-    found = gsn.objective(x, torch.zeros(5, 0), noise, How())
-    seen, h2, costs = gsn.spoil(flat, noise, 0), torch.zeros(5, 20), []
+    found = gsn.objective(x, torch.zeros(5, 0), noise, LossOptions())
+    seen, h2, costs = gsn.corrupt(flat, noise, 0), torch.zeros(5, 20), []
     for t in range(4):
         logits, h2 = gsn.step(seen, h2, noise, t)
         p = logits.sigmoid()
@@ -64,7 +64,7 @@ def test_the_cost_is_the_sum_over_the_walk(gsn):
     torch.testing.assert_close(found.loss, sum(costs) / 64)
     torch.testing.assert_close(found.measures["cost"], sum(costs) / 4)
     torch.testing.assert_close(found.measures["last"], costs[-1])
-    rough = gsn.objective(x, torch.zeros(5, 0), noise, How(torch.bfloat16))
+    rough = gsn.objective(x, torch.zeros(5, 0), noise, LossOptions(torch.bfloat16))
     torch.testing.assert_close(rough.loss, found.loss, rtol=0.02, atol=0)
     assert rough.loss.dtype == torch.float32 and not torch.equal(rough.loss, found.loss)
     found.loss.sum().backward()
@@ -72,7 +72,7 @@ def test_the_cost_is_the_sum_over_the_walk(gsn):
 
 
 def test_the_film_is_the_chain(gsn):
-    gsn.prepare(torch.linspace(0, 1, 64).view(1, 8, 8))
+    gsn.init_from_mean(torch.linspace(0, 1, 64).view(1, 8, 8))
     with torch.no_grad():
         frames = gsn.frames(6, ImageNoise(3, range(6)))
         noise = ImageNoise(3, range(6))
@@ -87,7 +87,7 @@ def test_the_film_is_the_chain(gsn):
 
 
 def test_it_learns_squares(tiny_run, tiny_data, tmp_path):
-    config = GSNConfig(units=60, chain=20, sigma=0.5, spoiled=0.2)
+    config = GSNConfig(units=60, chain=20, sigma=0.5, corruption=0.2)
     run = replace(tiny_run, model=config, lr=5e-3, examples=8000, evaluate_every=4000)
     progress = loop.train(run, tiny_data, tmp_path)
     assert progress.best < 13  # the mean image would cost 26
@@ -97,7 +97,9 @@ def test_it_learns_squares(tiny_run, tiny_data, tmp_path):
     assert (rows - 3).abs().median() <= 1  # squares of 3, not the blur of all places
 
 
-@pytest.mark.parametrize("changes", [{"spoiled": 1.2}, {"units": 0}, {"chain": 0}, {"sigma": -1}])
+@pytest.mark.parametrize(
+    "changes", [{"corruption": 1.2}, {"units": 0}, {"chain": 0}, {"sigma": -1}]
+)
 def test_senseless_settings(changes):
     with pytest.raises(UserError, match=f"--model.{next(iter(changes))}"):
         replace(SMALL, **changes)

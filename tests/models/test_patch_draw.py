@@ -120,7 +120,7 @@ def test_a_new_model_can_learn_with_all_its_parameters(likelihood):
     sizes = SIZES | {"likelihood": likelihood, "features": 16}
     model = PatchDraw(PatchDrawConfig(**sizes), (3, 9, 6))
     x, eps = inputs(model, 6)
-    model.prepare(x.mean(0))
+    model.init_from_mean(x.mean(0))
     bound(model, x, eps).total.mean().backward()
     for name, p in model.named_parameters():
         assert p.grad.isfinite().all(), name
@@ -135,7 +135,10 @@ def test_gradients_are_finite_differences():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{name: 0} for name in ("steps", "units", "latents", "features", "halvings", "components")]
+    [
+        {name: 0}
+        for name in ("steps", "units", "latents", "features", "num_downsamples", "components")
+    ]
     + [{"read": 1}, {"write": 0}, {"kernel": 4}, {"classes": -1}],
 )
 def test_senseless_sizes_are_refused(wrong):

@@ -97,7 +97,7 @@ def test_a_new_model_can_learn_with_all_its_parameters(likelihood):
     model = StemDraw(StemDrawConfig(**SIZES, likelihood=likelihood), (3, 9, 6))
     x, eps = inputs(model, 6)
     mean = x.mean(0)
-    model.prepare(mean)
+    model.init_from_mean(mean)
     error = (model.likelihood(model.start(torch.empty(1, 0))).mean[0] - mean).abs().max()
     assert error < (0.15 if likelihood == "mixture" else 0.02)
     bound(model, x, eps).total.mean().backward()
@@ -114,7 +114,10 @@ def test_gradients_are_finite_differences():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{name: 0} for name in ("steps", "units", "latents", "features", "halvings", "components")]
+    [
+        {name: 0}
+        for name in ("steps", "units", "latents", "features", "num_downsamples", "components")
+    ]
     + [{"kernel": 4}, {"kernel": -1}, {"classes": -1}],
 )
 def test_senseless_sizes_are_refused(wrong):

@@ -118,7 +118,7 @@ def test_a_new_model_can_learn_with_all_its_parameters(likelihood):
 def test_the_canvas_starts_at_the_data_mean(likelihood):
     model = VAE(VAEConfig(likelihood=likelihood), SHAPE)
     mean = torch.rand(SHAPE) * 0.9 + 0.05
-    model.prepare(mean)
+    model.init_from_mean(mean)
     error = (model.likelihood(model.start(torch.empty(1, 0))).mean[0] - mean).abs().max()
     assert error < (0.15 if likelihood == "mixture" else 1e-5)  # components stand apart
 

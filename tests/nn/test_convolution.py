@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from drawnet.nn.convolution import Stretch, UpConv, halved
+from drawnet.nn.convolution import ConvDecoder, UpConv, halved
 from drawnet.nn.recurrent import Unrolled
 from reference import twin
 
@@ -24,14 +24,14 @@ def test_an_up_convolution_is_a_transposed_one(kernel, stride):
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 7, 10), (2, 1, 3)])
-@pytest.mark.parametrize("halvings", [1, 2, 3])
-def test_a_stretch_is_transposed_convolutions_of_maps(shape, halvings):
-    layer = Stretch(6, 4, 3, halvings, shape).double()
+@pytest.mark.parametrize("num_downsamples", [1, 2, 3])
+def test_a_stretch_is_transposed_convolutions_of_maps(shape, num_downsamples):
+    layer = ConvDecoder(6, 4, 3, num_downsamples, shape).double()
     for p in layer.parameters():
         nn.init.normal_(p, std=0.3)
     h = torch.randn(5, 6, dtype=torch.float64)
     x = F.linear(h, layer.linear.weight, layer.linear.bias)
-    x = x.view(5, 4, *halved(*shape[1:], halvings))
+    x = x.view(5, 4, *halved(*shape[1:], num_downsamples))
     for up in layer.layers:
         x = twin(up, x.tanh())
     assert torch.allclose(layer(h), x[:, :, : shape[1], : shape[2]], rtol=1e-10)

@@ -422,7 +422,7 @@ def test_noise_undoes_sampling():
     torch.manual_seed(0)
     q = Gaussian(*torch.randn(2, 5, 3, dtype=torch.float64))
     eps = torch.randn(5, 3, dtype=torch.float64)
-    torch.testing.assert_close(q.noise(q.sample(eps)), eps)
+    torch.testing.assert_close(q.standardise(q.sample(eps)), eps)
 
 
 @pytest.mark.parametrize("kind", ["bernoulli", "logistic", "mixture"])
@@ -431,11 +431,11 @@ def test_the_places_of_an_image_add_up_to_its_probability(kind):
     p = distributions.pixels(kind, torch.randn(4, distributions.canvas_channels(kind, 3), 5, 6))
     x = torch.randint(0, 2 if kind == "bernoulli" else 256, (4, 3, 5, 6)) / 255
     x = (x > 0).float() if kind == "bernoulli" else x
-    places = p.places(x)
+    places = p.log_prob_map(x)
     assert places.shape == (4, 5, 6)
     torch.testing.assert_close(places.sum((1, 2)), p.log_prob(x))
     other = x.clone()
     other[:, :, 2, 3] = 1 - other[:, :, 2, 3]
-    assert (p.places(other) != places).nonzero().unique(dim=0).tolist() == [
+    assert (p.log_prob_map(other) != places).nonzero().unique(dim=0).tolist() == [
         [k, 2, 3] for k in range(4)
     ]

@@ -53,7 +53,7 @@ def test_a_record_holds_what_a_reader_asks(runs, record):
     assert r["recipe"] == "digits_quick" and r["examples"] in (160, 320)
     assert r["parameters"] == sum(p.numel() for p in model.network.parameters())
     assert r["data"]["checksum"] == model.header["data"]["checksum"] and r["data"]["licence"]
-    assert r["made"] == json.loads(json.dumps(provenance.told()))
+    assert r["made"] == json.loads(json.dumps(provenance.build_metadata()))
     assert [e["importance_samples"] for e in r["evaluations"]] == [None, 3]
     assert [row[0] for row in r["curve"]] == [160, 320]
     assert min(row[2] for row in r["curve"]) == pytest.approx(model.header["valid_nats"], abs=1e-3)
@@ -120,7 +120,7 @@ def test_every_kind_of_measure_has_its_words():
 
 
 def test_where_a_result_comes_from():
-    told = provenance.told()
+    told = provenance.build_metadata()
     assert told["torch"] and "cores" in told["processor"]
     assert set(told) == {"drawnet", "commit", "torch", "processor", "threads"}
 
@@ -188,4 +188,4 @@ def test_what_is_measured_on_samples(runs, tmp_path, monkeypatch):
 
 def test_training_notes_where_it_ran(tiny_run, tiny_data, tmp_path):
     loop.train(replace(tiny_run, examples=16), tiny_data, tmp_path)
-    assert checkpoint.load_model(tmp_path).header["made"] == provenance.told()
+    assert checkpoint.load_model(tmp_path).header["made"] == provenance.build_metadata()

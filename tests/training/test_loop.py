@@ -64,7 +64,7 @@ def test_k_plus_k_steps_equal_2k(tiny_run, tiny_data, tmp_path, monkeypatch, cap
     with monkeypatch.context() as patch:
         stop_after(patch, 10, lambda: os.kill(os.getpid(), number))
         progress = loop.train(tiny_run, tiny_data, tmp_path / "parts")
-    assert progress.seen == 80
+    assert progress.examples_seen == 80
     assert "--resume" in capsys.readouterr().err
     loop.train(tiny_run, tiny_data, tmp_path / "parts", resume=True)
     same(tmp_path / "whole", tmp_path / "parts")
@@ -242,7 +242,7 @@ def test_a_folder_in_use_is_refused(tiny_run, tiny_data, tmp_path, monkeypatch):
     refused = []
 
     def second():
-        with pytest.raises(UserError, match="in use"), run_dir.claimed(tmp_path):
+        with pytest.raises(UserError, match="in use"), run_dir.locked(tmp_path):
             pass
         refused.append(True)
 
@@ -299,10 +299,10 @@ def test_one_bad_gradient_changes_nothing(tiny_run, tiny_data, tmp_path, capsys)
     loop.train_step(session, pixels, 2, torch.float32)
     assert "the gradient of q.weight is not finite" in capsys.readouterr().err
     assert all(torch.equal(v, before[k]) for k, v in session.state().items())
-    assert (session.progress.skipped, session.progress.seen) == (1, 8)
+    assert (session.progress.skipped, session.progress.examples_seen) == (1, 8)
     hook.remove()
     loop.train_step(session, pixels, 2, torch.float32)
-    assert session.progress.row == 0
+    assert session.progress.consecutive_skips == 0
     assert not torch.equal(session.model.q.weight, before["model.q.weight"])
 
 

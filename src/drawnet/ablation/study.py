@@ -30,7 +30,7 @@ from drawnet.errors import UserError, choose
 from drawnet.models.draw import DrawConfig
 from drawnet.training.checkpoint import load_model, write_text
 from drawnet.training.config import Run, from_json, to_json
-from drawnet.training.run_dir import claimed, interruptible
+from drawnet.training.run_dir import interruptible, locked
 from drawnet.training.state import difference
 
 BASELINE = "baseline"
@@ -122,7 +122,7 @@ def pursue(study: Study) -> bool:
     runs, left = planned(study)
     for name, why in left.items():
         print(f"{name} is left out: {why}")
-    with claimed(study.folder), interruptible() as stopped:
+    with locked(study.folder), interruptible() as stopped:
         agree(study)
         failed = work_off(study, timings(study, runs), stopped)
         names = [name for name in runs if (study.budget.images or rate_file(study, name).exists())]
@@ -297,9 +297,9 @@ def timed(run: Run[Any], data: Dataset, minutes: float) -> dict[str, Any] | None
         )
         with tempfile.TemporaryDirectory() as scratch:
             progress = train(short, data, Path(scratch))
-        if progress.seen < examples:
+        if progress.examples_seen < examples:
             return None
-        rate = progress.seen / progress.cpu_seconds
+        rate = progress.examples_seen / progress.cpu_seconds
         examples = max(1, round(rate * seconds / run.batch)) * run.batch
     examples = max(1, round(rate * 60 * minutes / run.batch)) * run.batch
     return {"images_per_second": rate, "examples": examples}
@@ -315,23 +315,23 @@ def trained(run: Run[Any], data: Dataset, folder: Path, split: str) -> dict[str,
 
     vacated(folder)
     progress = train(run, data, folder, resume=True)
-    if progress.seen < run.examples:
+    if progress.examples_seen < run.examples:
         return None
     model = load_model(folder)
     pixels = torch.from_numpy(data.splits[split].pixels[:])
-    y = labels(data, split, model.network.classes, model.network.told)
+    y = labels(data, split, model.network.classes, model.network.encode_labels)
     measured = measure(model.network, pixels, data.levels, model.run.data, split, y)
     return {
         "dataset": data.name,
         "split": split,
         "images": len(pixels),
         "measures": summary(measured),
-        "examples": progress.seen,
+        "examples": progress.examples_seen,
         "best_at": model.header["examples"],
         "skipped": progress.skipped,
         "parameters": sum(p.numel() for p in model.network.parameters()),
         "cpu_seconds": progress.cpu_seconds,
-        "images_per_second": progress.seen / progress.cpu_seconds,
+        "images_per_second": progress.examples_seen / progress.cpu_seconds,
     }
 
 

@@ -11,10 +11,11 @@ import tyro
 
 from drawnet.cli import catalogue
 from drawnet.errors import UserError
+from drawnet.training.migration import FLAGS
 
 if TYPE_CHECKING:
     from drawnet.data import Dataset
-    from drawnet.training.checkpoint import Model
+    from drawnet.training.checkpoint import SavedModel
 
 DATA_DIR = "where data sets lie (default: $DRAWNET_DATA, else the user's cache folder)"
 DataDir = Annotated[Path | None, tyro.conf.arg(help=DATA_DIR)]
@@ -44,11 +45,17 @@ def parse(kind: type[T], name: str, arguments: Sequence[str], default: Any = Non
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            return tyro.cli(kind, prog=prog, args=list(arguments), config=options, **given)  # type: ignore[no-any-return]
+            return tyro.cli(kind, prog=prog, args=current(arguments), config=options, **given)  # type: ignore[no-any-return]
     except SystemExit as end:
         if not end.code:
             raise
         raise UserError(f"{prog}: {condensed(said.getvalue())}") from None
+
+
+def current(arguments: Sequence[str]) -> list[str]:
+    """The arguments with the options' present names in place of their former ones."""
+    pairs = (word.partition("=") for word in arguments)
+    return [FLAGS.get(name, name) + rest + value for name, rest, value in pairs]
 
 
 def condensed(box: str) -> str:
@@ -74,13 +81,13 @@ def suffix(path: Path | None, *kinds: Iterable[str]) -> None:
         raise UserError(f"{path} should end in {', '.join(known)}")
 
 
-def trained(path: Path) -> "Model":
+def trained(path: Path) -> "SavedModel":
     from drawnet.training import checkpoint
 
     return checkpoint.load_model(path)
 
 
-def fits(model: "Model", data: "Dataset") -> None:
+def fits(model: "SavedModel", data: "Dataset") -> None:
     if tuple(data.shape) != model.network.shape:
         raise UserError(
             f"{data.name} has images of {data.shape}, the model draws {model.network.shape}"

@@ -32,15 +32,15 @@ def main(arguments: Sequence[str]) -> None:
     positive(command.n, "-n")
     import torch
 
-    from drawnet.data.pipeline import prepare
+    from drawnet.data.pipeline import to_float
     from drawnet.drawing import figures, files, sample
-    from drawnet.models.base import Classifies
+    from drawnet.models.base import Classifier
     from drawnet.models.glimpse import Glimpse
 
     suffix(command.out, files.ANIMATIONS)
     model = trained(command.run)
     network = model.network
-    if not isinstance(network, Classifies):
+    if not isinstance(network, Classifier):
         raise UserError(f"{command.run} holds no classifier: it was trained to draw")
     if command.out and not isinstance(network, Glimpse):
         raise UserError(f"{command.run} looks through no window: leave out --out")
@@ -51,11 +51,11 @@ def main(arguments: Sequence[str]) -> None:
         data = model.run.data.load(command.data_dir)
         fits(model, data)
         images = data.splits["test"][: command.n]
-        x = prepare(torch.from_numpy(images.pixels[:]), data.levels, None)
+        x = to_float(torch.from_numpy(images.pixels[:]), data.levels, None)
         truth = [] if images.labels is None else images.labels.tolist()
         names = [f"test image {k} ({label})" for k, label in enumerate(truth)]
     for name, p in zip(names, network.classify(x), strict=True):
         print(f"{name}: {int(p.argmax())} ({100 * p.max():.1f} %)")
     if command.out and isinstance(network, Glimpse):
-        files.save_animation(figures.drawing(sample.looking_film(network, x)), command.out)
+        files.save_animation(figures.drawing(sample.glimpse_trajectory(network, x)), command.out)
         print(command.out)

@@ -47,6 +47,6 @@ def main(arguments: Sequence[str]) -> None:
     )
     text = page(found, plan)
     if command.out:
-        told = json.dumps(values(found, plan), indent=1) + "\n"
-        checkpoint.write_text(command.out, text if command.out.suffix == ".md" else told)
+        as_json = json.dumps(values(found, plan), indent=1) + "\n"
+        checkpoint.write_text(command.out, text if command.out.suffix == ".md" else as_json)
     print(text, end="")

@@ -44,27 +44,27 @@ def main(arguments: Sequence[str]) -> None:
     import torch
 
     from drawnet import kernels
-    from drawnet.data import evenly
+    from drawnet.data import subsample_indices
     from drawnet.data.pipeline import labels
     from drawnet.evaluation.likelihood import evaluate as measure_bound
     from drawnet.evaluation.likelihood import measure, summary
-    from drawnet.models.base import Bounded
+    from drawnet.models.base import LikelihoodModel
 
     model = trained(command.run)
     data = model.run.data.load(command.data_dir)
     fits(model, data)
     network, settings = model.network, model.run.data
     whole = data.splits[command.split].pixels
-    some = evenly(len(whole), command.images)
+    some = subsample_indices(len(whole), command.images)
     pixels = torch.from_numpy(whole[some])
-    y = labels(data, command.split, network.classes, network.told)[some]
+    y = labels(data, command.split, network.classes, network.encode_labels)[some]
     how: dict[str, Any] = {
         "seed": command.seed,
         "precision": kernels.operands(command.precision),
         "progress": sys.stderr.isatty(),
     }
     images = (pixels, data.levels, settings, command.split, y)
-    if isinstance(network, Bounded):
+    if isinstance(network, LikelihoodModel):
         k = command.importance_samples
         e = measure_bound(network, *images, importance_samples=k, name=data.name, **how)
         values, lines = asdict(e), report(e)

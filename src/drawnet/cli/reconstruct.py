@@ -31,10 +31,10 @@ def main(arguments: Sequence[str]) -> None:
     from drawnet.drawing import files, sample
 
     model = trained(command.run)
-    network = sample.reader(model, command.run)
+    network = sample.require_inference(model, command.run)
     suffix(command.out, files.PICTURES, files.ANIMATIONS)
     binary = getattr(model.run.model, "likelihood", "bernoulli") == "bernoulli"
     x = files.read_pictures(command.image, network, binary=binary, invert=command.invert)
-    film = sample.redraw_film(network, x, labels=command.label, seed=command.seed)
-    files.save_comparison(x, film, command.out)
+    trajectory = sample.redraw_trajectory(network, x, labels=command.label, seed=command.seed)
+    files.save_comparison(x, trajectory, command.out)
     print(command.out)

@@ -24,7 +24,7 @@ class Sample:
     """Scale of the latents' standard deviation: below 1 more typical, above 1 more varied."""
     out: Path = Path("samples.png")
     """A sheet (.png), the film of the drawing (.gif, .webp) or raw numbers (.npz), by suffix."""
-    film: Path | None = None
+    trajectory: Path | None = None
     """Also the film, with the windows (.gif, .webp)."""
     stages: Path | None = None
     """Also the stages sheet: a row an image, successive steps (.png)."""
@@ -41,16 +41,16 @@ def main(arguments: Sequence[str]) -> None:
     positive(command.batch, "--batch")
     import torch
 
-    from drawnet.data.pipeline import window
+    from drawnet.data.pipeline import crop
     from drawnet.drawing import figures, files, sample
 
     suffix(command.out, files.PICTURES, files.ANIMATIONS, [".npz"])
-    suffix(command.film, files.ANIMATIONS)
+    suffix(command.trajectory, files.ANIMATIONS)
     suffix(command.stages, files.PICTURES)
     suffix(command.neighbours, files.PICTURES)
     model = trained(command.run)
-    network = sample.drawer(model, command.run)
-    film = sample.sample_film(
+    network = sample.require_generative(model, command.run)
+    trajectory = sample.sample_trajectory(
         network,
         command.n,
         labels=command.label,
@@ -58,16 +58,16 @@ def main(arguments: Sequence[str]) -> None:
         temperature=command.temperature,
         batch=command.batch,
     )
-    files.save_film(film, command.out)
-    if command.film:
-        files.save_film(film, command.film)
+    files.save_trajectory(trajectory, command.out)
+    if command.trajectory:
+        files.save_trajectory(trajectory, command.trajectory)
     if command.stages:
-        files.save(figures.stages(film), command.stages)
+        files.save(figures.stages(trajectory), command.stages)
     if command.neighbours:
         data = model.run.data.load(command.data_dir)
         fits(model, data)
-        pixels = window(torch.from_numpy(data.splits["train"].pixels[:]), model.network.shape)
-        near = figures.neighbours(film.images, pixels if data.levels == 256 else 255 * pixels)
-        files.save(figures.beside(film.images, near.images), command.neighbours)
-    written = [command.out, command.film, command.stages, command.neighbours]
+        pixels = crop(torch.from_numpy(data.splits["train"].pixels[:]), model.network.shape)
+        near = figures.neighbours(trajectory.images, pixels if data.levels == 256 else 255 * pixels)
+        files.save(figures.side_by_side(trajectory.images, near.images), command.neighbours)
+    written = [command.out, command.trajectory, command.stages, command.neighbours]
     print("\n".join(str(path) for path in written if path))

@@ -47,8 +47,9 @@ def main(arguments: Sequence[str]) -> None:
     with distributed.group():
         progress = go(run, data, folder, resume=command.resume, tensorboard=command.tensorboard)
         if distributed.rank() == 0:
-            criterion, minutes = models.of(run.model).criterion, progress.seconds / 60
+            metric, minutes = models.of(run.model).selection_metric, progress.seconds / 60
             best = f"{progress.best:.4g}" if progress.best < math.inf else "none yet"
-            print(f"{folder}: {progress.seen} examples, {minutes:.1f} min, best {criterion} {best}")
-    if progress.seen < run.examples:
+            seen = progress.examples_seen
+            print(f"{folder}: {seen} examples, {minutes:.1f} min, best {metric} {best}")
+    if progress.examples_seen < run.examples:
         sys.exit(130)

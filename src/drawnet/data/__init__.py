@@ -25,7 +25,7 @@ SPLITS = ("train", "valid", "test")
 
 
 @dataclass(frozen=True, eq=False)
-class Made:
+class GeneratedImages:
     """Images that are made when they are asked for: read like an array, uint8 (N, C, H, W).
 
     An image's number says all of it, however it is asked for.  Numbers from N on are as good: k N + n
@@ -69,7 +69,7 @@ class Images:
     labels  int64 (N,) or None
     """
 
-    pixels: NDArray[np.uint8] | Made
+    pixels: NDArray[np.uint8] | GeneratedImages
     labels: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
@@ -86,7 +86,7 @@ class Images:
         return Images(self.pixels[part], None if self.labels is None else self.labels[part])
 
 
-def evenly(n: int, count: int | None) -> slice | NDArray[np.int64]:
+def subsample_indices(n: int, count: int | None) -> slice | NDArray[np.int64]:
     """So many of n places, as evenly spread as they can be; None or n: all of them.
 
     The first images of a set are no fair part of it: those of binarised MNIST's test are all zeros.
@@ -141,7 +141,7 @@ class Dataset:
         for split in SPLITS:
             pixels = self.splits[split].pixels
             digest.update(f"{split} {pixels.shape}\n".encode())
-            if isinstance(pixels, Made):
+            if isinstance(pixels, GeneratedImages):
                 digest.update(f"{pixels.recipe}\n".encode())
                 pixels = pixels.sources
             digest.update(np.ascontiguousarray(pixels).data)
@@ -181,8 +181,8 @@ class Info:
 
     def dataset(self, levels: int, splits: dict[str, Images], **changed: str) -> Dataset:
         """The data set of this description; `changed` replaces parts of it (name, source, ...)."""
-        told = {key: getattr(self, key) for key in ("name", "description", "licence", "source")}
-        return Dataset(levels=levels, splits=splits, **(told | changed))
+        known = {key: getattr(self, key) for key in ("name", "description", "licence", "source")}
+        return Dataset(levels=levels, splits=splits, **(known | changed))
 
 
 def names() -> list[str]:

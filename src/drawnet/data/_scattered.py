@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from drawnet.data import Images, Made
+from drawnet.data import GeneratedImages, Images
 from drawnet.errors import UserError
 
 SIDE = 28
@@ -49,7 +49,9 @@ def splits(
     found = {}
     for split, images in digits.items():
         sources = images.pixels[:][:, 0]
-        made = Made((len(sources), 1, size, size), partial(make, split, sources), sources, recipe)
+        made = GeneratedImages(
+            (len(sources), 1, size, size), partial(make, split, sources), sources, recipe
+        )
         pixels = made if split == "train" else made[:]
         found[split] = Images(pixels, images.labels if labelled else None)
     return found

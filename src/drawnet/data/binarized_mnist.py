@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drawnet.data import Dataset, File, Images, Info
-from drawnet.data.io.files import array, counted, find, look, read_npz, reading
+from drawnet.data.io.files import array, counted, find, find_file, read_npz, reading
 from drawnet.errors import UserError
 
 _BASE = "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/"
@@ -46,7 +46,7 @@ def load(data_dir: Path) -> Dataset:
     From binarized_mnist.npz (each split `np.packbits` of 784 bits a row, 98 bytes), or from the
     published text files.
     """
-    if packed := look(data_dir, "binarized_mnist", "binarized_mnist.npz"):
+    if packed := find_file(data_dir, "binarized_mnist", "binarized_mnist.npz"):
         bits = _read_packed(packed)
     else:
         bits = {split: _read_text(data_dir, split) for split in _COUNTS}

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from drawnet.data import Dataset, Images, Info, _parametric, _render, default_dir
 from drawnet.data._render import render_solids, render_surface, voxel_surface
 from drawnet.data._scattered import check
-from drawnet.data.io.cache import kept
-from drawnet.data.io.files import array, look, read_npz, read_parquet, sha256
+from drawnet.data.io.cache import cached
+from drawnet.data.io.files import array, find_file, read_npz, read_parquet, sha256
 from drawnet.data.io.pictures import stacked
 from drawnet.errors import UserError
 
@@ -132,9 +132,9 @@ def _procedural(models: int, size: int, channels: int, seed: int) -> Chairs:
             models, size, channels, lambda n: render_solids(_parametric.chair(seed, n), VIEWS, size)
         )
 
-    told = f"procedural, {models} parametric models, seed {seed}"
+    described = f"procedural, {models} parametric models, seed {seed}"
     code = [sha256(Path(str(module.__file__))) for module in (_render, _parametric)]
-    return _chairs(told, [], make, told, size, channels, *code)
+    return _chairs(described, [], make, described, size, channels, *code)
 
 
 def _renders(data_dir: Path, models: int) -> Chairs:
@@ -151,8 +151,8 @@ def _renders(data_dir: Path, models: int) -> Chairs:
     if (count := _count(models, there)) == there:
         return whole
     name = f"{whole.name}, the first {count} of {there}"
-    told = whole.description.replace(f"{there} chairs", f"{count} chairs", 1)
-    return Chairs(name, told, whole.sprites[:count], whole.masks[:count], VIEWS)
+    description = whole.description.replace(f"{there} chairs", f"{count} chairs", 1)
+    return Chairs(name, description, whole.sprites[:count], whole.masks[:count], VIEWS)
 
 
 def _voxels(data_dir: Path, models: int, size: int) -> Chairs:
@@ -167,8 +167,8 @@ def _voxels(data_dir: Path, models: int, size: int) -> Chairs:
     def make() -> tuple[Bytes, Bytes]:
         return _rendered(count, size, 1, render)
 
-    told = f"{count} of {len(chairs)} models of ModelNet10, from voxels"
-    return _chairs(told, [path], make, told, size, sha256(Path(str(_render.__file__))))
+    described = f"{count} of {len(chairs)} models of ModelNet10, from voxels"
+    return _chairs(described, [path], make, described, size, sha256(Path(str(_render.__file__))))
 
 
 def read_voxels(path: Path) -> Bytes:
@@ -183,7 +183,7 @@ def read_voxels(path: Path) -> Bytes:
 
 
 def _file(data_dir: Path, name: str) -> Path:
-    if path := look(data_dir, INFO.name, name):
+    if path := find_file(data_dir, INFO.name, name):
         return path
     raise UserError(
         f"chairs: no {name} in {data_dir} or {data_dir / INFO.name}: point --data-dir or "
@@ -210,7 +210,7 @@ def grey(colours: Bytes) -> Bytes:
 
 
 def _chairs(
-    kind: str, sources: list[Path], make: Callable[[], tuple[Bytes, Bytes]], *told: str | int
+    kind: str, sources: list[Path], make: Callable[[], tuple[Bytes, Bytes]], *settings: str | int
 ) -> Chairs:
     """Sprites and masks, kept as two files; made once for both."""
     once = cache(make)
@@ -219,8 +219,12 @@ def _chairs(
         whole = once()[k]
         return whole.reshape(-1, *((1,) if k else ()), *whole.shape[2:])
 
-    sprites = kept(sources, lambda: Images(part(0)), "sprites", *told, name="chairs").pixels[:]
-    masks = kept(sources, lambda: Images(part(1)), "masks", *told, name="chairs-masks").pixels[:]
+    sprites = cached(sources, lambda: Images(part(0)), "sprites", *settings, name="chairs").pixels[
+        :
+    ]
+    masks = cached(
+        sources, lambda: Images(part(1)), "masks", *settings, name="chairs-masks"
+    ).pixels[:]
     v, shape = len(VIEWS), sprites.shape[1:]
     models = sprites.reshape(-1, v, *shape)
     colour = "colour" if shape[0] == 3 else "grey"

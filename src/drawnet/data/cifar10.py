@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from drawnet.data import Dataset, File, Images, Info
-from drawnet.data.io.cache import joined, kept
-from drawnet.data.io.files import array, classes, counted, find, look, read_parquet, reading
+from drawnet.data.io.cache import cached, joined
+from drawnet.data.io.files import array, classes, counted, find, find_file, read_parquet, reading
 from drawnet.data.io.pictures import stacked
 from drawnet.errors import UserError
 
@@ -50,23 +50,23 @@ def load(data_dir: Path) -> Dataset:
     parquet files with columns `image`, `label` and `index` (official order), whose test set is
     only the first 1,000 images of the official one: the name says so.
     """
-    official = look(data_dir, "cifar10", f"{_FOLDER}/{_BATCHES[0]}", _ARCHIVE)
-    if not official and look(data_dir, "cifar10", *_PARQUET, _PARQUET_TEST):
+    official = find_file(data_dir, "cifar10", f"{_FOLDER}/{_BATCHES[0]}", _ARCHIVE)
+    if not official and find_file(data_dir, "cifar10", *_PARQUET, _PARQUET_TEST):
         learn = _from_parquet(data_dir, _PARQUET, _LEARN)
         test = _from_parquet(data_dir, [_PARQUET_TEST], _PARQUET_TESTED)
         part = "test is the first 1,000 of the official 10,000"
-        told = {"name": f"cifar10, {part}", "description": f"{INFO.description}; {part}"}
-        return _dataset(learn, test, **told)
+        changed = {"name": f"cifar10, {part}", "description": f"{INFO.description}; {part}"}
+        return _dataset(learn, test, **changed)
     path = official or find(data_dir, "cifar10", _ARCHIVE)
     paths = [path] if path.name == _ARCHIVE else [path.with_name(name) for name in _BATCHES]
-    whole = kept(paths, lambda: _batches(paths))
+    whole = cached(paths, lambda: _batches(paths))
     return _dataset(whole[:_LEARN], whole[_LEARN:])
 
 
-def _dataset(learn: Images, test: Images, **told: str) -> Dataset:
+def _dataset(learn: Images, test: Images, **changed: str) -> Dataset:
     end = _LEARN - _VALID
     splits = {"train": learn[:end], "valid": learn[end:], "test": test}
-    return INFO.dataset(256, splits, **told)
+    return INFO.dataset(256, splits, **changed)
 
 
 # ---- the published batches ----------------------------------------------------------------------
@@ -126,7 +126,7 @@ def _from_archive(path: Path) -> list[bytes]:
 
 def _from_parquet(data_dir: Path, files: Sequence[str], count: int) -> Images:
     paths = [find(data_dir, "cifar10", file) for file in files]
-    return kept(paths, lambda: _decoded(paths, count))
+    return cached(paths, lambda: _decoded(paths, count))
 
 
 def _decoded(paths: list[Path], count: int) -> Images:

@@ -30,9 +30,9 @@ class Data:
         from drawnet import data
 
         taken: dict[str, Any] = {k: getattr(self, k) for k in ("size", "grey") if getattr(self, k)}
-        return data.load(self.name, data_dir, **taken | self.told())
+        return data.load(self.name, data_dir, **taken | self.parse_options())
 
-    def told(self) -> dict[str, Any]:
+    def parse_options(self) -> dict[str, Any]:
         """The options as `load` takes them: numbers and truths, not words, where they are such."""
         words: dict[str, Any] = {"true": True, "false": False}
         return {k: int(v) if v.isdecimal() else words.get(v, v) for k, v in self.options.items()}

@@ -107,9 +107,9 @@ def _persist(
                     addresses.remove(address)
         if not addresses:
             break
-    told = "; ".join(f"{address}: {why}" for address, why in problems.items())
+    reasons = "; ".join(f"{address}: {why}" for address, why in problems.items())
     raise UserError(
-        f"could not download {file.name} ({told}): try again later, what came so far is kept"
+        f"could not download {file.name} ({reasons}): try again later, what came so far is kept"
     )
 
 
@@ -175,11 +175,11 @@ def _offer(response: Any, have: int, part: Path) -> tuple[int, int | None]:
     if response.status != 206:  # the server knows no ranges, or was not asked for one
         length = response.headers.get("Content-Length", "")
         return 0, int(length) if length.isdigit() else None
-    told = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
-    if not told or int(told[1]) != have:
+    span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+    if not span or int(span[1]) != have:
         part.unlink(missing_ok=True)
         raise Broken("answered with another range than was asked for")
-    return have, None if told[2] == "*" else int(told[2])
+    return have, None if span[2] == "*" else int(span[2])
 
 
 def _write(response: Any, part: Path, start: int, total: int | None, title: str | None) -> None:

@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 
 from drawnet.data import Dataset, Images, Info
-from drawnet.data.io.cache import kept
-from drawnet.data.io.files import array, counted, find, look, read_mat, read_npz, read_parquet
+from drawnet.data.io.cache import cached
+from drawnet.data.io.files import array, counted, find, find_file, read_mat, read_npz, read_parquet
 from drawnet.data.io.pictures import stacked
 from drawnet.errors import UserError
 
@@ -60,7 +60,7 @@ def load(data_dir: Path, which: Literal["ferplus", "frey"] = "ferplus") -> Datas
 
 def _ferplus(data_dir: Path, split: str) -> Images:
     path = find(data_dir, "faces", f"faces_ferplus_{split}.parquet", address=_FERPLUS_ADDRESS)
-    return kept([path], lambda: _decoded(path, _FERPLUS[split]))
+    return cached([path], lambda: _decoded(path, _FERPLUS[split]))
 
 
 def _decoded(path: Path, count: int) -> Images:
@@ -73,14 +73,18 @@ def _decoded(path: Path, count: int) -> Images:
 
 
 def _frey(data_dir: Path) -> Dataset:
-    if path := look(data_dir, "faces", "frey_faces.npz"):
+    if path := find_file(data_dir, "faces", "frey_faces.npz"):
         frames = array(read_npz(path), "images", (-1, 28, 20), path)
     else:
         path = find(data_dir, "faces", "frey_rawface.mat", address=_FREY_ADDRESS)
         frames = array(read_mat(path, "ff"), "ff", (560, -1), path).T.reshape(-1, 28, 20)
     counted(len(frames), _FREY, "frames", path)
-    film, end = Images(np.ascontiguousarray(frames[:, None])), _FREY - 2 * _FREY_HELD
-    splits = {"train": film[:end], "valid": film[end:-_FREY_HELD], "test": film[-_FREY_HELD:]}
+    frames, end = Images(np.ascontiguousarray(frames[:, None])), _FREY - 2 * _FREY_HELD
+    splits = {
+        "train": frames[:end],
+        "valid": frames[end:-_FREY_HELD],
+        "test": frames[-_FREY_HELD:],
+    }
     return INFO.dataset(
         256, splits, name="faces, Frey", description="a film of one face, grey 28x20"
     )

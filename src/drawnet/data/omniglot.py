@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drawnet.data import Dataset, File, Images, Info
-from drawnet.data.io.files import array, counted, find, look, read_mat, read_npz, reading
+from drawnet.data.io.files import array, counted, find, find_file, read_mat, read_npz, reading
 from drawnet.errors import UserError
 
 SIDE = 105
@@ -69,7 +69,7 @@ def load(data_dir: Path, size: int = 28, version: Literal["lake", "burda"] = "la
 
 
 def _lake(data_dir: Path, size: int) -> Dataset:
-    packed = look(data_dir, "omniglot", "omniglot.npz")
+    packed = find_file(data_dir, "omniglot", "omniglot.npz")
     parts = _read_packed(packed) if packed else _read_zips(data_dir)
     background, evaluation = (reduce(parts[part], size) for part in _CHARACTERS)
     known, new = np.split(np.arange(1623, dtype=np.int64), [964])

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from drawnet.data import Dataset, Made
+from drawnet.data import Dataset, GeneratedImages
 from drawnet.data.config import Data
 from drawnet.errors import UserError
 from drawnet.nn.noise import uniform_each
@@ -26,13 +26,13 @@ ROWS = 500
 """Images (or image copies) in memory at a time."""
 
 
-def prepare(pixels: Tensor, levels: int, noise: Tensor | None) -> Tensor:
+def to_float(pixels: Tensor, levels: int, noise: Tensor | None) -> Tensor:
     """uint8 (B, C, H, W) -> values in [0, 1]; binarised where uniform noise < intensity."""
     x = pixels.float() / (levels - 1)
     return x if noise is None else (noise < x).float()
 
 
-def window(x: Tensor, shape: tuple[int, int, int], where: Tensor | None = None) -> Tensor:
+def crop(x: Tensor, shape: tuple[int, int, int], where: Tensor | None = None) -> Tensor:
     """(B, …, H, W) -> (B, …, h, w) of `shape` (…, h, w): the middle of every image, or a part of it.
 
     where: (B, 2) in [0, 1), how far down and to the right of all the places that there are.
@@ -51,7 +51,7 @@ def window(x: Tensor, shape: tuple[int, int, int], where: Tensor | None = None) 
     return x.movedim(1, -1)[images, rows[:, :, None], columns[:, None]].movedim(-1, 1)
 
 
-def mean_image(pixels: Tensor | Made) -> Tensor:
+def mean_image(pixels: Tensor | GeneratedImages) -> Tensor:
     """The mean of uint8 images (n, C, H, W), float32 (C, H, W), without a float copy of them all.
 
     Of images that are made when asked for, the mean of the first 16,384.
@@ -73,7 +73,7 @@ def labels(
     data: Dataset,
     split: str,
     classes: int,
-    told: Callable[[Tensor, int], Tensor] = one_hot,
+    encode: Callable[[Tensor, int], Tensor] = one_hot,
 ) -> Tensor:
     """What a model of so many classes is told of a split's images: one-hot (n, classes).
 
@@ -92,7 +92,7 @@ def labels(
             f"{data.name} has labels from {low} to {high}, the model takes 0 to {classes - 1}: "
             f"--model.classes {max(high + 1, classes)} or other labels"
         )
-    return told(torch.from_numpy(images.labels), classes)
+    return encode(torch.from_numpy(images.labels), classes)
 
 
 def batches(
@@ -103,4 +103,4 @@ def batches(
         numbers = range(first, min(first + rows, len(pixels)))
         part = pixels[first : first + rows]
         noise = fixed_noise(data, split, numbers, part.shape[1:])
-        yield numbers, prepare(part, levels, noise)
+        yield numbers, to_float(part, levels, noise)

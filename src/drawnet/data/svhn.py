@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from drawnet.data import Dataset, File, Images, Info
-from drawnet.data.io.cache import joined, kept
-from drawnet.data.io.files import array, classes, counted, find, look, read_mat, read_parquet
+from drawnet.data.io.cache import cached, joined
+from drawnet.data.io.files import array, classes, counted, find, find_file, read_mat, read_parquet
 from drawnet.data.io.pictures import stacked
 from drawnet.errors import UserError
 
@@ -60,22 +60,22 @@ def load(data_dir: Path, extra: bool = False) -> Dataset:
     Where neither published file is there, a parquet file of 7,136 of the test digits serves, with
     columns `image`, `label` and `index`: 6,000 / 500 / 636 in their order; the name says so.
     """
-    official = look(data_dir, "svhn", "train_32x32.mat", "test_32x32.mat")
-    part = look(data_dir, "svhn", _PART)
+    official = find_file(data_dir, "svhn", "train_32x32.mat", "test_32x32.mat")
+    part = find_file(data_dir, "svhn", _PART)
     if part and not official:
         return _from_part(part, extra)
     train = find(data_dir, "svhn", "train_32x32.mat")
     test = find(data_dir, "svhn", "test_32x32.mat")
-    learn = kept([train], lambda: _mat(train, "train"))
+    learn = cached([train], lambda: _mat(train, "train"))
     end = len(learn) - _VALID
     splits = {"train": learn[:end], "valid": learn[end:]}
-    splits["test"] = kept([test], lambda: _mat(test, "test"))
+    splits["test"] = cached([test], lambda: _mat(test, "test"))
     if not extra:
         return INFO.dataset(256, splits)
     more = find(data_dir, "svhn", _EXTRA, address=f"{_BASE}{_EXTRA} (1.3 GB)")
-    splits["train"] = kept([train, more], lambda: joined([learn[:end], _mat(more, "extra")]))
-    told = "with the 531,131 extra digits for training"
-    return INFO.dataset(256, splits, name=f"svhn, {told}")
+    splits["train"] = cached([train, more], lambda: joined([learn[:end], _mat(more, "extra")]))
+    part_name = "with the 531,131 extra digits for training"
+    return INFO.dataset(256, splits, name=f"svhn, {part_name}")
 
 
 # ---- the published files ------------------------------------------------------------------------
@@ -97,14 +97,14 @@ def _mat(path: Path, split: str) -> Images:
 def _from_part(path: Path, extra: bool) -> Dataset:
     if extra:
         raise UserError(f"svhn: {path.name} has no extra digits: leave the option out")
-    images = kept([path], lambda: _decoded(path))
-    told = "7,136 digits of the test file, split 6,000/500/636"
+    images = cached([path], lambda: _decoded(path))
+    part_name = "7,136 digits of the test file, split 6,000/500/636"
     return INFO.dataset(
         256,
         {split: images[part] for split, part in _PART_SPLITS.items()},
-        name=f"svhn, {told}",
+        name=f"svhn, {part_name}",
         description="single digits of house numbers, colour 32x32 with their surroundings: a part, "
-        f"{told}",
+        f"{part_name}",
     )
 
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from drawnet.data import Dataset, File, Images, Info
-from drawnet.data.io.cache import joined, kept
-from drawnet.data.io.files import counted, find, look, needing, read_parquet, reading
+from drawnet.data.io.cache import cached, joined
+from drawnet.data.io.files import counted, find, find_file, needing, read_parquet, reading
 from drawnet.data.io.pictures import read
 from drawnet.errors import UserError
 
@@ -62,20 +62,20 @@ def load(data_dir: Path, extra: bool = False) -> Dataset:
     where there are none, from a parquet file of the first 256 pictures of each, with columns
     `image`, `split`, `number`, `digits` and `boxes`: 224 / 32 / 256; the name says so.
     """
-    part = look(data_dir, INFO.name, _PART)
-    if part and not any(look(data_dir, INFO.name, *_places(s)) for s in ("train", "test")):
+    part = find_file(data_dir, INFO.name, _PART)
+    if part and not any(find_file(data_dir, INFO.name, *_places(s)) for s in ("train", "test")):
         return _from_part(part, extra)
     train, test = (find(data_dir, INFO.name, *_places(s)) for s in ("train", "test"))
-    learn = kept([train], lambda: _official(train, "train"))
+    learn = cached([train], lambda: _official(train, "train"))
     end = len(learn) - _VALID
     splits = {"train": learn[:end], "valid": middle(learn[end:])}
-    splits["test"] = middle(kept([test], lambda: _official(test, "test")))
+    splits["test"] = middle(cached([test], lambda: _official(test, "test")))
     if not extra:
         return INFO.dataset(256, splits)
     more = find(data_dir, INFO.name, *_places("extra"), address=f"{_BASE}extra.tar.gz (2 GB)")
-    splits["train"] = kept([train, more], lambda: joined([learn[:end], _official(more, "extra")]))
-    told = "with the 202,353 extra numbers for training"
-    return INFO.dataset(256, splits, name=f"{INFO.name}, {told}")
+    splits["train"] = cached([train, more], lambda: joined([learn[:end], _official(more, "extra")]))
+    part_name = "with the 202,353 extra numbers for training"
+    return INFO.dataset(256, splits, name=f"{INFO.name}, {part_name}")
 
 
 def cut(picture: Image.Image, boxes: NDArray[Any]) -> NDArray[np.uint8]:
@@ -193,15 +193,15 @@ def read_boxes(raw: bytes, path: Path) -> dict[str, NDArray[np.float64]]:
 def _from_part(path: Path, extra: bool) -> Dataset:
     if extra:
         raise UserError(f"{INFO.name}: {path.name} has no extra numbers: leave the option out")
-    images, end = kept([path], lambda: _decoded(path)), _PART_COUNT - _PART_VALID
+    images, end = cached([path], lambda: _decoded(path)), _PART_COUNT - _PART_VALID
     splits = {
         "train": images[:end],
         "valid": middle(images[end:_PART_COUNT]),
         "test": middle(images[_PART_COUNT:]),
     }
-    told = f"512 pictures of 46,470, split {end}/{_PART_VALID}/{_PART_COUNT}"
-    description = f"{INFO.description.rpartition(';')[0]}; a part, {told}"
-    return INFO.dataset(256, splits, name=f"{INFO.name}, {told}", description=description)
+    part_name = f"512 pictures of 46,470, split {end}/{_PART_VALID}/{_PART_COUNT}"
+    description = f"{INFO.description.rpartition(';')[0]}; a part, {part_name}"
+    return INFO.dataset(256, splits, name=f"{INFO.name}, {part_name}", description=description)
 
 
 def _decoded(path: Path) -> Images:

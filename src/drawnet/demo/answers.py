@@ -16,7 +16,7 @@ from drawnet.demo.requests import Exhibit, Line, Request
 from drawnet.drawing import complete as complete_
 from drawnet.drawing import figures, files, sample
 from drawnet.drawing import morph as morph_
-from drawnet.drawing.figures import Film
+from drawnet.drawing.figures import Trajectory
 from drawnet.models.sequential import StepModel
 
 SIDE = 640
@@ -60,8 +60,8 @@ def moments(
 
 def draw(e: Exhibit, r: Request) -> tuple[Line, Iterator[Line]]:
     """Samples from the prior; `rates`: also a last line with every step's KL of each image."""
-    model, told = e.network, r["labels"] or list(range(e.network.classes))
-    row = [told[k % len(told)] for k in range(r["n"])] if told else []
+    model, labels = e.network, r["labels"] or list(range(e.network.classes))
+    row = [labels[k % len(labels)] for k in range(r["n"])] if labels else []
 
     def steps() -> Iterator[Line]:
         last: list[Any] = []
@@ -89,8 +89,8 @@ def read_as(e: Exhibit, x: Tensor, given: list[int], seed: int) -> tuple[list[in
     if not e.network.classes:
         return [], {"labels": []}
     if given:
-        told = given if len(given) == len(x) else given * len(x)
-        return told, {"labels": told}
+        labels = given if len(given) == len(x) else given * len(x)
+        return labels, {"labels": labels}
     p, label = sample.reads_as(e.network, x, seed=seed).max(1)
     return label.tolist(), {"labels": label.tolist(), "read_as": numbers(p)}
 
@@ -98,11 +98,11 @@ def read_as(e: Exhibit, x: Tensor, given: list[int], seed: int) -> tuple[list[in
 def redraw(e: Exhibit, r: Request) -> tuple[Line, Iterator[Line]]:
     """A picture read and drawn again."""
     model, x = e.network, r["x"][None]
-    told, said = read_as(e, x, r["labels"], r["seed"])
+    labels, said = read_as(e, x, r["labels"], r["seed"])
     rates: list[Tensor] = []
 
     def states() -> Iterator[Any]:
-        for moment in sample.redrawing(model, x, range(1), labels=told, seed=r["seed"]):
+        for moment in sample.redrawing(model, x, range(1), labels=labels, seed=r["seed"]):
             rates[:] = [moment.rate]
             yield moment.state
 
@@ -131,8 +131,8 @@ def morph(e: Exhibit, r: Request) -> tuple[Line, Iterator[Line]]:
 
 def morphs(e: Exhibit, r: Request) -> tuple[Iterator[Any], Line]:
     pair = torch.stack((r["a"], r["b"]))
-    told, said = read_as(e, pair, r["labels"], r["seed"])
-    return morph_.morphing(e.network, pair, r["n"], labels=told, seed=r["seed"]), said
+    labels, said = read_as(e, pair, r["labels"], r["seed"])
+    return morph_.morphing(e.network, pair, r["n"], labels=labels, seed=r["seed"]), said
 
 
 STREAMS: dict[str, Callable[[Exhibit, Request], tuple[Line, Iterator[Line]]]] = {
@@ -146,28 +146,28 @@ STREAMS: dict[str, Callable[[Exhibit, Request], tuple[Line, Iterator[Line]]]] = 
 # ---- pictures -----------------------------------------------------------------------------------
 
 
-def film(view: str, e: Exhibit, r: Request) -> Film:
+def trajectory(view: str, e: Exhibit, r: Request) -> Trajectory:
     """What a view shows, whole; a morph's steps are its pictures one after another."""
     if view == "draw":
         n, seed, warmth = r["n"], r["seed"], r["temperature"]
-        whole = sample.sample_film(
+        whole = sample.sample_trajectory(
             e.network, n, labels=r["labels"], seed=seed, temperature=warmth, batch=n
         )
         one = slice(None) if r["only"] is None else slice(r["only"], r["only"] + 1)
-        return Film(whole.frames[:, one], {k: w[:, one] for k, w in whole.windows.items()})
+        return Trajectory(whole.frames[:, one], {k: w[:, one] for k, w in whole.windows.items()})
     if view == "redraw":
-        told, _ = read_as(e, r["x"][None], r["labels"], r["seed"])
-        return sample.redraw_film(e.network, r["x"][None], labels=told, seed=r["seed"])
+        labels, _ = read_as(e, r["x"][None], r["labels"], r["seed"])
+        return sample.redraw_trajectory(e.network, r["x"][None], labels=labels, seed=r["seed"])
     if view == "complete":
-        return Film(torch.stack(list(completions(e, r))), {})
+        return Trajectory(torch.stack(list(completions(e, r))), {})
     *_, state = morphs(e, r)[0]
-    return Film(figures.mean(e.network, state)[:, None], {})
+    return Trajectory(figures.mean(e.network, state)[:, None], {})
 
 
 @torch.no_grad()
 def drawn(view: str, e: Exhibit, r: Request, suffix: str) -> bytes:
     """A view as a .png, finished, or as a .gif, step by step."""
-    seen = film(view, e, r)
+    seen = trajectory(view, e, r)
     n, (_, height, width) = seen.frames.shape[1], e.network.shape
     columns = math.ceil(math.sqrt(n))
     scale = max(1, SIDE // (columns * max(height, width) * (2 if view == "redraw" else 1)))
@@ -185,7 +185,7 @@ def drawn(view: str, e: Exhibit, r: Request, suffix: str) -> bytes:
     return files.animation(frames, "film.gif", fps=fps)
 
 
-def still(view: str, seen: Film, r: Request, columns: int, scale: int) -> bytes:
+def still(view: str, seen: Trajectory, r: Request, columns: int, scale: int) -> bytes:
     if view == "redraw":
         image = figures.comparison(r["x"][None], seen, columns, scale)[-1]
     elif view == "morph":

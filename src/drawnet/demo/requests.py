@@ -88,7 +88,7 @@ def exhibit(path: Path, taken: Sequence[str] = ()) -> Exhibit:
     """The model at a path, or of a name, under a name that is not taken; UserError if unsound."""
     file = checkpoint.located(path)
     model = checkpoint.load_model(path)
-    network = sample.reader(model, path)
+    network = sample.require_inference(model, path)
     plain = file.resolve().parent.name if file.stem == "model" else file.stem
     names = (plain if k == 1 else f"{plain}-{k}" for k in range(1, LOADED + 1))
     name = next(name for name in names if name not in taken)

@@ -191,13 +191,13 @@ async def following(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[b
         async for part in rest:
             yield part
     except Exception as why:
-        answer = told(why)
+        answer = error_response(why)
         yield bytes(answer.body) + b"\n"
     finally:
         await rest.aclose()  # type: ignore[attr-defined]
 
 
-def told(why: Exception) -> JSONResponse:
+def error_response(why: Exception) -> JSONResponse:
     """What a client is told of an error; what is none of its doing goes to the log."""
     if isinstance(why, Refused):
         return problem(str(why), why.status)
@@ -223,7 +223,7 @@ def application(exhibits: Mapping[str, Exhibit], host: str = "127.0.0.1") -> ASG
         except ClientDisconnect:
             return Response(status_code=499)
         except Exception as why:
-            return told(why)
+            return error_response(why)
         return Stream(following(first, parts), media_type=KINDS[suffix])
 
     async def models(request: Request) -> Response:

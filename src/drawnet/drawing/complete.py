@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from drawnet.drawing.sample import _noise, told
+from drawnet.drawing.sample import _noise, request_labels
 from drawnet.models import sequential
 from drawnet.models.sequential import StepModel
 from drawnet.nn.distributions import Pixels
@@ -53,9 +53,9 @@ def _proposed(
     """Where n chains start, one of `PROPOSALS` samples each, and what they are told."""
     rows = range(n * PROPOSALS)
     every = [labels[k // PROPOSALS % len(labels)] for k in rows] if labels else range(model.classes)
-    y = told(model, every, rows)
+    y = request_labels(model, every, rows)
     *_, state = sequential.generate(model, _noise(model, seed, "propose", rows), y)
-    likely = model.likelihood(state).places(x.expand(len(rows), *x.shape)) * known
+    likely = model.likelihood(state).log_prob_map(x.expand(len(rows), *x.shape)) * known
     weights = likely.flatten(1).sum(1).view(n, PROPOSALS).softmax(1)
     place = [
         k * PROPOSALS + int(w.multinomial(1, generator=generator(seed, "choose", k)))

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from drawnet.errors import UserError
-from drawnet.models.base import Learner
+from drawnet.models.base import Model
 from drawnet.models.sequential import StepModel
 from drawnet.nn import attention
 
@@ -36,7 +36,7 @@ SHEET = 1280
 """Screen pixels that a sheet may be wide, unless its images at their own size are wider."""
 
 
-class Film(NamedTuple):
+class Trajectory(NamedTuple):
     """A drawing step by step."""
 
     frames: Tensor
@@ -55,7 +55,7 @@ class Film(NamedTuple):
 
 
 @torch.no_grad()
-def film(model: StepModel, states: Iterable[Any], start: Any = None) -> Film:
+def trajectory(model: StepModel, states: Iterable[Any], start: Any = None) -> Trajectory:
     """Collect the states that `step.generate` or `step.reconstruct` yields.
 
     start: the state before the first of them; None for `model.start`.  A window whose parameters
@@ -68,15 +68,19 @@ def film(model: StepModel, states: Iterable[Any], start: Any = None) -> Film:
     first = mean(model, model.start(state.y) if start is None else start)
     steps = {name: torch.stack([step[name] for step in raw]) for name in raw[0]}
     windows = {name: geometry(model, name, p) for name, p in steps.items() if p.any()}
-    return Film(torch.stack([first, *frames]), windows)
+    return Trajectory(torch.stack([first, *frames]), windows)
 
 
-def joined(films: Sequence[Film]) -> Film:
+def joined(trajectories: Sequence[Trajectory]) -> Trajectory:
     """Films of several batches as one, along n."""
-    frames = torch.cat([part.frames for part in films], 1)
-    shared = [name for name in films[0].windows if all(name in part.windows for part in films)]
-    windows = {name: torch.cat([part.windows[name] for part in films], 1) for name in shared}
-    return Film(frames, windows)
+    frames = torch.cat([part.frames for part in trajectories], 1)
+    shared = [
+        name
+        for name in trajectories[0].windows
+        if all(name in part.windows for part in trajectories)
+    ]
+    windows = {name: torch.cat([part.windows[name] for part in trajectories], 1) for name in shared}
+    return Trajectory(frames, windows)
 
 
 def mean(model: StepModel, state: Any) -> Tensor:
@@ -84,7 +88,7 @@ def mean(model: StepModel, state: Any) -> Tensor:
     return model.likelihood(state).mean.float().clamp(0, 1).cpu()
 
 
-def geometry(model: Learner, name: str, parameters: Tensor) -> Tensor:
+def geometry(model: Model, name: str, parameters: Tensor) -> Tensor:
     """Raw (…, 5) -> centre x, centre y, side, σ in pixels, (…, 4).   DRAW (21)-(24)"""
     config: Any = model.config
     n = getattr(config, name)
@@ -104,56 +108,60 @@ def grid(
     return _picture(_tiled(_enlarged(images, scale), columns, gap))
 
 
-def stages(film: Film, rows: int = 8, columns: int = 10, scale: int | None = None) -> Image.Image:
+def stages(
+    trajectory: Trajectory, rows: int = 8, columns: int = 10, scale: int | None = None
+) -> Image.Image:
     """The paper's figure 1: a row a digit, time from left to right, the write window in red.
 
     The steps shown are evenly spread; the first and the last are always among them.
     """
-    steps, n = len(film.frames) - 1, min(rows, film.frames.shape[1])
+    steps, n = len(trajectory.frames) - 1, min(rows, trajectory.frames.shape[1])
     shown = torch.linspace(0, steps - 1, min(columns, steps)).round().long()
-    parts = {"canvas": film.frames[1:], **film.windows}
+    parts = {"canvas": trajectory.frames[1:], **trajectory.windows}
     rowwise = {name: part[shown, :n].transpose(0, 1).flatten(0, 1) for name, part in parts.items()}
-    columns, scale = _layout(n * len(shown), film.images, len(shown), scale)
+    columns, scale = _layout(n * len(shown), trajectory.images, len(shown), scale)
     cells = _watched(rowwise.pop("canvas"), rowwise, scale, ("write",))
     return _picture(_tiled(cells, columns, 0))
 
 
-def drawing(film: Film, columns: int | None = None, scale: int | None = None) -> list[Image.Image]:
+def drawing(
+    trajectory: Trajectory, columns: int | None = None, scale: int | None = None
+) -> list[Image.Image]:
     """The drawing as frames of an animation, all n images abreast in a sheet.
 
     The start, the T steps with the windows of each (write red, read blue), and the finished
     images alone: T + 2 pictures.  Lines are drawn as `_outlined` says.
     """
-    columns, scale = _layout(len(film.images), film.images, columns, scale, cell=224)
+    columns, scale = _layout(len(trajectory.images), trajectory.images, columns, scale, cell=224)
     return [
         _picture(_tiled(_watched(canvas, windows, scale), columns, 0))
-        for canvas, windows in _moments(film)
+        for canvas, windows in _moments(trajectory)
     ]
 
 
 def comparison(
-    inputs: Images, film: Film, columns: int | None = None, scale: int | None = None
+    inputs: Images, trajectory: Trajectory, columns: int | None = None, scale: int | None = None
 ) -> list[Image.Image]:
     """A reconstruction as an animation: input with read window | canvas with write window.
 
     Frames as in `drawing`; the last one, without windows, is the still.
     """
-    columns, scale = _layout(len(inputs), film.images, columns, scale, cell=224, abreast=2)
+    columns, scale = _layout(len(inputs), trajectory.images, columns, scale, cell=224, abreast=2)
     frames = []
-    for canvas, windows in _moments(film):
+    for canvas, windows in _moments(trajectory):
         sides = (inputs, "read"), (canvas, "write")
         pair = [_watched(images, windows, scale, (name,)) for images, name in sides]
         frames.append(_picture(_tiled(np.concatenate(pair, 2), columns, 0, aside=4 * scale)))
     return frames
 
 
-def _moments(film: Film) -> list[tuple[Tensor, dict[str, Tensor]]]:
+def _moments(trajectory: Trajectory) -> list[tuple[Tensor, dict[str, Tensor]]]:
     """Canvas and windows at the start, after every step, and the finished canvas alone."""
     steps = [
-        (canvas, {name: w[t] for name, w in film.windows.items()})
-        for t, canvas in enumerate(film.frames[1:])
+        (canvas, {name: w[t] for name, w in trajectory.windows.items()})
+        for t, canvas in enumerate(trajectory.frames[1:])
     ]
-    return [(film.frames[0], {}), *steps, (film.images, {})]
+    return [(trajectory.frames[0], {}), *steps, (trajectory.images, {})]
 
 
 class Neighbours(NamedTuple):
@@ -181,7 +189,7 @@ def neighbours(samples: Images, train: Images) -> Neighbours:
     return Neighbours(place, ((s - nearest.flatten(1)) ** 2).sum(1), nearest)
 
 
-def beside(
+def side_by_side(
     left: Images, right: Images, columns: int | None = None, scale: int | None = None
 ) -> Image.Image:
     """Each right image closes a row of k = len(left) / len(right) left ones, apart from them.

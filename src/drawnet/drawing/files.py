@@ -16,9 +16,9 @@ from torch import Tensor
 
 from drawnet.data.io import pictures
 from drawnet.drawing import figures
-from drawnet.drawing.figures import Film
+from drawnet.drawing.figures import Trajectory
 from drawnet.errors import UserError
-from drawnet.models.base import Learner
+from drawnet.models.base import Model
 from drawnet.training.checkpoint import write_atomically
 
 Array = npt.NDArray[Any]
@@ -127,22 +127,22 @@ def _median_cut(frames: Sequence[Image.Image]) -> Array:
     return np.array(sample.quantize(256, kmeans=1).getpalette(), np.uint8).reshape(-1, 3)
 
 
-def save_film(film: Film, path: Path) -> None:
+def save_trajectory(trajectory: Trajectory, path: Path) -> None:
     """Write by suffix: .gif, .webp the film; .npz frames, images and windows; else the sheet."""
     suffix = path.suffix.lower()
     if suffix in (".gif", ".webp"):
-        save_animation(figures.drawing(film), path)
+        save_animation(figures.drawing(trajectory), path)
     elif suffix == ".npz":
-        tensors = {"images": film.images, "frames": film.frames, **film.windows}
+        tensors = {"images": trajectory.images, "frames": trajectory.frames, **trajectory.windows}
         arrays: dict[str, Any] = {name: t.numpy() for name, t in tensors.items()}
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)
         write_atomically(path, lambda scratch: scratch.write_bytes(buffer.getvalue()))
     else:
-        save(figures.grid(film.images), path)
+        save(figures.grid(trajectory.images), path)
 
 
-def read_pictures(paths: Sequence[Path], model: Learner, *, binary: bool, invert: bool) -> Tensor:
+def read_pictures(paths: Sequence[Path], model: Model, *, binary: bool, invert: bool) -> Tensor:
     """Pictures brought to the model's size and colours, (n, C, H, W) in [0, 1]; UserError if unsound.
 
     binary: cut at half intensity, for models of binary pixels.
@@ -158,9 +158,9 @@ def read_pictures(paths: Sequence[Path], model: Learner, *, binary: bool, invert
     return (x >= 0.5).float() if binary else x
 
 
-def save_comparison(x: Tensor, film: Film, path: Path) -> None:
+def save_comparison(x: Tensor, trajectory: Trajectory, path: Path) -> None:
     """Write input beside reconstruction: .gif, .webp the film with both windows; else the end."""
-    frames = figures.comparison(x, film)
+    frames = figures.comparison(x, trajectory)
     if path.suffix.lower() in (".gif", ".webp"):
         save_animation(frames, path)
     else:

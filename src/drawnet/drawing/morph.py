@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from drawnet.drawing.sample import _noise, told
+from drawnet.drawing.sample import _noise, request_labels
 from drawnet.models import sequential
 from drawnet.models.sequential import StepModel
 
@@ -21,7 +21,7 @@ def morphing(
     fades into the other.
     """
     eps = _noise(model, seed, "morph", range(1)).repeat(1, 2, *[1] * len(model.latents))
-    y = told(model, labels, range(2))
+    y = request_labels(model, labels, range(2))
     start, end = sequential.encode(model, pair, eps, y).unbind(1)
     share = torch.linspace(0, 1, n)
     fading = (1 - share)[:, None] * y[0] + share[:, None] * y[1]

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from drawnet.data import pipeline
 from drawnet.drawing import figures
-from drawnet.drawing.figures import Film
+from drawnet.drawing.figures import Trajectory
 from drawnet.errors import UserError
 from drawnet.models import sequential
-from drawnet.models.base import Learner, Sampler
+from drawnet.models.base import ImplicitModel, Model
 from drawnet.models.glimpse import Glimpse
 from drawnet.models.sequential import Redrawn, StepModel
 from drawnet.nn.noise import ImageNoise, normal_each, uniform_each
@@ -28,17 +28,17 @@ BATCH = 64
 
 def load(path: str | Path) -> Any:
     """The model of a run folder, a .safetensors file or a name, ready to draw; UserError if unsound."""
-    return drawer(checkpoint.load_model(Path(path)), path)
+    return require_generative(checkpoint.load_model(Path(path)), path)
 
 
-def drawer(model: checkpoint.Model, path: str | Path) -> StepModel | Sampler:
+def require_generative(model: checkpoint.SavedModel, path: str | Path) -> StepModel | ImplicitModel:
     """The network of a model, if it is one that draws; else UserError."""
-    if not isinstance(model.network, StepModel | Sampler):
+    if not isinstance(model.network, StepModel | ImplicitModel):
         raise UserError(f"{path} holds a model that draws nothing ({model.kind})")
     return model.network
 
 
-def reader(model: checkpoint.Model, path: str | Path) -> StepModel:
+def require_inference(model: checkpoint.SavedModel, path: str | Path) -> StepModel:
     """The network of a model, if it is one that reads pictures and draws them again; else UserError."""
     if not isinstance(model.network, StepModel):
         raise UserError(f"{path} holds a model that redraws nothing ({model.kind})")
@@ -50,12 +50,12 @@ def _noise(model: StepModel, seed: int, purpose: str, images: range) -> Tensor:
     return normal_each(seed, purpose, images, model.steps, *model.latents).transpose(0, 1)
 
 
-def _batched(n: int, batch: int, film: Callable[[range], Film]) -> Film:
+def _batched(n: int, batch: int, trajectory: Callable[[range], Trajectory]) -> Trajectory:
     ranges = [range(first, min(first + batch, n)) for first in range(0, n, batch)]
-    return figures.joined([film(numbers) for numbers in ranges])
+    return figures.joined([trajectory(numbers) for numbers in ranges])
 
 
-def told(model: Learner, labels: Sequence[int], images: range) -> Tensor:
+def request_labels(model: Model, labels: Sequence[int], images: range) -> Tensor:
     """What the model is told of images by number: the labels in turn, (len(images), classes).
 
     UserError for labels that the model has not, or that it is not told at all.
@@ -69,31 +69,31 @@ def told(model: Learner, labels: Sequence[int], images: range) -> Tensor:
     return pipeline.one_hot(torch.tensor([turn[k % len(turn)] for k in images]), model.classes)
 
 
-def sample_film(
-    model: StepModel | Sampler,
+def sample_trajectory(
+    model: StepModel | ImplicitModel,
     n: int,
     *,
     labels: Sequence[int] = (),
     seed: int = 0,
     temperature: float = 1.0,
     batch: int = BATCH,
-) -> Film:
+) -> Trajectory:
     """n samples and how they were drawn; a step model's latents have `temperature` times unit σ.
 
     labels: what a conditional model is to draw, in turn; none: all its classes in turn.
     """
 
-    def film(numbers: range) -> Film:
-        if isinstance(model, Sampler):
-            told(model, labels, numbers)
+    def trajectory(numbers: range) -> Trajectory:
+        if isinstance(model, ImplicitModel):
+            request_labels(model, labels, numbers)
             with torch.no_grad():
-                return Film(model.frames(len(numbers), ImageNoise(seed, numbers)).cpu(), {})
+                return Trajectory(model.frames(len(numbers), ImageNoise(seed, numbers)).cpu(), {})
         states = sampling(model, numbers, labels=labels, seed=seed, temperature=temperature)
-        return figures.film(model, states)
+        return figures.trajectory(model, states)
 
-    if isinstance(model, Sampler) and temperature != 1:
+    if isinstance(model, ImplicitModel) and temperature != 1:
         raise UserError("--temperature is for models that draw in steps: leave it at 1")
-    return _batched(n, batch, film)
+    return _batched(n, batch, trajectory)
 
 
 def sampling(
@@ -106,11 +106,13 @@ def sampling(
 ) -> Iterator[Any]:
     """The states of samples by number, step by step, as `sample_film` draws them."""
     eps = temperature * _noise(model, seed, "sample", images)
-    return sequential.generate(model, eps, told(model, labels or range(model.classes), images))
+    return sequential.generate(
+        model, eps, request_labels(model, labels or range(model.classes), images)
+    )
 
 
 def sample(
-    model: StepModel | Sampler,
+    model: StepModel | ImplicitModel,
     n: int = 64,
     *,
     labels: Sequence[int] = (),
@@ -118,30 +120,30 @@ def sample(
     temperature: float = 1.0,
 ) -> Tensor:
     """Pixel means of n samples from the prior, (n, C, H, W) in [0, 1]; labels as in `sample_film`."""
-    film = sample_film(model, n, labels=labels, seed=seed, temperature=temperature)
-    return film.images
+    trajectory = sample_trajectory(model, n, labels=labels, seed=seed, temperature=temperature)
+    return trajectory.images
 
 
 @torch.no_grad()
-def finished(
-    model: StepModel | Sampler, images: range, *, labels: Sequence[int] = (), seed: int = 0
+def samples(
+    model: StepModel | ImplicitModel, images: range, *, labels: Sequence[int] = (), seed: int = 0
 ) -> Tensor:
     """The samples of these numbers as `sample` draws them, (len(images), C, H, W), nothing kept else."""
-    if isinstance(model, Sampler):
-        told(model, labels, images)
+    if isinstance(model, ImplicitModel):
+        request_labels(model, labels, images)
         return model.frames(len(images), ImageNoise(seed, images))[-1].cpu()
     *_, state = deque(sampling(model, images, labels=labels, seed=seed), 1)
     return figures.mean(model, state)
 
 
-def redraw_film(
+def redraw_trajectory(
     model: StepModel,
     x: Tensor,
     *,
     labels: Sequence[int] = (),
     seed: int = 0,
     batch: int = BATCH,
-) -> Film:
+) -> Trajectory:
     """How the model reads x (n, C, H, W) in [0, 1] and draws it again.
 
     labels: for a conditional model, one for all images or one for each; UserError otherwise.
@@ -152,12 +154,12 @@ def redraw_film(
             f"not {len(labels)}"
         )
 
-    def film(numbers: range) -> Film:
+    def trajectory(numbers: range) -> Trajectory:
         part = x[numbers.start : numbers.stop]
         moments = redrawing(model, part, numbers, labels=labels, seed=seed)
-        return figures.film(model, (moment.state for moment in moments))
+        return figures.trajectory(model, (moment.state for moment in moments))
 
-    return _batched(len(x), batch, film)
+    return _batched(len(x), batch, trajectory)
 
 
 def redrawing(
@@ -165,7 +167,7 @@ def redrawing(
 ) -> Iterator[Redrawn]:
     """How pictures x (n, C, H, W), so numbered, are redrawn step by step, as `redraw_film` does."""
     return sequential.redraw(
-        model, x, _noise(model, seed, "redraw", images), told(model, labels, images)
+        model, x, _noise(model, seed, "redraw", images), request_labels(model, labels, images)
     )
 
 
@@ -198,8 +200,8 @@ def reads_as(model: StepModel, x: Tensor, *, seed: int = 0, draws: int = 8) -> T
 
 
 @torch.no_grad()
-def looking_film(model: Glimpse, x: Tensor) -> Film:
+def glimpse_trajectory(model: Glimpse, x: Tensor) -> Trajectory:
     """Where a reader looks at x (n, C, H, W) in [0, 1]: the images, and the window of every glimpse."""
     raw = torch.stack([state.read for state in model.eval().states(x)])
     frames = x.expand(len(raw) + 1, *x.shape)
-    return Film(frames, {"read": figures.geometry(model, "read", raw)})
+    return Trajectory(frames, {"read": figures.geometry(model, "read", raw)})

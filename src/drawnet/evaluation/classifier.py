@@ -1,7 +1,7 @@
 """A small convolutional classifier of images: what samples are judged by.
 
 Two convolutions of stride 2 with ReLUs, a layer of features, and the classes' logits.  Which class
-a sample is read as says whether a conditional model drew what it was told; the features of the last
+a sample is read as says whether a conditional model drew what it was identity; the features of the last
 layer but one serve distances between sets of images.
 
     B images   C H W pixels, values in [0, 1]   K classes   F features
@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drawnet.data import Dataset, Made
-from drawnet.data.pipeline import window
+from drawnet.data import Dataset, GeneratedImages
+from drawnet.data.pipeline import crop
 from drawnet.errors import UserError
 from drawnet.nn import noise
 from drawnet.training import checkpoint
@@ -39,7 +39,7 @@ class ClassifierConfig:
     """F, width of the last layer but one."""
 
 
-class Classifier(nn.Module):
+class ReferenceClassifier(nn.Module):
     """x (B, C, H, W) in [0, 1] -> logits (B, K)."""
 
     def __init__(self, config: ClassifierConfig) -> None:
@@ -55,12 +55,12 @@ class Classifier(nn.Module):
         self.out = nn.Linear(config.features, config.classes)
         self.drop = nn.Dropout(0.3)
 
-    def features(self, x: Tensor) -> Tensor:
+    def hidden_units(self, x: Tensor) -> Tensor:
         """What the last layer but one says of x (B, C, H, W) in [0, 1]: (B, F), none negative."""
         return self.hidden(self.drop(self.maps(2 * x - 1).flatten(1))).relu()  # type: ignore[no-any-return]
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.out(self.features(x))  # type: ignore[no-any-return]
+        return self.out(self.hidden_units(x))  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def classify(self, x: Tensor) -> Tensor:
@@ -69,10 +69,10 @@ class Classifier(nn.Module):
         return torch.cat([self(part).argmax(1) for part in x.split(ROWS)])
 
     @torch.no_grad()
-    def described(self, x: Tensor) -> Tensor:
-        """`features` of every image, for a distance between sets."""
+    def features(self, x: Tensor) -> Tensor:
+        """`hidden_units` of every image, for a distance between sets."""
         self.eval()
-        return torch.cat([self.features(part) for part in x.split(ROWS)])
+        return torch.cat([self.hidden_units(part) for part in x.split(ROWS)])
 
 
 def fit(
@@ -86,7 +86,7 @@ def fit(
     lr: float = 2e-3,
     seed: int = 0,
     **sizes: int,
-) -> Classifier:
+) -> ReferenceClassifier:
     """A classifier of pixels (N, C, H, W) uint8 of so many levels, labels (N,) int64 from 0 on.
 
     Adam, its rate falling linearly to 0, on images shifted by up to two pixels each way; `binary`:
@@ -97,7 +97,7 @@ def fit(
     config = ClassifierConfig(shape, int(labels.max()) + 1, **sizes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(noise.generator(seed, "classifier").initial_seed())
-        network = Classifier(config)
+        network = ReferenceClassifier(config)
         optimizer = torch.optim.Adam(network.parameters(), fused=True)
         steps = epochs * -(-len(pixels) // batch)
         order = (part for _ in range(epochs) for part in torch.randperm(len(pixels)).split(batch))
@@ -125,33 +125,33 @@ def shifted(x: Tensor, by: int = 2) -> Tensor:
     return wide[images, :, rows[:, :, None], columns[:, None]].permute(0, 3, 1, 2)
 
 
-def kept(path: Path, data: Dataset, *, binary: bool = False) -> Classifier:
+def cached(path: Path, data: Dataset, *, binary: bool = False) -> ReferenceClassifier:
     """The classifier kept at this path, or where it is none of these images a new one, kept there.
 
     UserError if the images have no labels, or are made when asked for.
     """
-    told = {"data": data.checksum, "binary": binary}
+    identity = {"data": data.checksum, "binary": binary}
     if path.exists():
         network, header = load(path)
-        if {name: header.get(name) for name in told} == told:
+        if {name: header.get(name) for name in identity} == identity:
             return network
     images = data.splits["train"]
-    if images.labels is None or isinstance(images.pixels, Made):
+    if images.labels is None or isinstance(images.pixels, GeneratedImages):
         raise UserError(f"{data.name} has no labelled images to train a classifier on")
-    pixels = window(torch.from_numpy(images.pixels), data.shape)
+    pixels = crop(torch.from_numpy(images.pixels), data.shape)
     labels = torch.from_numpy(images.labels)
     network = fit(pixels, labels, levels=data.levels, binary=binary)
-    save(path, network, told)
+    save(path, network, identity)
     return network
 
 
-def save(path: Path, network: Classifier, header: dict[str, Any]) -> None:
+def save(path: Path, network: ReferenceClassifier, header: dict[str, Any]) -> None:
     """Write a classifier; `header` holds what else is known of it (accuracy, data)."""
-    told = {**header, "classifier": asdict(network.config)}
-    checkpoint.save_tensors(path, network.state_dict(), told)
+    identity = {**header, "classifier": asdict(network.config)}
+    checkpoint.save_tensors(path, network.state_dict(), identity)
 
 
-def load(path: Path) -> tuple[Classifier, dict[str, Any]]:
+def load(path: Path) -> tuple[ReferenceClassifier, dict[str, Any]]:
     """A classifier and its header from the file that `save` wrote; UserError if it is none."""
     tensors, header = checkpoint.load_tensors(path)
     try:
@@ -159,6 +159,6 @@ def load(path: Path) -> tuple[Classifier, dict[str, Any]]:
         config = ClassifierConfig(**sizes | {"shape": tuple(sizes["shape"])})
     except (KeyError, TypeError) as why:
         raise UserError(f"{path} holds no classifier that this drawnet knows: {why}") from why
-    network = Classifier(config)
+    network = ReferenceClassifier(config)
     checkpoint.put(network, tensors, path)
     return network.eval(), header

@@ -23,15 +23,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from drawnet.data import Dataset, evenly
+from drawnet.data import Dataset, subsample_indices
 from drawnet.data.config import Data
 from drawnet.data.io import cache
-from drawnet.data.pipeline import labels, prepare, window
+from drawnet.data.pipeline import crop, labels, to_float
 from drawnet.drawing import sample
 from drawnet.errors import UserError
-from drawnet.evaluation import classifier, frechet, parzen
+from drawnet.evaluation import classifier as reference
+from drawnet.evaluation import frechet, parzen
 from drawnet.evaluation.likelihood import evaluate
-from drawnet.models.base import Bounded, Sampler
+from drawnet.models.base import ImplicitModel, LikelihoodModel
 from drawnet.models.sequential import StepModel
 from drawnet.training import checkpoint
 from drawnet.training.config import Run
@@ -88,37 +89,39 @@ class Row:
 class Real:
     """The images that samples are held against, and what judges samples of them."""
 
-    def __init__(self, data: Dataset, plan: Plan, given: classifier.Classifier | None) -> None:
+    def __init__(
+        self, data: Dataset, plan: Plan, given: reference.ReferenceClassifier | None
+    ) -> None:
         self.data, self.plan, self.given = data, plan, given
 
     def images(self, split: str, count: int) -> Tensor:
         """So many images of a split, evenly spread, or their middle, values in [0, 1]."""
         whole = self.data.splits[split].pixels
-        pixels = torch.from_numpy(whole[evenly(len(whole), count)])
-        return window(prepare(pixels, self.data.levels, None), self.data.shape)
+        pixels = torch.from_numpy(whole[subsample_indices(len(whole), count)])
+        return crop(to_float(pixels, self.data.levels, None), self.data.shape)
 
     @cached_property
-    def judge(self) -> classifier.Classifier:
+    def classifier(self) -> reference.ReferenceClassifier:
         """The classifier given, or one of these images, trained once; UserError if none can be had."""
         if self.given:
             if self.given.config.shape != self.data.shape:
-                told = f"{self.given.config.shape}, {self.data.name} has {self.data.shape}"
-                raise UserError(f"the classifier given reads images of {told}")
+                sizes = f"{self.given.config.shape}, {self.data.name} has {self.data.shape}"
+                raise UserError(f"the classifier given reads images of {sizes}")
             return self.given
         path = cache.folder().with_name("classifiers") / f"{self.data.checksum[:24]}.safetensors"
         if not path.exists():
             print(f"a classifier of {self.data.name} is trained, once: {path}", file=sys.stderr)
-        return classifier.kept(path, self.data)
+        return reference.cached(path, self.data)
 
     @cached_property
     def moments(self) -> frechet.Moments:
         """Of the test images' features."""
-        return frechet.moments(self.judge.described(self.images("test", self.plan.images)))
+        return frechet.moments(self.classifier.features(self.images("test", self.plan.images)))
 
     @cached_property
     def floor(self) -> float:
         """The distance of as many training images as samples are drawn."""
-        train = self.judge.described(self.images("train", self.plan.samples))
+        train = self.classifier.features(self.images("train", self.plan.samples))
         return frechet.distance(frechet.moments(train), self.moments)
 
 
@@ -137,31 +140,31 @@ def rows(
     if not paths:
         raise UserError("drawnet compare: name the runs to compare")
     models = [checkpoint.load_model(path) for path in paths]
-    judge = classifier.load(given)[0] if given else None
+    classifier = reference.load(given)[0] if given else None
     seen: dict[str, Real] = {}
     return [
-        _row(path, model, opened, plan, judge, seen, progress)
+        _row(path, model, opened, plan, classifier, seen, progress)
         for path, model in zip(paths, models, strict=True)
     ]
 
 
 def _row(
     path: Path,
-    model: checkpoint.Model,
+    model: checkpoint.SavedModel,
     opened: Opened,
     plan: Plan,
-    judge: classifier.Classifier | None,
+    classifier: reference.ReferenceClassifier | None,
     seen: dict[str, Real],
     progress: bool,
 ) -> Row:
     data = opened(model.run)
     found = _bounds(model, data, plan, progress)
     try:
-        reference = _reference(model.run)
-        name = json.dumps(asdict(reference.data))
+        original = _reference(model.run)
+        name = json.dumps(asdict(original.data))
         if name not in seen:
-            grey = data if reference is model.run else opened(reference)
-            seen[name] = Real(grey, plan, judge)
+            grey = data if original is model.run else opened(original)
+            seen[name] = Real(grey, plan, classifier)
         found |= _of_samples(model, seen[name], plan)
     except UserError as why:
         found |= dict.fromkeys(("parzen", "frechet", "error", "speed"), _none(str(why)))
@@ -185,14 +188,14 @@ def _reference(run: Run[Any]) -> Run[Any]:
 
 
 def _bounds(
-    model: checkpoint.Model, data: Dataset, plan: Plan, progress: bool
+    model: checkpoint.SavedModel, data: Dataset, plan: Plan, progress: bool
 ) -> dict[str, Figure]:
     """The bound and the K-sample bound."""
     network, k = model.network, plan.importance_samples
-    if not isinstance(network, Bounded):
+    if not isinstance(network, LikelihoodModel):
         return dict.fromkeys(("bound", "importance"), _none("it has no density"))
-    some = evenly(len(data.splits["test"]), plan.images)
-    y = labels(data, "test", network.classes, network.told)[some]
+    some = subsample_indices(len(data.splits["test"]), plan.images)
+    y = labels(data, "test", network.classes, network.encode_labels)[some]
     pixels = torch.from_numpy(data.splits["test"].pixels[some])
     settings = {"importance_samples": k, "seed": plan.seed, "progress": progress}
     e = evaluate(network, pixels, data.levels, model.run.data, "test", y, **settings)  # type: ignore[arg-type]
@@ -209,17 +212,17 @@ def _bounds(
     return {"bound": found, "importance": iw}
 
 
-def _of_samples(model: checkpoint.Model, real: Real, plan: Plan) -> dict[str, Figure]:
+def _of_samples(model: checkpoint.SavedModel, real: Real, plan: Plan) -> dict[str, Figure]:
     """What samples say of a model: Parzen, Fréchet, error, and how fast they come."""
     network = model.network
-    if not isinstance(network, StepModel | Sampler):
+    if not isinstance(network, StepModel | ImplicitModel):
         raise UserError("it draws nothing")
     if network.shape != real.data.shape:
         raise UserError(f"{real.data.name} has images of {real.data.shape}, not {network.shape}")
     start = time.perf_counter()
     samples = torch.cat(
         [
-            sample.finished(network, range(k, min(k + BATCH, plan.samples)), seed=plan.seed)
+            sample.samples(network, range(k, min(k + BATCH, plan.samples)), seed=plan.seed)
             for k in range(0, plan.samples, BATCH)
         ]
     )
@@ -229,7 +232,7 @@ def _of_samples(model: checkpoint.Model, real: Real, plan: Plan) -> dict[str, Fi
     found = {"parzen": Figure(p.nats, text, p.stderr, f"σ = {p.sigma:.4f}")}
     found["speed"] = Figure(speed, f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}")
     try:
-        d = frechet.distance(frechet.moments(real.judge.described(samples)), real.moments)
+        d = frechet.distance(frechet.moments(real.classifier.features(samples)), real.moments)
         found["frechet"] = Figure(d, f"{d:.2f}", why=f"training images: {real.floor:.4f}")
         found["error"] = _error(network, samples, real)
     except UserError as why:
@@ -237,14 +240,14 @@ def _of_samples(model: checkpoint.Model, real: Real, plan: Plan) -> dict[str, Fi
     return found
 
 
-def _error(network: StepModel | Sampler, samples: Tensor, real: Real) -> Figure:
+def _error(network: StepModel | ImplicitModel, samples: Tensor, real: Real) -> Figure:
     """The share of samples that are read as another label than was asked for."""
     if not network.classes:
         return _none("it is told no labels")
-    if real.judge.config.classes != network.classes:
-        return _none(f"the classifier knows {real.judge.config.classes} classes")
-    asked = sample.told(network, range(network.classes), range(len(samples))).argmax(1)
-    share = (real.judge.classify(samples) != asked).double().mean().item()
+    if real.classifier.config.classes != network.classes:
+        return _none(f"the classifier knows {real.classifier.config.classes} classes")
+    asked = sample.request_labels(network, range(network.classes), range(len(samples))).argmax(1)
+    share = (real.classifier.classify(samples) != asked).double().mean().item()
     error = math.sqrt(share * (1 - share) / len(samples))
     return Figure(share, f"{100 * share:.1f} ± {100 * error:.1f} %", error)
 

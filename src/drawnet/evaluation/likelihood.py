@@ -11,8 +11,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from drawnet.data.config import Data
-from drawnet.data.pipeline import ROWS, batches, window
-from drawnet.models.base import Bounded, How, Learner
+from drawnet.data.pipeline import ROWS, batches, crop
+from drawnet.models.base import LikelihoodModel, LossOptions, Model
 from drawnet.nn.noise import DrawNoise, ImageNoise
 
 
@@ -45,7 +45,7 @@ class Evaluation:
 
 @torch.no_grad()
 def measure(
-    model: Learner,
+    model: Model,
     pixels: Tensor,
     levels: int,
     data: Data,
@@ -58,16 +58,16 @@ def measure(
 ) -> dict[str, Tensor]:
     """The model's measures of every image (n, C, H, W) uint8 of so many levels: name -> (n,), float64.
 
-    y: their labels (n, classes), one-hot, for a model that is told them.
+    y: their labels (n, classes), one-hot, for a model that is labels them.
     """
     model.eval()
     y = torch.zeros(len(pixels), 0) if y is None else y
     found: dict[str, list[Tensor]] = {}
     bar = tqdm(total=len(pixels), disable=not progress, unit="image", desc=split)
     for numbers, whole in batches(pixels, levels, data, split):
-        x, told = window(whole, model.shape), y[numbers.start : numbers.stop]
-        noise, how = ImageNoise(seed, numbers), How(precision)
-        for name, values in model.objective(x, told, noise, how).measures.items():
+        x, labels = crop(whole, model.shape), y[numbers.start : numbers.stop]
+        noise, how = ImageNoise(seed, numbers), LossOptions(precision)
+        for name, values in model.objective(x, labels, noise, how).measures.items():
             found.setdefault(name, []).append(values.double())
         bar.update(len(numbers))
     bar.close()
@@ -86,7 +86,7 @@ def stderr(values: Tensor) -> float | None:
 
 @torch.no_grad()
 def evaluate(
-    model: Bounded,
+    model: LikelihoodModel,
     pixels: Tensor,
     levels: int,
     data: Data,
@@ -102,7 +102,7 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate on pixels (n, C, H, W) uint8 of so many levels, or their middle, one draw an image.
 
-    y: their labels (n, classes), one-hot, for a model that is told them.
+    y: their labels (n, classes), one-hot, for a model that is labels them.
     importance_samples: K of the K-sample bound, computed `rows` copies of images at a time.
     """
     model.eval()
@@ -110,16 +110,16 @@ def evaluate(
     distortion, rate, cross_entropy, iw = [], [], [], []
     bar = tqdm(total=len(pixels), disable=not progress, unit="image", desc=split)
     for numbers, whole in batches(pixels, levels, data, split, rows):
-        x = window(whole, model.shape)
-        told = y[numbers.start : numbers.stop]
-        costs = model.costs(x, told, ImageNoise(seed, numbers), precision)
+        x = crop(whole, model.shape)
+        labels = y[numbers.start : numbers.stop]
+        costs = model.costs(x, labels, ImageNoise(seed, numbers), precision)
         distortion.append(costs.distortion.double())
         rate.append(costs.rate.double())
         if costs.cross_entropy is not None:
             cross_entropy.append(costs.cross_entropy.double())
         if importance_samples:
             k = importance_samples
-            iw.append(importance_bound(model, x, numbers, k, seed, precision, rows, told))
+            iw.append(importance_bound(model, x, numbers, k, seed, precision, rows, labels))
         bar.update(len(numbers))
     bar.close()
     d, r = torch.cat(distortion), torch.cat(rate, 1)
@@ -146,7 +146,7 @@ def evaluate(
 
 
 def importance_bound(
-    model: Bounded,
+    model: LikelihoodModel,
     x: Tensor,
     numbers: range,
     k: int,
@@ -163,7 +163,7 @@ def importance_bound(
         for first in range(0, k, rows):
             draws = range(first, min(first + rows, k))
             noise = DrawNoise(seed, numbers[images], draws)
-            copies, told = (part[images].repeat_interleave(len(draws), 0) for part in (x, y))
-            w = model.log_weights(copies, told, noise, precision).double()
+            copies, labels = (part[images].repeat_interleave(len(draws), 0) for part in (x, y))
+            w = model.log_weights(copies, labels, noise, precision).double()
             sums[images] = torch.logaddexp(sums[images], w.view(-1, len(draws)).logsumexp(1))
     return math.log(k) - sums

@@ -85,7 +85,7 @@ def operands(name: str) -> torch.dtype:
     return torch.bfloat16 if precision(name) == "bfloat16" else torch.float32
 
 
-def settle() -> None:
+def tune_allocator() -> None:
     """Prepare a process for many like iterations.
 
     The C library keeps freed memory for the next iteration, instead of having the system hand out and

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from drawnet.data.pipeline import one_hot
 
 
-class Draws(Protocol):
+class NoiseSource(Protocol):
     """Where noise comes from: a training step's (`randomness.Noise`) or each image's own."""
 
     def normal(self, purpose: str, *shape: int, axis: int = 0) -> Tensor:
@@ -23,7 +23,7 @@ class Draws(Protocol):
         """U(0, 1), likewise."""
 
 
-class How(NamedTuple):
+class LossOptions(NamedTuple):
     """How an objective is computed.
 
     precision  operand type of the matrix products, None for the model's own
@@ -43,7 +43,7 @@ def products(precision: torch.dtype | None) -> torch.autocast:
     return torch.autocast("cpu", torch.bfloat16, enabled=precision is torch.bfloat16)
 
 
-class Objective(NamedTuple):
+class Terms(NamedTuple):
     """What a batch of B images says of a model.
 
     loss      (B,), whose mean is minimised
@@ -55,7 +55,7 @@ class Objective(NamedTuple):
     measures: dict[str, Tensor]
 
 
-class Learner(nn.Module):
+class Model(nn.Module):
     """A network with an objective over images."""
 
     config: Any
@@ -63,21 +63,21 @@ class Learner(nn.Module):
     """(C, H, W) of an image."""
     classes: int = 0
     """Classes of images that the model is told of; 0: none."""
-    criterion: str = "nats"
+    selection_metric: str = "nats"
     """The measure by which validation judges; the lower the better."""
     players: tuple[str, ...] = ("",)
     """Who takes a step on every batch, in turn: each trains the parameters whose names begin so."""
 
     @staticmethod
-    def told(labels: Tensor, classes: int) -> Tensor:
+    def encode_labels(labels: Tensor, classes: int) -> Tensor:
         """What the model is told of images with these labels, int64 (n,): y (n, …), one-hot here."""
         return one_hot(labels, classes)
 
     @abstractmethod
-    def objective(self, x: Tensor, y: Tensor, noise: Draws, how: How) -> Objective:
+    def objective(self, x: Tensor, y: Tensor, noise: NoiseSource, how: LossOptions) -> Terms:
         """x (B, C, H, W) in [0, 1]; y what the model is told of them; noise, keyed."""
 
-    def prepare(self, mean: Tensor) -> None:
+    def init_from_mean(self, mean: Tensor) -> None:
         """Before training, see the mean training image (C, H, W) in [0, 1]; the default ignores it."""
 
 
@@ -92,7 +92,7 @@ class Costs(NamedTuple):
     """Of grey intensities and the model's mean image, (B,), which is no likelihood."""
 
 
-class Bounded(Learner):
+class LikelihoodModel(Model):
     """A learner that bounds -log p(x) with latents z, or knows it."""
 
     exact: bool = False
@@ -100,40 +100,40 @@ class Bounded(Learner):
 
     @abstractmethod
     def costs(
-        self, x: Tensor, y: Tensor, noise: Draws, precision: torch.dtype | None = None
+        self, x: Tensor, y: Tensor, noise: NoiseSource, precision: torch.dtype | None = None
     ) -> Costs:
         """By one draw of z; x, y and noise as in `objective`."""
 
     @abstractmethod
     def log_weights(
-        self, x: Tensor, y: Tensor, noise: Draws, precision: torch.dtype | None = None
+        self, x: Tensor, y: Tensor, noise: NoiseSource, precision: torch.dtype | None = None
     ) -> Tensor:
         """log p(x, z) - log q(z | x) of one draw of z, (B,): their log-mean-exp bounds log p(x)."""
 
 
-class Sampler(Learner):
+class ImplicitModel(Model):
     """A learner that makes images, though it is no step model: a chain, say, or an adversary."""
 
     @abstractmethod
-    def frames(self, n: int, noise: Draws) -> Tensor:
+    def frames(self, n: int, noise: NoiseSource) -> Tensor:
         """The making of n images, (T+1, n, C, H, W) in [0, 1], from the start to the samples."""
 
 
-class Classifies(Learner):
+class Classifier(Model):
     """A classifier of images."""
 
-    criterion = "error"
+    selection_metric = "error"
 
     @abstractmethod
     def logits(self, x: Tensor, precision: torch.dtype | None = None) -> Tensor:
         """x (B, C, H, W) in [0, 1] -> (B, K)."""
 
-    def objective(self, x: Tensor, y: Tensor, noise: Draws, how: How) -> Objective:
+    def objective(self, x: Tensor, y: Tensor, noise: NoiseSource, how: LossOptions) -> Terms:
         """-log p(class | x), nats; measures: that, and error, 1 where the likeliest is wrong."""
         logits = self.logits(x, how.precision)
         loss = F.cross_entropy(logits, y, reduction="none")
         wrong = (logits.argmax(1) != y.argmax(1)).float()
-        return Objective(loss, {"cross_entropy": loss, "error": wrong})
+        return Terms(loss, {"cross_entropy": loss, "error": wrong})
 
     @torch.no_grad()
     def classify(self, x: Tensor) -> Tensor:

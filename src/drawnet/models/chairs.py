@@ -25,7 +25,7 @@ from drawnet.data._transformations import SPREAD, drawn, transformed
 from drawnet.data.chairs import AZIMUTHS, VIEWS, encoded
 from drawnet.data.pipeline import one_hot
 from drawnet.errors import at_least
-from drawnet.models.base import Draws, How, Objective, Sampler, products
+from drawnet.models.base import ImplicitModel, LossOptions, NoiseSource, Terms, products
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ class ChairsConfig:
     """Of the two layers behind them (the paper: 1024)."""
     features: int = 64
     """Channels of the smallest map, half as many after each unpooling (the paper: 256, 92, 92, 48)."""
-    halvings: int = 3
+    num_downsamples: int = 3
     """Unpoolings between the smallest map and the picture."""
     transform: bool = True
     """Whether training transforms the pictures, and tells the network how."""
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "classes", "units", "joint", "features", "halvings")
+        at_least(self, 1, "classes", "units", "joint", "features", "num_downsamples")
 
     @property
     def styles(self) -> int:
@@ -70,8 +70,8 @@ class Stream(nn.Module):
 
     def __init__(self, config: ChairsConfig, channels: int, side: int) -> None:
         super().__init__()
-        self.side, self.grid = side, -(-side // 2**config.halvings)
-        widths = [max(channels, config.features >> k) for k in range(config.halvings)]
+        self.side, self.grid = side, -(-side // 2**config.num_downsamples)
+        widths = [max(channels, config.features >> k) for k in range(config.num_downsamples)]
         self.first = nn.Linear(config.joint, widths[0] * self.grid**2)
         self.layers = nn.ModuleList(
             nn.ConvTranspose2d(a, b, 5, 2, 2, 1)
@@ -85,10 +85,10 @@ class Stream(nn.Module):
         return maps[..., : self.side, : self.side]  # type: ignore[no-any-return]
 
 
-class Chairs(Sampler):
+class Chairs(ImplicitModel):
     """The generator of pictures and masks from style, view and transformation."""
 
-    criterion = "picture"
+    selection_metric = "picture"
 
     def __init__(self, config: ChairsConfig, shape: tuple[int, int, int]) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ class Chairs(Sampler):
         self.mask = Stream(config, 1, max(shape[1:])) if masked else None
 
     @staticmethod
-    def told(labels: Tensor, classes: int) -> Tensor:
+    def encode_labels(labels: Tensor, classes: int) -> Tensor:
         """Labels 62 · style + view -> (n, styles + 4)."""
         styles = -(-classes // len(VIEWS))
         view = torch.from_numpy(encoded(VIEWS[(labels % len(VIEWS)).numpy()]))
@@ -121,7 +121,7 @@ class Chairs(Sampler):
             return picture[..., : self.shape[1], : self.shape[2]]
         return torch.cat([picture, self.mask(h)], 1)[..., : self.shape[1], : self.shape[2]]
 
-    def objective(self, x: Tensor, y: Tensor, noise: Draws, how: How) -> Objective:
+    def objective(self, x: Tensor, y: Tensor, noise: NoiseSource, how: LossOptions) -> Terms:
         """The paper's loss; measures: it, and mean squared errors of picture (on white) and mask."""
         theta = None
         if self.training and self.config.transform and self.mask is not None:
@@ -136,15 +136,15 @@ class Chairs(Sampler):
         if self.mask is not None:
             mask = ((made - x)[:, self.colours :] ** 2).flatten(1)
             loss, measures["mask"] = loss + mask.sum(1), mask.mean(1)
-        return Objective(loss, measures | {"loss": loss})
+        return Terms(loss, measures | {"loss": loss})
 
-    def frames(self, n: int, noise: Draws) -> Tensor:
+    def frames(self, n: int, noise: NoiseSource) -> Tensor:
         """n chairs, any of those learned, turned once round at the first elevation: T = 31."""
         styles, classes = self.config.styles, self.classes
         chosen = (noise.uniform("style", n) * styles).long().clamp(max=styles - 1)
         views = torch.arange(AZIMUTHS + 1) % AZIMUTHS
-        told = [self.told(chosen * len(VIEWS) + view, classes) for view in views]
-        return torch.stack([self(y).clamp(0, 1)[:, : self.colours] for y in told])
+        encoded_views = [self.encode_labels(chosen * len(VIEWS) + view, classes) for view in views]
+        return torch.stack([self(y).clamp(0, 1)[:, : self.colours] for y in encoded_views])
 
 
 Config, Model = ChairsConfig, Chairs

@@ -23,9 +23,9 @@ import torch
 from torch import Tensor
 
 from drawnet.models.convolutional import ConvolutionalConfig, ConvolutionalDraw
-from drawnet.models.sequential import given
+from drawnet.models.sequential import drop_empty
 from drawnet.nn import distributions
-from drawnet.nn.convolution import Conv, ConvLSTM, Squeeze, UpConv, halved, spread
+from drawnet.nn.convolution import Conv, ConvEncoder, ConvLSTM, UpConv, broadcast_spatial, halved
 from drawnet.nn.distributions import Gaussian, Pixels
 
 
@@ -54,17 +54,19 @@ class ConvDraw(ConvolutionalDraw):
     """Convolutional DRAW with one stochastic layer; images of any size."""
 
     def __init__(self, config: ConvDrawConfig, shape: tuple[int, int, int]) -> None:
-        grid = halved(*shape[1:], config.halvings)  # rounded up: the canvas is a cut-out
+        grid = halved(*shape[1:], config.num_downsamples)  # rounded up: the canvas is a cut-out
         super().__init__(config, shape, *grid)
         units, kernel, classes = config.units, config.kernel, config.classes
 
-        self.read = Squeeze(2 * shape[0], config.features, kernel, config.halvings)
-        self.encoder = ConvLSTM(given(config.features, units, classes), units, kernel)
+        self.read = ConvEncoder(2 * shape[0], config.features, kernel, config.num_downsamples)
+        self.encoder = ConvLSTM(drop_empty(config.features, units, classes), units, kernel)
         self.q = Conv(units, 2 * config.latents, kernel)
         self.p = Conv(units + classes, 2 * config.latents, kernel)
-        self.reread = Squeeze(self.deep, config.features, kernel, config.halvings)
-        self.decoder = ConvLSTM(given(config.latents, config.features, classes), units, kernel)
-        self.write = UpConv(units, self.deep, kernel, 2**config.halvings)
+        self.reread = ConvEncoder(
+            self.canvas_channels, config.features, kernel, config.num_downsamples
+        )
+        self.decoder = ConvLSTM(drop_empty(config.latents, config.features, classes), units, kernel)
+        self.write = UpConv(units, self.canvas_channels, kernel, 2**config.num_downsamples)
         self.initialise()
 
     @torch.no_grad()
@@ -88,7 +90,7 @@ class ConvDraw(ConvolutionalDraw):
 
     def infer(self, x: Tensor, state: State) -> tuple[Gaussian, State]:
         eps = distributions.error_image(x, self.likelihood(state))
-        inputs = given(self.read(x, eps), state.h_dec, spread(state.y, state.h_dec))
+        inputs = drop_empty(self.read(x, eps), state.h_dec, broadcast_spatial(state.y, state.h_dec))
         h_enc, s_enc = self.encoder(inputs, state.h_enc, state.s_enc)
         d, log_s = self.q(h_enc).chunk(2, 1)
         p = self.prior(state)
@@ -96,12 +98,12 @@ class ConvDraw(ConvolutionalDraw):
         return q, state._replace(h_enc=h_enc, s_enc=s_enc)
 
     def prior(self, state: State) -> Gaussian:
-        inputs = given(state.h_dec, spread(state.y, state.h_dec))
+        inputs = drop_empty(state.h_dec, broadcast_spatial(state.y, state.h_dec))
         mu, log_sigma = self.p(*inputs).chunk(2, 1)
         return Gaussian(mu, log_sigma)
 
     def advance(self, z: Tensor, state: State) -> State:
-        inputs = given(z, self.reread(state.c), spread(state.y, z))
+        inputs = drop_empty(z, self.reread(state.c), broadcast_spatial(state.y, z))
         h_dec, s_dec = self.decoder(inputs, state.h_dec, state.s_dec)
         _, height, width = self.shape
         c = state.c + self.write(h_dec)[..., :height, :width]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from drawnet.errors import at_least
-from drawnet.models.base import Classifies
+from drawnet.models.base import Classifier
 from drawnet.nn.recurrent import Linear, Unrolled
 
 
@@ -36,7 +36,7 @@ class ConvNetConfig:
         at_least(self, 2, "classes")
 
 
-class ConvNet(Classifies):
+class ConvNet(Classifier):
     """A layer of convolution and a hidden layer."""
 
     def __init__(self, config: ConvNetConfig, shape: tuple[int, int, int]) -> None:

@@ -25,7 +25,7 @@ class ConvolutionalConfig:
     """Z, latents a step."""
     features: int = 16
     """Channels of the convolutions on either side."""
-    halvings: int = 2
+    num_downsamples: int = 2
     """n, convolutions of stride 2 on either side; behind them is a grid coarser by 2ⁿ."""
     kernel: int = 3
     """Side of every convolution, odd."""
@@ -37,7 +37,7 @@ class ConvolutionalConfig:
     """Classes of images that the model is told; 0: none."""
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "steps", "units", "latents", "features", "halvings", "components")
+        at_least(self, 1, "steps", "units", "latents", "features", "num_downsamples", "components")
         at_least(self, 0, "classes")
         check_kernel(self.kernel)
 
@@ -54,14 +54,16 @@ class ConvolutionalDraw(StepModel):
         super().__init__()
         self.config, self.shape, self.classes = config, shape, config.classes
         self.steps, self.latents = config.steps, (config.latents, *grid)
-        self.deep = distributions.canvas_channels(config.likelihood, shape[0], config.components)
-        self.c = nn.Parameter(torch.zeros(self.deep, *shape[1:]))
+        self.canvas_channels = distributions.canvas_channels(
+            config.likelihood, shape[0], config.components
+        )
+        self.c = nn.Parameter(torch.zeros(self.canvas_channels, *shape[1:]))
         self.h_enc, self.s_enc, self.h_dec, self.s_dec = (
             nn.Parameter(torch.zeros(config.units, *grid)) for _ in range(4)
         )
 
     @torch.no_grad()
-    def prepare(self, mean: Tensor) -> None:
+    def init_from_mean(self, mean: Tensor) -> None:
         """Start the canvas at the mean training image (C, H, W) instead of at grey."""
         config = self.config
         self.c.copy_(distributions.first_canvas(config.likelihood, mean, config.components))

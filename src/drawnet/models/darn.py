@@ -29,7 +29,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drawnet.errors import UserError, at_least
-from drawnet.models.base import Bounded, Costs, Draws, How, Objective, Sampler, products
+from drawnet.models.base import (
+    Costs,
+    ImplicitModel,
+    LikelihoodModel,
+    LossOptions,
+    NoiseSource,
+    Terms,
+    products,
+)
 from drawnet.nn.distributions import Bernoulli
 
 
@@ -104,7 +112,7 @@ def through(inputs: int, tanh: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, tanh), nn.Tanh(), nn.Linear(tanh, outputs))
 
 
-class DARN(Bounded, Sampler):
+class DARN(LikelihoodModel, ImplicitModel):
     """One layer of stochastic hidden units, or none, over the pixels."""
 
     def __init__(self, config: DARNConfig, shape: tuple[int, int, int]) -> None:
@@ -121,7 +129,7 @@ class DARN(Bounded, Sampler):
             self.encoder_links = Links(hidden) if config.encoder_links else None
 
     @torch.no_grad()
-    def prepare(self, mean: Tensor) -> None:
+    def init_from_mean(self, mean: Tensor) -> None:
         """Start at the mean training image (C, H, W) instead of at grey."""
         self.bias.copy_(torch.logit(mean, eps=0.01).flatten())
 
@@ -161,7 +169,7 @@ class DARN(Bounded, Sampler):
 
     # ---- the description length -----------------------------------------------------------------
 
-    def objective(self, x: Tensor, y: Tensor, noise: Draws, how: How) -> Objective:
+    def objective(self, x: Tensor, y: Tensor, noise: NoiseSource, how: LossOptions) -> Terms:
         """The description length, its rate weighted, with the chosen gradient.
 
         Measures: nats = rate + distortion; without hidden units nats alone, which is -log p(x).
@@ -169,7 +177,7 @@ class DARN(Bounded, Sampler):
         with products(how.precision):
             if self.exact:
                 nats = -self.log_pixels(x, None)
-                return Objective(nats, {"nats": nats})
+                return Terms(nats, {"nats": nats})
             if self.config.estimator == "first_order":
                 uniform = noise.uniform("hidden", len(x), self.config.hidden)
                 distortion, rate = self._terms(x, uniform)
@@ -177,7 +185,7 @@ class DARN(Bounded, Sampler):
             else:
                 distortion, rate, score = self._leave_one_out(x, noise, how.kl_weight)
         measures = {"nats": distortion + rate, "rate": rate, "distortion": distortion}
-        return Objective(distortion + how.kl_weight * rate + score, measures)
+        return Terms(distortion + how.kl_weight * rate + score, measures)
 
     def _terms(self, x: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
         """Distortion and rate of one draw, (B,).
@@ -188,7 +196,7 @@ class DARN(Bounded, Sampler):
         return -self.log_pixels(x, h), Bernoulli(logits.detach()).log_prob(h) - self.log_prior(h)
 
     def _leave_one_out(
-        self, x: Tensor, noise: Draws, weight: float
+        self, x: Tensor, noise: NoiseSource, weight: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Means over K draws of distortion and rate, and 0 with the encoder's gradient; (B,) each."""
         k = self.config.draws
@@ -204,7 +212,7 @@ class DARN(Bounded, Sampler):
         return distortion.view(-1, k).mean(1), rate.view(-1, k).mean(1), score.mean(1)
 
     def costs(
-        self, x: Tensor, y: Tensor, noise: Draws, precision: torch.dtype | None = None
+        self, x: Tensor, y: Tensor, noise: NoiseSource, precision: torch.dtype | None = None
     ) -> Costs:
         """Of one draw of h; the rate (1, B), without hidden units (0, B)."""
         with products(precision):
@@ -214,7 +222,7 @@ class DARN(Bounded, Sampler):
             return Costs(distortion, rate[None])
 
     def log_weights(
-        self, x: Tensor, y: Tensor, noise: Draws, precision: torch.dtype | None = None
+        self, x: Tensor, y: Tensor, noise: NoiseSource, precision: torch.dtype | None = None
     ) -> Tensor:
         with products(precision):
             if self.exact:
@@ -225,14 +233,14 @@ class DARN(Bounded, Sampler):
 
     # ---- sampling -------------------------------------------------------------------------------
 
-    def code(self, n: int, noise: Draws) -> Tensor:
+    def code(self, n: int, noise: NoiseSource) -> Tensor:
         """h ~ p(h), (n, H)."""
         uniform, logits = noise.uniform("h", n, self.config.hidden), self.prior.expand(n, -1)
         if self.prior_links is None:
             return (uniform < logits.sigmoid()).to(logits)
         return self.prior_links.draw(logits, uniform)[0]
 
-    def frames(self, n: int, noise: Draws) -> Tensor:
+    def frames(self, n: int, noise: NoiseSource) -> Tensor:
         """Grey, then row after row as it is drawn; of every pixel its mean given those before it."""
         pixels = math.prod(self.shape)
         logits = self.canvas(n, None if self.exact else self.code(n, noise))

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from drawnet.errors import UserError, at_least
-from drawnet.models.sequential import StepModel, given
+from drawnet.models.sequential import StepModel, drop_empty
 from drawnet.nn import attention, distributions
 from drawnet.nn.distributions import Gaussian, Pixels
 from drawnet.nn.recurrent import LSTM, Linear
@@ -64,7 +64,7 @@ class State(NamedTuple):
     s_enc: Tensor
     h_dec: Tensor
     s_dec: Tensor
-    look: Tensor
+    next_read: Tensor
     """The window that h_dec asks to read next, (B, 5); (B, 0) without read attention."""
     read: Tensor
     write: Tensor
@@ -79,15 +79,17 @@ class Draw(StepModel):
         self.config, self.shape, self.classes = config, shape, config.classes
         self.steps, self.latents = config.steps, (config.latents,)
         channels, height, width = shape
-        deep = distributions.canvas_channels(config.likelihood, channels)
-        self.canvas_shape = (deep, height, width)
+        canvas_channels = distributions.canvas_channels(config.likelihood, channels)
+        self.canvas_shape = (canvas_channels, height, width)
         glimpse = 2 * channels * (config.read**2 or height * width)
-        self.patch = (deep, config.write, config.write) if config.write else self.canvas_shape
+        self.patch = (
+            (canvas_channels, config.write, config.write) if config.write else self.canvas_shape
+        )
         units = config.units
 
-        self.encoder = LSTM(given(glimpse, units, config.classes), units)
+        self.encoder = LSTM(drop_empty(glimpse, units, config.classes), units)
         self.q = Linear(units, 2 * config.latents)
-        self.decoder = LSTM(given(config.latents, config.classes), units)
+        self.decoder = LSTM(drop_empty(config.latents, config.classes), units)
         # One map of h_dec for the patch, the window to write it with, and the window to read next.
         self.parts = (math.prod(self.patch), 5 * bool(config.write), 5 * bool(config.read))
         self.heads = Linear(units, sum(self.parts))
@@ -122,7 +124,7 @@ class Draw(StepModel):
             )
 
     @torch.no_grad()
-    def prepare(self, mean: Tensor) -> None:
+    def init_from_mean(self, mean: Tensor) -> None:
         """Start the canvas at the mean training image (C, H, W) instead of at grey."""
         self.c.copy_(distributions.first_canvas(self.config.likelihood, mean))
 
@@ -130,42 +132,44 @@ class Draw(StepModel):
         """Learned c_0, h_enc_0 and h_dec_0."""
         learned = (self.c, self.h_enc, self.s_enc, self.h_dec, self.s_dec)
         c, h_enc, s_enc, h_dec, s_dec = (p.expand(len(y), *p.shape) for p in learned)
-        _, _, look = self.emit(h_dec)
+        _, _, next_read = self.decoder_heads(h_dec)
         nowhere = self.c.new_zeros(len(y), 5)
-        return State(c, h_enc, s_enc, h_dec, s_dec, look, nowhere, nowhere, y)
+        return State(c, h_enc, s_enc, h_dec, s_dec, next_read, nowhere, nowhere, y)
 
-    def see(self, x: Tensor, state: State) -> tuple[Tensor, ...]:
+    def encoder_inputs(self, x: Tensor, state: State) -> tuple[Tensor, ...]:
         """What the encoder is shown: the glimpse r_t, h_dec_t-1 and y."""
         x_hat = distributions.error_image(x, self.likelihood(state))  # (3)
         r: tuple[Tensor, ...] = x.flatten(1), x_hat.flatten(1)  # (17)
         if self.config.read:
-            r = (attention.read((x, x_hat), state.look, self.config.read).flatten(1),)  # (4), (27)
-        return given(*r, state.h_dec, state.y)
+            r = (
+                attention.read((x, x_hat), state.next_read, self.config.read).flatten(1),
+            )  # (4), (27)
+        return drop_empty(*r, state.h_dec, state.y)
 
     def infer(self, x: Tensor, state: State) -> tuple[Gaussian, State]:
-        h_enc, s_enc = self.encoder(self.see(x, state), state.h_enc, state.s_enc)  # (5)
+        h_enc, s_enc = self.encoder(self.encoder_inputs(x, state), state.h_enc, state.s_enc)  # (5)
         q, p = Gaussian(*self.q(h_enc).chunk(2, 1)), self.prior(state)  # (1), (2)
         if p is not None:  # then q is told in p's units
             q = Gaussian(p.sample(q.mu), p.log_sigma + q.log_sigma)
-        return q, state._replace(h_enc=h_enc, s_enc=s_enc, read=state.look)
+        return q, state._replace(h_enc=h_enc, s_enc=s_enc, read=state.next_read)
 
     def prior(self, state: State) -> Gaussian | None:
         """N(0, I) at every step, or N(mu_p, sigma_p²) from h_dec_t-1 and y."""
         if self.p is None:
             return None
-        mu, log_sigma = self.p(*given(state.h_dec, state.y)).chunk(2, 1)
+        mu, log_sigma = self.p(*drop_empty(state.h_dec, state.y)).chunk(2, 1)
         return Gaussian(mu, log_sigma)
 
-    def emit(self, h_dec: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def decoder_heads(self, h_dec: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The patch, the window to write it with, and the window to read next."""
-        w, window, look = self.heads(h_dec).split(self.parts, 1)  # (21)
-        return w.view(-1, *self.patch), window, look  # (18)
+        w, window, next_read = self.heads(h_dec).split(self.parts, 1)  # (21)
+        return w.view(-1, *self.patch), window, next_read  # (18)
 
     def advance(self, z: Tensor, state: State) -> State:
-        h_dec, s_dec = self.decoder(given(z, state.y), state.h_dec, state.s_dec)  # (7)
-        w, window, look = self.emit(h_dec)
+        h_dec, s_dec = self.decoder(drop_empty(z, state.y), state.h_dec, state.s_dec)  # (7)
+        w, window, next_read = self.decoder_heads(h_dec)
         c = attention.write(state.c, w, window) if self.config.write else state.c + w  # (8), (29)
-        return state._replace(c=c, h_dec=h_dec, s_dec=s_dec, look=look, write=window)
+        return state._replace(c=c, h_dec=h_dec, s_dec=s_dec, next_read=next_read, write=window)
 
     def likelihood(self, state: State) -> Pixels:
         return distributions.pixels(self.config.likelihood, state.c)  # (9)
@@ -200,20 +204,20 @@ def initialise_windows(
     """
     for state in states:
         state.normal_()
-    from_z, from_h = decoder.halves()
+    from_z, from_h = decoder.split_weights()
     from_z *= 0.2  # little noise at first
     from_h *= 2.0  # keep moving
 
     (to_read, read_bias, n_read), (to_write, write_bias, n_write) = read, write
     stride = 0.6 * (image - 1) / (n_write - 1)  # of the write window's filters
     cell = n_write * stride / n_read  # the read window's, over the same square
-    ink = -2.0 if strong else -2.0 - 2 * math.log(stride / 4.05)
+    inverse_gamma = -2.0 if strong else -2.0 - 2 * math.log(stride / 4.05)
     to_write[:2] *= 1.5
     to_write[2:] *= 0.3
     to_read[:2] = to_write[:2]
     to_read[2:] *= 0.3
     for bias, n, delta, log_gamma in (
-        (write_bias, n_write, stride, ink),
+        (write_bias, n_write, stride, inverse_gamma),
         (read_bias, n_read, cell, 1.0),
     ):
         sigma2, delta_ = math.log((0.45 * delta) ** 2), math.log(delta * (n - 1) / (image - 1))

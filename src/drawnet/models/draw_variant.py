@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from drawnet.errors import UserError
-from drawnet.models.base import Draws, How, Objective
+from drawnet.models.base import LossOptions, NoiseSource, Terms
 from drawnet.models.draw import Draw, DrawConfig, State
-from drawnet.models.sequential import bound, given
+from drawnet.models.sequential import bound, drop_empty
 from drawnet.nn import attention, distributions
 from drawnet.nn.attention import LIMIT
 from drawnet.nn.recurrent import GRU, LSTM, RNN
@@ -74,10 +74,10 @@ class DrawVariant(Draw):
         if not (k.error_image and k.feedback and k.cell == "lstm"):
             channels, height, width = self.shape
             glimpse = (1 + k.error_image) * channels * (k.read**2 or height * width)
-            inputs = given(glimpse, units * k.feedback, k.classes)
+            inputs = drop_empty(glimpse, units * k.feedback, k.classes)
             self.add_module("encoder", cell(inputs, units))
         if k.cell != "lstm":
-            self.add_module("decoder", cell(given(k.latents, k.classes), units))
+            self.add_module("decoder", cell(drop_empty(k.latents, k.classes), units))
         if k.first_windows:
             super().initialise()
         else:
@@ -104,7 +104,7 @@ class DrawVariant(Draw):
             delattr(self, name)
             self.register_buffer(name, zeros, persistent=False)
 
-    def objective(self, x: Tensor, y: Tensor, noise: Draws, how: How) -> Objective:
+    def objective(self, x: Tensor, y: Tensor, noise: NoiseSource, how: LossOptions) -> Terms:
         """The bound as the switches have it, which is also claimed; the other measures are true.
 
         But that with one noise, training's are taken with that noise, to save a second pass.
@@ -120,35 +120,35 @@ class DrawVariant(Draw):
         if k.one_noise and not self.training:
             b = bound(self, x, eps, y, **settings)
         true = {"nats": b.total, "rate": b.rate.sum(0), "distortion": b.distortion}
-        return Objective(loss, true | {"claimed": claimed})
+        return Terms(loss, true | {"claimed": claimed})
 
-    def prepare(self, mean: Tensor) -> None:
+    def init_from_mean(self, mean: Tensor) -> None:
         if self.config.canvas == "mean":
-            super().prepare(mean)
+            super().init_from_mean(mean)
 
-    def see(self, x: Tensor, state: State) -> tuple[Tensor, ...]:
+    def encoder_inputs(self, x: Tensor, state: State) -> tuple[Tensor, ...]:
         k, images = self.config, [x]
         if k.error_image:
             images.append(distributions.error_image(x, self.likelihood(state)))
         r = [image.flatten(1) for image in images]
         if k.read:
-            r = [attention.read(images, state.look, k.read).flatten(1)]
+            r = [attention.read(images, state.next_read, k.read).flatten(1)]
             if k.window == "unbounded":
-                r[0] = r[0] * beyond(state.look)
-        return given(*r, *([state.h_dec] if k.feedback else []), state.y)
+                r[0] = r[0] * beyond(state.next_read)
+        return drop_empty(*r, *([state.h_dec] if k.feedback else []), state.y)
 
-    def emit(self, h_dec: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        w, window, look = super().emit(h_dec)
+    def decoder_heads(self, h_dec: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        w, window, next_read = super().decoder_heads(h_dec)
         k = self.config
         if k.shared_window:
-            look = window
+            next_read = window
         if k.read:
-            look = self.bent(look, k.read)
+            next_read = self.bent(next_read, k.read)
         if k.write:
             window = self.bent(window, k.write)
             if k.window == "unbounded":
                 w = w / beyond(window)[..., None, None]
-        return w, window, look
+        return w, window, next_read
 
     def bent(self, raw: Tensor, n: int) -> Tensor:
         """The parameters (B, 5) of the window that raw ones mean under the switches."""

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drawnet.errors import UserError, at_least
-from drawnet.models.base import Draws, How, Objective, Sampler, products
+from drawnet.models.base import ImplicitModel, LossOptions, NoiseSource, Terms, products
 from drawnet.nn import distributions
 from drawnet.nn.noise import ImageNoise
 
@@ -106,7 +106,7 @@ class Discriminator(nn.Module):
         nn.init.uniform_(self.out.weight, -0.005, 0.005)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, x: Tensor, noise: Draws, purpose: str) -> Tensor:
+    def forward(self, x: Tensor, noise: NoiseSource, purpose: str) -> Tensor:
         """Dropout draws its masks from the noise; what is kept is scaled up."""
         h = x.flatten(1)
         for k, layer in enumerate((self.first, self.second, self.out)):
@@ -115,28 +115,28 @@ class Discriminator(nn.Module):
         return h[:, 0].float()
 
 
-class GAN(Sampler):
+class GAN(ImplicitModel):
     """The two players as one learner, trained in turn."""
 
     players = ("discriminator", "generator")
-    criterion = "parzen"
+    selection_metric = "parzen"
 
     def __init__(self, config: GANConfig, shape: tuple[int, int, int]) -> None:
         super().__init__()
         self.config, self.shape = config, shape
         self.generator, self.discriminator = Generator(config, shape), Discriminator(config, shape)
 
-    def make(self, n: int, noise: Draws, purpose: str) -> Tensor:
+    def make(self, n: int, noise: NoiseSource, purpose: str) -> Tensor:
         """n images of noise, (n, C, H, W)."""
         z = noise.uniform(purpose, n, self.config.noise)
         return self.generator((2 * z - 1) * math.sqrt(3))  # type: ignore[no-any-return]
 
-    def objective(self, x: Tensor, y: Tensor, noise: Draws, how: How) -> Objective:
+    def objective(self, x: Tensor, y: Tensor, noise: NoiseSource, how: LossOptions) -> Terms:
         """A player's loss, nats; asked for nobody's: parzen, -log p(x) by a window over samples."""
         with products(how.precision):
             return self._objective(x, noise, how.player)
 
-    def _objective(self, x: Tensor, noise: Draws, player: str) -> Objective:
+    def _objective(self, x: Tensor, noise: NoiseSource, player: str) -> Terms:
         if not player:
             samples = self.make(len(JUDGED), ImageNoise(0, JUDGED), "parzen")
             return self._told("parzen", -distributions.log_density(x, samples, SIGMA)[0].float())
@@ -148,10 +148,10 @@ class GAN(Sampler):
         return self._told("discriminator", F.softplus(-real) + F.softplus(false))
 
     @staticmethod
-    def _told(name: str, loss: Tensor) -> Objective:
-        return Objective(loss, {name: loss})
+    def _told(name: str, loss: Tensor) -> Terms:
+        return Terms(loss, {name: loss})
 
-    def frames(self, n: int, noise: Draws) -> Tensor:
+    def frames(self, n: int, noise: NoiseSource) -> Tensor:
         """Grey, then what the generator makes."""
         images = self.make(n, noise, "sample")
         return torch.stack([torch.full_like(images, 0.5), images])

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from drawnet.errors import UserError, at_least
-from drawnet.models.base import Classifies
+from drawnet.models.base import Classifier
 from drawnet.nn import attention
 from drawnet.nn.recurrent import LSTM, Linear, Unrolled
 
@@ -58,13 +58,13 @@ class State(NamedTuple):
 
     h: Tensor
     s: Tensor
-    look: Tensor
+    next_read: Tensor
     """The window that h asks to read next, (B, 5)."""
     read: Tensor
     """The window that was read last."""
 
 
-class Glimpse(Classifies):
+class Glimpse(Classifier):
     """A classifier that looks `glimpses` times through a window that it moves itself."""
 
     def __init__(self, config: GlimpseConfig, shape: tuple[int, int, int]) -> None:
@@ -72,7 +72,7 @@ class Glimpse(Classifies):
         self.config, self.shape, self.classes = config, shape, config.classes
         units = config.units
         self.encoder = LSTM([shape[0] * config.read**2], units)
-        self.look = Linear(units, 5)
+        self.next_read = Linear(units, 5)
         self.out = Linear(units, config.classes)
         self.h, self.s = (nn.Parameter(torch.zeros(units)) for _ in range(2))
         self.initialise()
@@ -81,21 +81,21 @@ class Glimpse(Classifies):
     def initialise(self) -> None:
         """First look at the whole image, with filters as wide as their distance asks for."""
         stride = (max(self.shape[1:]) - 1) / (self.config.read - 1)
-        self.look.weight.mul_(0.3)
-        self.look.bias[2] = math.log((0.45 * stride) ** 2)
+        self.next_read.weight.mul_(0.3)
+        self.next_read.bias[2] = math.log((0.45 * stride) ** 2)
         nn.init.zeros_(self.out.weight)
 
     def start(self, batch: int) -> State:
         """Learned h_0 and cell, for so many images."""
         h, s = (p.expand(batch, *p.shape) for p in (self.h, self.s))
-        return State(h, s, self.look(h), self.h.new_zeros(batch, 5))
+        return State(h, s, self.next_read(h), self.h.new_zeros(batch, 5))
 
     def glimpse(self, x: Tensor, state: State) -> State:
         """Look once through the window that the state asks for."""
-        look = attention.clip_gradient(state.look, self.config.window_clip)
-        r = attention.read((x,), look, self.config.read).flatten(1)
+        next_read = attention.clip_gradient(state.next_read, self.config.window_clip)
+        r = attention.read((x,), next_read, self.config.read).flatten(1)
         h, s = self.encoder((r,), state.h, state.s)
-        return State(h, s, self.look(h), state.look)
+        return State(h, s, self.next_read(h), state.next_read)
 
     def states(self, x: Tensor) -> Iterator[State]:
         """The state after every glimpse at x (B, C, H, W)."""

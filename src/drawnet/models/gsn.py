@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drawnet.errors import UserError, at_least
-from drawnet.models.base import Draws, How, Objective, Sampler, products
+from drawnet.models.base import ImplicitModel, LossOptions, NoiseSource, Terms, products
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class GSNConfig:
     """Units in each of the two hidden layers."""
     walk_back: int = 4
     """Steps that training takes from an image."""
-    spoiled: float = 0.4
+    corruption: float = 0.4
     """Share of the pixels that salt and pepper replace."""
     sigma: float = 2.0
     """s, deviation of the upper layer's noise, before its tanh and again after it."""
@@ -45,14 +45,14 @@ class GSNConfig:
     def __post_init__(self) -> None:
         at_least(self, 1, "units", "walk_back", "chain")
         at_least(self, 0, "sigma")
-        if not 0 <= self.spoiled <= 1:
-            raise UserError(f"--model.spoiled must be from 0 to 1, not {self.spoiled}")
+        if not 0 <= self.corruption <= 1:
+            raise UserError(f"--model.corruption must be from 0 to 1, not {self.corruption}")
 
 
-class GSN(Sampler):
+class GSN(ImplicitModel):
     """Two hidden layers, the weights of which serve both ways."""
 
-    criterion = "cost"
+    selection_metric = "cost"
     mean: Tensor
 
     def __init__(self, config: GSNConfig, shape: tuple[int, int, int]) -> None:
@@ -67,11 +67,11 @@ class GSN(Sampler):
         self.b0, self.b1, self.b2 = (nn.Parameter(torch.zeros(n)) for n in (pixels, units, units))
 
     @torch.no_grad()
-    def prepare(self, mean: Tensor) -> None:
+    def init_from_mean(self, mean: Tensor) -> None:
         """Remember the mean training image (C, H, W), where chains start."""
         self.mean.copy_(mean.flatten())
 
-    def step(self, x: Tensor, h2: Tensor, noise: Draws, t: int) -> tuple[Tensor, Tensor]:
+    def step(self, x: Tensor, h2: Tensor, noise: NoiseSource, t: int) -> tuple[Tensor, Tensor]:
         """Logits of x̂ and the next h2, from a spoiled x (B, C·H·W) and h2 (B, units)."""
         h1 = (F.linear(x, self.lower, self.b1) + h2 @ self.upper).tanh()
         logits = F.linear(h1, self.lower.T, self.b0).float()
@@ -79,12 +79,12 @@ class GSN(Sampler):
         heard = F.linear(h1, self.upper, self.b2)
         return logits, (heard + self.config.sigma * before).tanh() + self.config.sigma * after
 
-    def spoil(self, x: Tensor, noise: Draws, t: int) -> Tensor:
+    def corrupt(self, x: Tensor, noise: NoiseSource, t: int) -> Tensor:
         """Salt and pepper: of the share that is replaced, half becomes 0 and half 1."""
-        u, share = noise.uniform(f"salt {t}", *x.shape), self.config.spoiled
+        u, share = noise.uniform(f"salt {t}", *x.shape), self.config.corruption
         return torch.where(u < share, (u < share / 2).to(x), x)
 
-    def objective(self, x: Tensor, y: Tensor, noise: Draws, how: How) -> Objective:
+    def objective(self, x: Tensor, y: Tensor, noise: NoiseSource, how: LossOptions) -> Terms:
         """The walk-back cost, a mean over the pixels as in the authors' code, whose rate goes with it.
 
         Measures, cross-entropies in nats an image: cost, the mean over the walk, by which validation
@@ -95,11 +95,11 @@ class GSN(Sampler):
         with products(how.precision):
             costs = torch.stack(self._walk(x, noise))
         measures = {"cost": costs.mean(0), "last": costs[-1]}
-        return Objective(costs.sum(0) / x.shape[1], measures)
+        return Terms(costs.sum(0) / x.shape[1], measures)
 
-    def _walk(self, x: Tensor, noise: Draws) -> list[Tensor]:
+    def _walk(self, x: Tensor, noise: NoiseSource) -> list[Tensor]:
         """Cross-entropy (B,) of every step from images x (B, C·H·W)."""
-        costs, h2, seen = [], x.new_zeros(len(x), self.config.units), self.spoil(x, noise, 0)
+        costs, h2, seen = [], x.new_zeros(len(x), self.config.units), self.corrupt(x, noise, 0)
         for t in range(self.config.walk_back):
             logits, h2 = self.step(seen, h2, noise, t)
             costs.append((F.softplus(logits) - x * logits).sum(1))
@@ -107,12 +107,12 @@ class GSN(Sampler):
                 seen = self.drawn(logits, noise, t)
         return costs
 
-    def drawn(self, logits: Tensor, noise: Draws, t: int) -> Tensor:
+    def drawn(self, logits: Tensor, noise: NoiseSource, t: int) -> Tensor:
         """The next spoiled image, of pixels drawn after x̂."""
         x = (noise.uniform(f"pixels {t}", *logits.shape) < logits.detach().sigmoid()).to(logits)
-        return self.spoil(x, noise, t + 1)
+        return self.corrupt(x, noise, t + 1)
 
-    def frames(self, n: int, noise: Draws) -> Tensor:
+    def frames(self, n: int, noise: NoiseSource) -> Tensor:
         """Pixels drawn after the mean image, then the x̂ of every step of the chain."""
         x = (noise.uniform("start", n, math.prod(self.shape)) < self.mean).to(self.mean)
         h2, frames = x.new_zeros(n, self.config.units), [x]

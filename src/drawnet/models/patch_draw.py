@@ -26,9 +26,9 @@ from torch import Tensor
 from drawnet.errors import UserError
 from drawnet.models.convolutional import ConvolutionalConfig, ConvolutionalDraw
 from drawnet.models.draw import initialise_windows
-from drawnet.models.sequential import given
+from drawnet.models.sequential import drop_empty
 from drawnet.nn import attention, distributions
-from drawnet.nn.convolution import Squeeze, Stretch, halved
+from drawnet.nn.convolution import ConvDecoder, ConvEncoder, halved
 from drawnet.nn.distributions import Gaussian, Pixels
 from drawnet.nn.recurrent import LSTM, Linear
 
@@ -73,16 +73,20 @@ class PatchDraw(ConvolutionalDraw):
 
     def __init__(self, config: PatchDrawConfig, shape: tuple[int, int, int]) -> None:
         super().__init__(config, shape)
-        convolutions, units = (config.features, config.kernel, config.halvings), config.units
+        convolutions, units = (config.features, config.kernel, config.num_downsamples), config.units
 
         self.read_head = Linear(units, 5)
-        self.read = Squeeze(2 * shape[0], *convolutions)
-        glimpse = config.features * math.prod(halved(config.read, config.read, config.halvings))
-        self.encoder = LSTM(given(glimpse, units, config.classes), units)
+        self.read = ConvEncoder(2 * shape[0], *convolutions)
+        glimpse = config.features * math.prod(
+            halved(config.read, config.read, config.num_downsamples)
+        )
+        self.encoder = LSTM(drop_empty(glimpse, units, config.classes), units)
         self.q = Linear(units, 2 * config.latents)
-        self.decoder = LSTM(given(config.latents, config.classes), units)
+        self.decoder = LSTM(drop_empty(config.latents, config.classes), units)
         self.write_head = Linear(units, 5)
-        self.write = Stretch(units, *convolutions, (self.deep, config.write, config.write))
+        self.write = ConvDecoder(
+            units, *convolutions, (self.canvas_channels, config.write, config.write)
+        )
         self.initialise()
 
     @torch.no_grad()
@@ -112,7 +116,7 @@ class PatchDraw(ConvolutionalDraw):
         x_hat = distributions.error_image(x, self.likelihood(state))
         window = self.read_head(state.h_dec)
         r = self.read(attention.read((x, x_hat), window, self.config.read)).flatten(1)
-        h_enc, s_enc = self.encoder(given(r, state.h_dec, state.y), state.h_enc, state.s_enc)
+        h_enc, s_enc = self.encoder(drop_empty(r, state.h_dec, state.y), state.h_enc, state.s_enc)
         mu, log_sigma = self.q(h_enc).chunk(2, 1)
         return Gaussian(mu, log_sigma), state._replace(h_enc=h_enc, s_enc=s_enc, read=window)
 
@@ -120,7 +124,7 @@ class PatchDraw(ConvolutionalDraw):
         """N(0, I) at every step."""
 
     def advance(self, z: Tensor, state: State) -> State:
-        h_dec, s_dec = self.decoder(given(z, state.y), state.h_dec, state.s_dec)
+        h_dec, s_dec = self.decoder(drop_empty(z, state.y), state.h_dec, state.s_dec)
         window = self.write_head(h_dec)
         c = attention.write(state.c, self.write(h_dec), window)
         return state._replace(c=c, h_dec=h_dec, s_dec=s_dec, write=window)

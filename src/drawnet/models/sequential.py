@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from drawnet.models.base import Bounded, Costs, Draws, How, Objective
+from drawnet.models.base import Costs, LikelihoodModel, LossOptions, NoiseSource, Terms
 from drawnet.nn import distributions
 from drawnet.nn.distributions import Gaussian, Pixels
 from drawnet.nn.recurrent import Unrolled
@@ -24,7 +24,7 @@ from drawnet.nn.recurrent import Unrolled
 T = TypeVar("T", int, Tensor)
 
 
-class StepModel(Bounded):
+class StepModel(LikelihoodModel):
     """A model that draws an image in `steps` steps.
 
     Its state is a NamedTuple of tensors (B, …), one of which is y.
@@ -55,29 +55,29 @@ class StepModel(Bounded):
     def likelihood(self, state: Any) -> Pixels:
         """The distribution over images that the state's canvas stands for."""
 
-    def objective(self, x: Tensor, y: Tensor, noise: Draws, how: How) -> Objective:
+    def objective(self, x: Tensor, y: Tensor, noise: NoiseSource, how: LossOptions) -> Terms:
         """The bound, its rate weighted; measures: nats = rate + distortion, both unweighted."""
         b = self._bound(x, y, noise, how)
         rate, distortion = b.rate.sum(0), b.distortion
         measures = {"nats": distortion + rate, "rate": rate, "distortion": distortion}
-        return Objective(distortion + how.kl_weight * rate, measures)
+        return Terms(distortion + how.kl_weight * rate, measures)
 
     def costs(
-        self, x: Tensor, y: Tensor, noise: Draws, precision: torch.dtype | None = None
+        self, x: Tensor, y: Tensor, noise: NoiseSource, precision: torch.dtype | None = None
     ) -> Costs:
         """`bound`'s distortion and rate; of grey levels, the canvas's cross-entropy too."""
-        b = self._bound(x, y, noise, How(precision))
+        b = self._bound(x, y, noise, LossOptions(precision))
         if getattr(self.config, "likelihood", "bernoulli") == "bernoulli":
             return Costs(b.distortion, b.rate)
         return Costs(b.distortion, b.rate, distributions.cross_entropy(x, self.likelihood(b.state)))
 
-    def _bound(self, x: Tensor, y: Tensor, noise: Draws, how: How) -> "Bound":
+    def _bound(self, x: Tensor, y: Tensor, noise: NoiseSource, how: LossOptions) -> "Bound":
         """`bound` with latents of the noise's own."""
         eps = noise.normal("latents", self.steps, len(x), *self.latents, axis=1)
         return bound(self, x, eps, y=y, precision=how.precision, recompute=how.recompute)
 
     def log_weights(
-        self, x: Tensor, y: Tensor, noise: Draws, precision: torch.dtype | None = None
+        self, x: Tensor, y: Tensor, noise: NoiseSource, precision: torch.dtype | None = None
     ) -> Tensor:
         """`step.log_weights` of latents of their own."""
         eps = noise.normal("importance", self.steps, len(x), *self.latents, axis=1)
@@ -152,7 +152,7 @@ def labelled(model: StepModel, eps: Tensor, y: Tensor | None = None) -> Tensor:
     return y
 
 
-def given(*inputs: T) -> tuple[T, ...]:
+def drop_empty(*inputs: T) -> tuple[T, ...]:
     """Those inputs of a layer that have a width: sizes but 0, tensors (B, K, …) with K > 0."""
     return tuple(k for k in inputs if (k.shape[1] if isinstance(k, Tensor) else k))
 
@@ -213,7 +213,7 @@ def redraw(
             q, state = model.infer(x, state)
             z, p = q.sample(noise), model.prior(state)
             state = model.advance(z, state)
-        yield Redrawn(state, q.kl(p), z if p is None else p.noise(z))
+        yield Redrawn(state, q.kl(p), z if p is None else p.standardise(z))
 
 
 def reconstruct(

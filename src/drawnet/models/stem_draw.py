@@ -24,9 +24,9 @@ import torch
 from torch import Tensor
 
 from drawnet.models.convolutional import ConvolutionalConfig, ConvolutionalDraw
-from drawnet.models.sequential import given
+from drawnet.models.sequential import drop_empty
 from drawnet.nn import distributions
-from drawnet.nn.convolution import Squeeze, Stretch, halved
+from drawnet.nn.convolution import ConvDecoder, ConvEncoder, halved
 from drawnet.nn.distributions import Gaussian, Pixels
 from drawnet.nn.recurrent import LSTM, Linear
 
@@ -52,14 +52,14 @@ class StemDraw(ConvolutionalDraw):
 
     def __init__(self, config: StemDrawConfig, shape: tuple[int, int, int]) -> None:
         super().__init__(config, shape)
-        convolutions, units = (config.features, config.kernel, config.halvings), config.units
+        convolutions, units = (config.features, config.kernel, config.num_downsamples), config.units
 
-        self.read = Squeeze(2 * shape[0], *convolutions)
-        glimpse = config.features * math.prod(halved(*shape[1:], config.halvings))
-        self.encoder = LSTM(given(glimpse, units, config.classes), units)
+        self.read = ConvEncoder(2 * shape[0], *convolutions)
+        glimpse = config.features * math.prod(halved(*shape[1:], config.num_downsamples))
+        self.encoder = LSTM(drop_empty(glimpse, units, config.classes), units)
         self.q = Linear(units, 2 * config.latents)
-        self.decoder = LSTM(given(config.latents, config.classes), units)
-        self.write = Stretch(units, *convolutions, (self.deep, *shape[1:]))
+        self.decoder = LSTM(drop_empty(config.latents, config.classes), units)
+        self.write = ConvDecoder(units, *convolutions, (self.canvas_channels, *shape[1:]))
         self.initialise()
 
     @torch.no_grad()
@@ -74,7 +74,7 @@ class StemDraw(ConvolutionalDraw):
     def infer(self, x: Tensor, state: State) -> tuple[Gaussian, State]:
         x_hat = distributions.error_image(x, self.likelihood(state))
         r = self.read(x, x_hat).flatten(1)
-        h_enc, s_enc = self.encoder(given(r, state.h_dec, state.y), state.h_enc, state.s_enc)
+        h_enc, s_enc = self.encoder(drop_empty(r, state.h_dec, state.y), state.h_enc, state.s_enc)
         mu, log_sigma = self.q(h_enc).chunk(2, 1)
         return Gaussian(mu, log_sigma), state._replace(h_enc=h_enc, s_enc=s_enc)
 
@@ -82,7 +82,7 @@ class StemDraw(ConvolutionalDraw):
         """N(0, I) at every step."""
 
     def advance(self, z: Tensor, state: State) -> State:
-        h_dec, s_dec = self.decoder(given(z, state.y), state.h_dec, state.s_dec)
+        h_dec, s_dec = self.decoder(drop_empty(z, state.y), state.h_dec, state.s_dec)
         return state._replace(c=state.c + self.write(h_dec), h_dec=h_dec, s_dec=s_dec)
 
     def likelihood(self, state: State) -> Pixels:

@@ -69,8 +69,10 @@ class VAE(StepModel):
         super().__init__()
         self.config, self.shape, self.classes = config, shape, config.classes
         self.steps, self.latents, units = 1, (config.latents,), config.units
-        deep = distributions.canvas_channels(config.likelihood, shape[0], config.components)
-        self.canvas_shape = (deep, *shape[1:])
+        canvas_channels = distributions.canvas_channels(
+            config.likelihood, shape[0], config.components
+        )
+        self.canvas_shape = (canvas_channels, *shape[1:])
 
         self.encoder = hidden(math.prod(shape) + config.classes, units, config.layers)
         self.q = Linear(units, 2 * config.latents)
@@ -78,7 +80,7 @@ class VAE(StepModel):
         self.write = Linear(units, math.prod(self.canvas_shape))  # its bias is c_0
 
     @torch.no_grad()
-    def prepare(self, mean: Tensor) -> None:
+    def init_from_mean(self, mean: Tensor) -> None:
         """Start the canvas at the mean training image (C, H, W) instead of at grey."""
         config = self.config
         canvas = distributions.first_canvas(config.likelihood, mean, config.components)

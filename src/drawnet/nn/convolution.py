@@ -95,22 +95,22 @@ class ConvLSTM(nn.Module):
         return cell(gates.to(c.dtype) + bias[:, None, None], c)
 
 
-def halved(height: int, width: int, halvings: int) -> tuple[int, int]:
+def halved(height: int, width: int, num_downsamples: int) -> tuple[int, int]:
     """The sides of a grid coarser by 2ⁿ than an image, rounded up."""
-    return -(-height // 2**halvings), -(-width // 2**halvings)
+    return -(-height // 2**num_downsamples), -(-width // 2**num_downsamples)
 
 
-def spread(y: Tensor, like: Tensor) -> Tensor:
+def broadcast_spatial(y: Tensor, like: Tensor) -> Tensor:
     """Numbers (B, K) as maps (B, K, H, W), the same at every place of the grid of `like`."""
     return y[:, :, None, None].expand(*y.shape, *like.shape[2:])
 
 
-class Squeeze(nn.Module):
+class ConvEncoder(nn.Module):
     """So many convolutions of stride 2, each with a ReLU: (B, in_i, H, W) … -> (B, K, H/2ⁿ, W/2ⁿ)."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, halvings: int) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: int, num_downsamples: int) -> None:
         super().__init__()
-        widths = [inputs] + [outputs] * halvings
+        widths = [inputs] + [outputs] * num_downsamples
         self.layers = nn.ModuleList(Conv(a, b, kernel, 2) for a, b in itertools.pairwise(widths))
 
     def forward(self, *inputs: Tensor) -> Tensor:
@@ -120,7 +120,7 @@ class Squeeze(nn.Module):
         return x
 
 
-class Stretch(nn.Module):
+class ConvDecoder(nn.Module):
     """The way back, from a vector to an image: (B, in) -> (B, C, H, W).
 
     A linear map to (K, H/2ⁿ, W/2ⁿ), sides rounded up, then n up-convolutions of stride 2 with a tanh
@@ -129,13 +129,18 @@ class Stretch(nn.Module):
     """
 
     def __init__(
-        self, inputs: int, features: int, kernel: int, halvings: int, image: tuple[int, int, int]
+        self,
+        inputs: int,
+        features: int,
+        kernel: int,
+        num_downsamples: int,
+        image: tuple[int, int, int],
     ) -> None:
         super().__init__()
         channels, self.height, self.width = image
-        self.grid = (features, *halved(self.height, self.width, halvings))
+        self.grid = (features, *halved(self.height, self.width, num_downsamples))
         self.linear = Linear(inputs, math.prod(self.grid))
-        widths = [features] * halvings + [channels]
+        widths = [features] * num_downsamples + [channels]
         self.layers = nn.ModuleList(UpConv(a, b, kernel, 2) for a, b in itertools.pairwise(widths))
 
     def forward(self, h: Tensor) -> Tensor:

@@ -26,13 +26,13 @@ class Gaussian(NamedTuple):
         """mu + sigma · eps, with eps ~ N(0, I) of mu's shape.   (6)"""
         return self.mu + self.log_sigma.exp() * eps
 
-    def noise(self, z: Tensor) -> Tensor:
+    def standardise(self, z: Tensor) -> Tensor:
         """The eps of which `sample` makes z: (z - mu) / sigma."""
         return (z - self.mu) * (-self.log_sigma).exp()
 
     def log_prob(self, z: Tensor) -> Tensor:
         """log N(z; mu, sigma²) summed over the latents, (B,)."""
-        eps = self.noise(z)
+        eps = self.standardise(z)
         return -(0.5 * eps**2 + self.log_sigma + 0.5 * LOG_2PI).flatten(1).sum(1)
 
     def kl(self, p: "Gaussian | None" = None) -> Tensor:
@@ -79,7 +79,7 @@ class Pixels(Protocol):
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x) in nats, (B,)."""
 
-    def places(self, x: Tensor) -> Tensor:
+    def log_prob_map(self, x: Tensor) -> Tensor:
         """log p(x) place by place, nats, (B, H, W): all channels of a pixel together."""
 
     def sample(self, uniform: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ class Bernoulli(NamedTuple):
         """Σ x log σ(c) + (1 - x) log(1 - σ(c)) = Σ x c - softplus(c)."""
         return (x * self.logits - F.softplus(self.logits)).flatten(1).sum(1)
 
-    def places(self, x: Tensor) -> Tensor:
+    def log_prob_map(self, x: Tensor) -> Tensor:
         return (x * self.logits - F.softplus(self.logits)).sum(1)
 
     def sample(self, uniform: Tensor) -> Tensor:
@@ -128,7 +128,7 @@ class Logistic(NamedTuple):
     def log_prob(self, x: Tensor) -> Tensor:
         return self.terms(x).flatten(1).sum(1)
 
-    def places(self, x: Tensor) -> Tensor:
+    def log_prob_map(self, x: Tensor) -> Tensor:
         return self.terms(x).sum(1)
 
     def terms(self, x: Tensor) -> Tensor:
@@ -167,9 +167,9 @@ class LogisticMixture(NamedTuple):
         return (self.logits.softmax(1)[:, :, None] * self.logistics.mean).sum(1)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        return self.places(x).flatten(1).sum(1)
+        return self.log_prob_map(x).flatten(1).sum(1)
 
-    def places(self, x: Tensor) -> Tensor:
+    def log_prob_map(self, x: Tensor) -> Tensor:
         terms = self.logistics.terms(x[:, None]).sum(2) + self.logits.log_softmax(1)
         return terms.logsumexp(1)
 

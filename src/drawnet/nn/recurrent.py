@@ -233,10 +233,10 @@ class LSTM(Affine):
 
     def __init__(self, inputs: Sequence[int], units: int) -> None:
         super().__init__(sum(inputs) + units, 4 * units)
-        heard_alike(self.weight, (*inputs, units))
+        init_per_input(self.weight, (*inputs, units))
         nn.init.ones_(self.bias.data[units : 2 * units])  # remember at the start
 
-    def halves(self) -> tuple[Tensor, Tensor]:
+    def split_weights(self) -> tuple[Tensor, Tensor]:
         """The weights of the inputs, and of h."""
         units = len(self.weight) // 4
         return self.weight[:, :-units], self.weight[:, -units:]
@@ -258,7 +258,7 @@ def cell(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def heard_alike(weight: Tensor, widths: Sequence[int]) -> None:
+def init_per_input(weight: Tensor, widths: Sequence[int]) -> None:
     """Each input gets weights for its own width: a glimpse of 8 numbers is heard beside 256 units."""
     for part in weight.split(list(widths), 1):
         nn.init.normal_(part, std=(len(widths) * part.shape[1]) ** -0.5)
@@ -273,9 +273,9 @@ class RNN(nn.Module):
     def __init__(self, inputs: Sequence[int], units: int) -> None:
         super().__init__()
         self.xh = Linear(sum(inputs) + units, units)
-        heard_alike(self.xh.weight, (*inputs, units))
+        init_per_input(self.xh.weight, (*inputs, units))
 
-    def halves(self) -> tuple[Tensor, Tensor]:
+    def split_weights(self) -> tuple[Tensor, Tensor]:
         """The weights of the inputs, and of h."""
         units = len(self.xh.weight)
         return self.xh.weight[:, :-units], self.xh.weight[:, -units:]
@@ -297,12 +297,12 @@ class GRU(nn.Module):
         super().__init__()
         self.x, self.h = Linear(sum(inputs), 3 * units), Linear(units, 3 * units)
         parts = len(inputs) + 1
-        heard_alike(self.x.weight, inputs)
+        init_per_input(self.x.weight, inputs)
         self.x.weight.data *= (len(inputs) / parts) ** 0.5
         self.h.weight.data *= parts**-0.5
         nn.init.ones_(self.x.bias.data[units : 2 * units])  # remember at the start
 
-    def halves(self) -> tuple[Tensor, Tensor]:
+    def split_weights(self) -> tuple[Tensor, Tensor]:
         """The weights of the inputs, and of h."""
         return self.x.weight, self.h.weight
 

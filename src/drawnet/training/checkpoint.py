@@ -21,7 +21,8 @@ from torch import Tensor
 
 from drawnet import models, weights
 from drawnet.errors import UserError
-from drawnet.models.base import Learner
+from drawnet.models.base import Model
+from drawnet.training import migration
 from drawnet.training.config import Run, from_json, to_json
 
 KEY = "drawnet"
@@ -69,10 +70,10 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 @dataclass
-class Model:
+class SavedModel:
     """A model as it lies in a file."""
 
-    network: Learner
+    network: Model
     run: Run[Any]
     header: dict[str, Any]
 
@@ -82,7 +83,7 @@ class Model:
         return str(to_json(self.run)["model"]["kind"])
 
 
-def save_model(path: Path, network: Learner, run: Run[Any], header: Mapping[str, Any]) -> None:
+def save_model(path: Path, network: Model, run: Run[Any], header: Mapping[str, Any]) -> None:
     """Write a model with its run; `header` holds what else is known of it (examples, valid, data)."""
     header = {**header, "run": to_json(run), "shape": list(network.shape)}
     save_tensors(path, network.state_dict(), header)
@@ -102,7 +103,7 @@ def located(path: Path) -> Path:
     raise UserError(f"{path} is not there, nor do weights of that name come with drawnet ({there})")
 
 
-def load_model(path: Path) -> Model:
+def load_model(path: Path) -> SavedModel:
     """The model of a run folder, a file or a name; UserError if there is none or it is unsound."""
     path = located(path)
     tensors, header = load_tensors(path)
@@ -110,9 +111,10 @@ def load_model(path: Path) -> Model:
         run, shape = from_json(header["run"]), tuple(header["shape"])
     except (KeyError, UserError) as why:
         raise UserError(f"{path} holds no model that this drawnet knows: {why}") from why
-    network: Learner = models.build(run.model, shape)
-    put(network, tensors, path)
-    return Model(network.eval(), run, header)
+    network: Model = models.build(run.model, shape)
+    kind = to_json(run)["model"]["kind"]
+    put(network, migration.tensors(kind, tensors), path)
+    return SavedModel(network.eval(), run, header)
 
 
 def put(network: torch.nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:

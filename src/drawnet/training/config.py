@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from drawnet.data.config import Data
 from drawnet.errors import UserError
+from drawnet.training.migration import CONFIG, renamed
 
 if TYPE_CHECKING:
     pass
@@ -97,7 +98,7 @@ def from_json(values: dict[str, Any]) -> Run[Any]:
     from drawnet import models
 
     try:
-        model = dict(values["model"])
+        model = renamed(values["model"], CONFIG)
         config = models.config(model.pop("kind"))
         rest = {k: v for k, v in values.items() if k not in ("model", "data")}
         return Run(model=build(config, model), data=build(Data, values["data"]), **rest)

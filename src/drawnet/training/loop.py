@@ -18,16 +18,16 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from drawnet import kernels, models
-from drawnet.data import Dataset, Made, pipeline
+from drawnet.data import Dataset, GeneratedImages, pipeline
 from drawnet.errors import UserError
 from drawnet.evaluation import likelihood
-from drawnet.models.base import How, Objective, Sampler
+from drawnet.models.base import ImplicitModel, LossOptions, Terms
 from drawnet.models.sequential import StepModel
 from drawnet.nn import noise as noise_
 from drawnet.nn.noise import Noise
 from drawnet.training import checkpoint, distributed, provenance
 from drawnet.training.config import Run, check
-from drawnet.training.run_dir import claimed, interruptible, open_board, open_metrics
+from drawnet.training.run_dir import interruptible, locked, open_board, open_metrics
 from drawnet.training.state import Progress, Session
 
 SAMPLES = 64
@@ -49,11 +49,11 @@ def learning_rate(run: Run[Any], seen: int) -> float:
 
 def schedule(run: Run[Any], seen: int) -> dict[str, float]:
     """What the optimiser is told at this position: lr, and SGD's momentum, which rises linearly."""
-    told = {"lr": learning_rate(run, seen)}
+    settings = {"lr": learning_rate(run, seen)}
     if run.optimizer == "sgd":
         risen = min(1.0, seen / run.momentum_rise) if run.momentum_rise else 1.0
-        told["momentum"] = run.momentum + risen * (run.final_momentum - run.momentum)
-    return told
+        settings["momentum"] = run.momentum + risen * (run.final_momentum - run.momentum)
+    return settings
 
 
 def kl_weight(run: Run[Any], seen: int) -> float:
@@ -71,7 +71,7 @@ def not_finite(model: nn.Module, loss: Tensor) -> str:
 
 def train_step(
     session: Session,
-    pixels: Tensor | Made,
+    pixels: Tensor | GeneratedImages,
     levels: int,
     precision: torch.dtype,
     y: Tensor | None = None,
@@ -83,32 +83,32 @@ def train_step(
     """
     run, model, progress = session.run, session.model, session.progress
     local = run.batch // distributed.world()
-    noise = Noise(run.seed, progress.seen, distributed.rank(), distributed.world())
-    order = noise_.stream(run.seed, progress.seen, run.batch, len(pixels))
+    noise = Noise(run.seed, progress.examples_seen, distributed.rank(), distributed.world())
+    order = noise_.stream(run.seed, progress.examples_seen, run.batch, len(pixels))
     places = numbers = order[distributed.rank() * local :][:local]
-    if isinstance(pixels, Made):
-        position = progress.seen + distributed.rank() * local + torch.arange(local)
+    if isinstance(pixels, GeneratedImages):
+        position = progress.examples_seen + distributed.rank() * local + torch.arange(local)
         numbers = places + position - position % len(pixels)  # epoch · n + place
     mine = torch.as_tensor(pixels[numbers])
     if run.data.binarise == "dynamic":
         uniform: Tensor | None = noise.uniform("binarise", *mine.shape)
     else:
         uniform = pipeline.fixed_noise(run.data, "train", numbers.tolist(), mine.shape[1:])
-    x = pipeline.prepare(mine, levels, uniform)
-    x = pipeline.window(x, model.shape, noise.uniform("window", local, 2))
-    told = torch.zeros(local, 0) if y is None else y[places]
-    how = How(precision, run.recompute, kl_weight(run, progress.seen))
+    x = pipeline.to_float(mine, levels, uniform)
+    x = pipeline.crop(x, model.shape, noise.uniform("window", local, 2))
+    labels = torch.zeros(local, 0) if y is None else y[places]
+    how = LossOptions(precision, run.recompute, kl_weight(run, progress.examples_seen))
     metrics: dict[str, float] = {}
     culprits: list[str] = []
     for player in model.players:
-        objective = partial(model.objective, x, told, noise, how._replace(player=player))
-        metrics |= turn(session, player, objective, culprits)
-    settle(session, culprits)
+        objective = partial(model.objective, x, labels, noise, how._replace(player=player))
+        metrics |= update(session, player, objective, culprits)
+    finish_step(session, culprits)
     return metrics
 
 
-def turn(
-    session: Session, player: str, objective: Callable[[], Objective], culprits: list[str]
+def update(
+    session: Session, player: str, objective: Callable[[], Terms], culprits: list[str]
 ) -> dict[str, float]:
     """One step down a player's objective; one that is not finite is skipped, and why noted."""
     run, model = session.run, session.model
@@ -125,7 +125,7 @@ def turn(
     if (norm + terms[0]).isfinite():
         nn.utils.clip_grads_with_norm_(own, run.clip, norm)
         for group in session.optimizer.param_groups:
-            group |= schedule(run, session.progress.seen)
+            group |= schedule(run, session.progress.examples_seen)
         session.optimizer.step()
     else:
         culprits.append(not_finite(model, terms[0]))
@@ -133,26 +133,28 @@ def turn(
     return means | {f"norm {player}".strip(): norm.item()}
 
 
-def settle(session: Session, culprits: list[str]) -> None:
+def finish_step(session: Session, culprits: list[str]) -> None:
     """Move the average and the position on; count what was skipped, and stop at the limit."""
     run, progress = session.run, session.progress
     if not culprits:
-        steps = progress.seen // run.batch
+        steps = progress.examples_seen // run.batch
         decay = min(run.ema, (1 + steps) / (10 + steps)) if run.ema else 0.0
         with torch.no_grad():
             pairs = zip(session.average.parameters(), session.model.parameters(), strict=True)
             for average, p in pairs:
                 average.lerp_(p, 1 - decay)
-        progress.row = 0
+        progress.consecutive_skips = 0
     else:
-        progress.skipped, progress.row = progress.skipped + 1, progress.row + 1
-        say(f"step at {progress.seen} examples skipped: {culprits[0]} is not finite")
-        if progress.row >= run.skip_limit:
+        progress.skipped += 1
+        progress.consecutive_skips += 1
+        say(f"step at {progress.examples_seen} examples skipped: {culprits[0]} is not finite")
+        if progress.consecutive_skips >= run.skip_limit:
             raise UserError(
-                f"{culprits[0]} was not finite {progress.row} steps in a row, at {progress.seen} "
+                f"{culprits[0]} was not finite {progress.consecutive_skips} steps in a row, "
+                f"at {progress.examples_seen} "
                 "examples; the last checkpoint is sound: try a smaller --lr or --clip"
             )
-    progress.seen += run.batch
+    progress.examples_seen += run.batch
 
 
 # ---- the run ------------------------------------------------------------------------------------
@@ -172,14 +174,14 @@ def train(
     check_pixels(run, data.levels)
     kind = models.of(run.model)
     y = {
-        split: pipeline.labels(data, split, getattr(run.model, "classes", 0), kind.told)
+        split: pipeline.labels(data, split, getattr(run.model, "classes", 0), kind.encode_labels)
         for split in ("train", "valid")
     }
     run = replace(run, precision=kernels.precision(run.precision))
-    kernels.settle()
+    kernels.tune_allocator()
     whole = data.splits["train"].pixels
-    pixels = whole if isinstance(whole, Made) else torch.from_numpy(whole)
-    with claimed(folder), interruptible() as stopped:
+    pixels = whole if isinstance(whole, GeneratedImages) else torch.from_numpy(whole)
+    with locked(folder), interruptible() as stopped:
         session = Session.fresh(run, pixels, data.levels, data.shape)
         saved = folder / "training.safetensors"
         if saved.exists():
@@ -189,7 +191,7 @@ def train(
         loop = Loop(session, data, y, folder, tensorboard)
         distributed.barrier()
         try:
-            loop.go(pixels, stopped)
+            loop.run(pixels, stopped)
         finally:
             loop.close()
     return session.progress
@@ -225,36 +227,38 @@ class Loop:
         tensorboard: bool,
     ) -> None:
         self.session, self.data, self.y, self.folder = session, data, y, folder
-        self.chief = distributed.rank() == 0
+        self.is_main = distributed.rank() == 0
         self.precision = kernels.operands(session.run.precision)
         self.sums: dict[str, list[float]] = {}
         self.log = (
-            open_metrics(folder / "metrics.jsonl", session.progress.seen) if self.chief else None
+            open_metrics(folder / "metrics.jsonl", session.progress.examples_seen)
+            if self.is_main
+            else None
         )
-        self.board = open_board(folder) if tensorboard and self.chief else None
+        self.board = open_board(folder) if tensorboard and self.is_main else None
 
-    def go(self, pixels: Tensor | Made, stopped: list[str]) -> None:
+    def run(self, pixels: Tensor | GeneratedImages, stopped: list[str]) -> None:
         run, progress = self.session.run, self.session.progress
         with tqdm(
             total=run.examples,
-            initial=min(progress.seen, run.examples),
+            initial=min(progress.examples_seen, run.examples),
             unit="image",
-            disable=not self.chief,
+            disable=not self.is_main,
             desc=run.recipe,
             dynamic_ncols=True,
         ) as bar:
-            while progress.seen < run.examples:
+            while progress.examples_seen < run.examples:
                 if distributed.any_true(bool(stopped)):
                     self.save()
                     self.farewell(stopped)
                     return
-                before, clocks = progress.seen, (time.perf_counter(), time.process_time())
+                before, clocks = progress.examples_seen, (time.perf_counter(), time.process_time())
                 metrics = train_step(
                     self.session, pixels, self.data.levels, self.precision, self.y["train"]
                 )
                 progress.seconds += time.perf_counter() - clocks[0]
                 progress.cpu_seconds += time.process_time() - clocks[1]
-                bar.update(min(progress.seen, run.examples) - before)
+                bar.update(min(progress.examples_seen, run.examples) - before)
                 self.record(metrics, bar)
                 self.at_intervals(before)
 
@@ -264,7 +268,7 @@ class Loop:
             self.sums.setdefault(name, []).append(value)
         if (
             len(self.sums[next(iter(metrics))]) >= 50
-            or self.session.progress.seen >= self.session.run.examples
+            or self.session.progress.examples_seen >= self.session.run.examples
         ):
             means = {k: sum(v) / len(v) for k, v in self.sums.items()}
             self.sums.clear()
@@ -273,7 +277,7 @@ class Loop:
             self.write({f"train_{k}": v for k, v in means.items()} | norms)
 
     def at_intervals(self, before: int) -> None:
-        run, seen = self.session.run, self.session.progress.seen
+        run, seen = self.session.run, self.session.progress.examples_seen
         last = seen >= run.examples
         crossed = {n: seen // n > before // n for n in (run.evaluate_every, run.save_every)}
         if crossed[run.evaluate_every] or last:
@@ -283,7 +287,7 @@ class Loop:
 
     def evaluate(self) -> None:
         """Measures of the averaged weights on validation images; keep them if they are the best."""
-        if not self.chief:
+        if not self.is_main:
             return
         s, images = self.session, self.data.splits["valid"]
         measured = likelihood.measure(
@@ -297,51 +301,53 @@ class Loop:
         )
         means = {f"valid_{k}": v.mean().item() for k, v in measured.items()}
         self.write(means)
-        criterion = f"valid_{s.average.criterion}"
-        if means[criterion] < s.progress.best:
-            s.progress.best = means[criterion]
-            self.save_model({criterion: means[criterion]})
-        self.sheet()
+        selection_metric = f"valid_{s.average.selection_metric}"
+        if means[selection_metric] < s.progress.best:
+            s.progress.best = means[selection_metric]
+            self.save_model({selection_metric: means[selection_metric]})
+        self.sample_grid()
 
     def save_model(self, best: dict[str, float]) -> None:
         p = self.session.progress
         data = {"checksum": self.data.checksum, "levels": self.data.levels}
         spent = {"seconds": p.seconds, "cpu_seconds": p.cpu_seconds}
-        made = provenance.told()
-        header = {"examples": p.seen, **best, **spent, "data": data, "made": made}
+        made = provenance.build_metadata()
+        header = {"examples": p.examples_seen, **best, **spent, "data": data, "made": made}
         path = self.folder / "model.safetensors"
         checkpoint.save_model(path, self.session.average, self.session.run, header)
 
-    def sheet(self) -> None:
+    def sample_grid(self) -> None:
         """A sheet of samples from the averaged weights, from the same noise each time."""
         from drawnet.drawing import figures, files, sample
 
-        if not isinstance(self.session.average, StepModel | Sampler):
+        if not isinstance(self.session.average, StepModel | ImplicitModel):
             return
-        path = self.folder / "samples" / f"{self.session.progress.seen:010d}.png"
+        path = self.folder / "samples" / f"{self.session.progress.examples_seen:010d}.png"
         images = sample.sample(self.session.average, SAMPLES)
         files.save(figures.grid(images), path)
 
     def save(self) -> None:
         """Write the checkpoint, unless the run is in trouble: then the last sound one stays."""
-        if self.chief and not self.session.progress.row:
+        if self.is_main and not self.session.progress.consecutive_skips:
             self.session.save(self.folder / "training.safetensors")
 
     def write(self, values: dict[str, float]) -> None:
         """One line of metrics.jsonl, and the same to TensorBoard."""
         p = self.session.progress
         spent = {"seconds": round(p.seconds, 2), "cpu_seconds": round(p.cpu_seconds, 2)}
-        values = {"examples": p.seen, **spent} | {k: round(v, 4) for k, v in values.items()}
+        values = {"examples": p.examples_seen, **spent} | {
+            k: round(v, 4) for k, v in values.items()
+        }
         if self.log:
             self.log.write(json.dumps(values) + "\n")
             self.log.flush()
         if self.board:
             for name, value in values.items():
-                self.board.add_scalar(name, value, p.seen)
+                self.board.add_scalar(name, value, p.examples_seen)
 
     def farewell(self, stopped: list[str]) -> None:
-        if self.chief:
-            seen, total = self.session.progress.seen, self.session.run.examples
+        if self.is_main:
+            seen, total = self.session.progress.examples_seen, self.session.run.examples
             why = stopped[0] if stopped else "another process"
             say(f"stopped by {why} at {seen} of {total} examples; --resume goes on from here")
 

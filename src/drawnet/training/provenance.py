@@ -35,7 +35,7 @@ def processor() -> str:
     return f"{name}, {len(os.sched_getaffinity(0))} cores"
 
 
-def told() -> dict[str, str | int | None]:
+def build_metadata() -> dict[str, str | int | None]:
     """What goes into a model's file beside its weights."""
     return {
         "drawnet": __version__,

@@ -41,7 +41,7 @@ def open_board(folder: Path) -> Any:
 
 
 @contextmanager
-def claimed(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Hold the folder's lock while training there; UserError if another process does."""
     if distributed.rank():
         yield

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from drawnet import models
-from drawnet.data import Made, pipeline
+from drawnet.data import GeneratedImages, pipeline
 from drawnet.errors import UserError
-from drawnet.models.base import Learner
+from drawnet.models.base import Model
 from drawnet.nn import noise
-from drawnet.training import checkpoint
+from drawnet.training import checkpoint, migration
 from drawnet.training.config import Run, from_json, to_json
 
 MOMENTS = {
@@ -42,13 +42,13 @@ def optimiser(run: Run[Any], model: nn.Module) -> torch.optim.Optimizer:
 class Progress:
     """Where a run stands; saved with every checkpoint."""
 
-    seen: int = 0
+    examples_seen: int = 0
     """Examples seen: the position of the run."""
     best: float = math.inf
     """Lowest value of the criterion on validation images so far."""
     skipped: int = 0
     """Steps skipped because something was not finite."""
-    row: int = 0
+    consecutive_skips: int = 0
     """… of which the last so many in a row."""
     seconds: float = 0.0
     """Time spent in training, over all sessions."""
@@ -61,8 +61,8 @@ class Session:
     """Everything that moves in a run."""
 
     run: Run[Any]
-    model: Learner
-    average: Learner
+    model: Model
+    average: Model
     optimizer: torch.optim.Optimizer
     progress: Progress = field(default_factory=Progress)
 
@@ -70,7 +70,7 @@ class Session:
     def fresh(
         cls,
         run: Run[Any],
-        pixels: Tensor | Made,
+        pixels: Tensor | GeneratedImages,
         levels: int,
         shape: tuple[int, int, int] | None = None,
     ) -> "Session":
@@ -82,7 +82,7 @@ class Session:
         shape = shape or tuple(pixels.shape[1:])  # type: ignore[assignment]
         model, average = (models.build(run.model, shape) for _ in range(2))  # type: ignore[arg-type]
         mean = pipeline.mean_image(pixels)
-        model.prepare(pipeline.window(mean, model.shape) / (levels - 1))
+        model.init_from_mean(pipeline.crop(mean, model.shape) / (levels - 1))
         average.load_state_dict(model.state_dict())
         return cls(run, model, average.eval(), optimiser(run, model))
 
@@ -111,7 +111,9 @@ class Session:
         if there != self.run:
             what = difference(to_json(there), to_json(self.run))
             raise UserError(f"{path.parent} holds another run: {what}")
-        self.progress = Progress(**header["progress"])
+        kind = to_json(there)["model"]["kind"]
+        tensors = migration.tensors(kind, tensors)
+        self.progress = Progress(**migration.renamed(header["progress"], migration.PROGRESS))
         for part, network in (("model.", self.model), ("average.", self.average)):
             weights = {k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)}
             checkpoint.put(network, weights, path)

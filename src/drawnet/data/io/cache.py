@@ -17,19 +17,19 @@ from drawnet.data.io.files import reading
 _VERSION = 1  # of what decoding means; a higher one leaves everything kept before unused
 
 
-def kept(
-    sources: Sequence[Path], decode: Callable[[], Images], *told: str | int, name: str = ""
+def cached(
+    sources: Sequence[Path], decode: Callable[[], Images], *settings: str | int, name: str = ""
 ) -> Images:
     """`decode()`, or what it gave when `sources` were as now: their paths, sizes and times.
 
-    told  what else decides the result; all of it, where there are no sources
+    settings  what else decides the result; all of it, where there are no sources
     name  what the file's name starts with; else the first source's
 
     The pixels are memory-mapped: processes share one copy, nothing is read before it is used, and
     a write stays in the writer's memory. What is kept is whole or not there; what cannot be read
-    is decoded anew. A cache folder that cannot be written is told of, and decoding goes on.
+    is decoded anew. A cache folder that cannot be written is reported, and decoding goes on.
     """
-    stem = folder() / f"{name or sources[0].stem}-{_key(sources, told)}"
+    stem = folder() / f"{name or sources[0].stem}-{_key(sources, settings)}"
     if (found := _found(stem)) is None:
         images = decode()
         labels = np.empty(0, np.int64) if images.labels is None else images.labels
@@ -60,12 +60,12 @@ def folder() -> Path:
 
 
 def _key(sources: Sequence[Path], settings: tuple[str | int, ...]) -> str:
-    told: list[Any] = [_VERSION, *settings]
+    identity: list[Any] = [_VERSION, *settings]
     for path in sources:
         with reading(path, "file"):
             now = path.stat()
-        told.append((str(path.resolve()), now.st_size, now.st_mtime_ns))
-    return hashlib.sha256(repr(told).encode()).hexdigest()[:24]
+        identity.append((str(path.resolve()), now.st_size, now.st_mtime_ns))
+    return hashlib.sha256(repr(identity).encode()).hexdigest()[:24]
 
 
 def _pixels(stem: Path) -> Path:

@@ -14,7 +14,7 @@ from drawnet.data import Images
 from drawnet.errors import UserError
 
 
-def look(data_dir: Path, name: str, *files: str) -> Path | None:
+def find_file(data_dir: Path, name: str, *files: str) -> Path | None:
     """The first of `files` that lies in data_dir/name or in data_dir; None if none does."""
     places = (folder / file for file in files for folder in (data_dir / name, data_dir))
     return next((place for place in places if place.is_file()), None)
@@ -22,7 +22,7 @@ def look(data_dir: Path, name: str, *files: str) -> Path | None:
 
 def find(data_dir: Path, name: str, *files: str, address: str | None = None) -> Path:
     """As `look`, but a missing file is the user's to mend; `address` if `fetch` does not get it."""
-    if place := look(data_dir, name, *files):
+    if place := find_file(data_dir, name, *files):
         return place
     cure = f"download it from {address}" if address else f"run `drawnet fetch {name}`"
     raise UserError(
@@ -126,9 +126,11 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         raise UserError(f"{path} is no IDX file of bytes: it starts with {raw[:4].hex(' ')!r}")
     start = 4 + 4 * raw[3]
     shape = [int.from_bytes(raw[k : k + 4], "big") for k in range(4, start, 4)]
-    told = start + int(np.prod(shape, dtype=object))
-    if len(raw) != told:
-        raise UserError(f"{path} has {len(raw)} bytes, but its head tells of {told}: get it anew")
+    expected = start + int(np.prod(shape, dtype=object))
+    if len(raw) != expected:
+        raise UserError(
+            f"{path} has {len(raw)} bytes, but its head tells of {expected}: get it anew"
+        )
     return np.frombuffer(bytearray(raw), np.uint8, offset=start).reshape(shape)  # writable
 
 
