@@ -1,11 +1,11 @@
-"""Does a conditional model draw what it is told?  A classifier reads its samples.
+"""Measure whether a conditional model draws the requested label, by a classifier of its samples.
 
     python benchmarks/conditional.py RUN --samples 1000 --data-dir FOLDER --json FILE
 
 The classifier is trained on the run's own training images (two minutes on one core for MNIST) and
-kept in RUN/classifier.safetensors, which serves as long as the data are the same.  All classes are
-asked for in turn, and each sample is read twice: as pixels drawn from the model's likelihood, and as
-their means.  Shares are with their standard errors; the classifier's own errors bound them.
+cached in RUN/classifier.safetensors until the data change.  All classes are requested in turn, and
+each sample is classified twice: as pixels sampled from the model's likelihood, and as their means.
+Shares are given with standard errors; the classifier's own errors bound them.
 """
 
 import argparse
@@ -26,19 +26,16 @@ from drawnet.training import checkpoint
 BATCH = 100
 
 
-def accuracy(network, run, data):
-    """The share of test images that it reads rightly, prepared as the model sees them."""
-    images, right = data.splits["test"], 0
-    for numbers, x in pipeline.batches(
-        torch.from_numpy(images.pixels), data.levels, run.data, "test"
-    ):
-        labels = torch.from_numpy(images.labels[numbers.start : numbers.stop])
-        right += (network.classify(x) == labels).sum().item()
-    return right / len(images)
+def accuracy(network, model, run, data):
+    """Return the share of test images classified correctly, preprocessed as for the model."""
+    view, right = pipeline.View(data, "test", run.data.binarise), 0
+    for _, x, y in view.batches(model):
+        right += (network.classify(x) == y.argmax(1)).sum().item()
+    return right / len(view)
 
 
 def draw(model, labels, seed):
-    """(drawn pixels, means), each (n, C, H, W), of samples that are to show these labels."""
+    """Return (sampled pixels, means), each (n, C, H, W), of samples with these labels."""
     drawn, means = [], []
     for first in range(0, len(labels), BATCH):
         numbers = range(first, min(first + BATCH, len(labels)))
@@ -52,13 +49,13 @@ def draw(model, labels, seed):
 
 
 def share(right):
-    """(share, standard error) of a bool tensor."""
+    """Return (share, standard error) of a bool tensor."""
     p = right.float().mean().item()
     return round(p, 4), round(math.sqrt(p * (1 - p) / len(right)), 4)
 
 
 def shares(network, images, labels):
-    """The share read as what was asked, in all and for each class."""
+    """Return the share classified as requested, in all and for each class."""
     right = network.classify(images) == labels
     each = {k: share(right[labels == k]) for k in labels.unique().tolist()}
     return {"all": share(right), "classes": each}
@@ -73,26 +70,28 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--json", type=Path)
-    given = parser.parse_args()
-    held = checkpoint.load_model(given.run)
+    args = parser.parse_args()
+    held = checkpoint.load_model(args.run)
     model, run = held.network, held.run
-    if not model.classes or given.samples < model.classes:
-        raise UserError(f"{given.run} has {model.classes} classes: nothing to tell, or --samples")
-    data = run.data.load(given.data_dir)
+    if not model.classes or args.samples < model.classes:
+        raise UserError(
+            f"{args.run} has {model.classes} classes: not conditional, or too few --samples"
+        )
+    data = run.data.load(args.data_dir)
     pipeline.labels(data, "test", model.classes)
-    folder = given.run if given.run.is_dir() else given.run.parent
+    folder = args.run if args.run.is_dir() else args.run.parent
     binary = data.levels == 2 or run.data.binarise != "no"
     network = classifier.cached(folder / "classifier.safetensors", data, binary=binary)
-    result = {"accuracy": accuracy(network, run, data), "samples": given.samples}
-    print(f"classifier: {100 * result['accuracy']:.2f} % of {data.name}'s test images right")
-    labels = sample.request_labels(model, range(model.classes), range(given.samples)).argmax(1)
-    for name, images in zip(("drawn", "means"), draw(model, labels, given.seed), strict=True):
+    result = {"accuracy": accuracy(network, model, run, data), "samples": args.samples}
+    print(f"classifier: {100 * result['accuracy']:.2f} % of {data.name}'s test images correct")
+    labels = sample.request_labels(model, range(model.classes), range(args.samples)).argmax(1)
+    for name, images in zip(("drawn", "means"), draw(model, labels, args.seed), strict=True):
         result[name] = shares(network, images, labels)
         (p, error), each = result[name]["all"], result[name]["classes"]
-        print(f"{name}: {100 * p:.1f} ± {100 * error:.1f} % read as the label asked for")
+        print(f"{name}: {100 * p:.1f} ± {100 * error:.1f} % classified as requested")
         print("  " + "  ".join(f"{k}: {100 * q:.0f} ± {100 * e:.0f}" for k, (q, e) in each.items()))
-    if given.json:
-        checkpoint.write_text(given.json, json.dumps(result, indent=1) + "\n")
+    if args.json:
+        checkpoint.write_text(args.json, json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
-"""How fast: the textbook version, ours, and the matrix products alone, in turn on one machine.
+"""Speed of the textbook version, ours, and the matrix products alone, in turn on one machine.
 
     python benchmarks/speed.py                    the paper's MNIST model: train, evaluate, sample
     python benchmarks/speed.py --growth           growing steps, batch and image size; recomputation
     python benchmarks/speed.py --markdown FILE --json FILE --repeats 7
 
-Each contestant runs in a process of its own (its memory is its own, too) and they take turns,
-so that a machine whose speed drifts is fair to all.  Times are medians in seconds a batch.
+Each contestant runs in its own process, with its own memory, and they alternate, so that drift of
+the machine's speed affects all alike.  Times are medians in seconds per batch.
 
-textbook  benchmarks/textbook.py: plain eager PyTorch in float32, as ports write it
-floor     the matrix products of a training step and nothing else, by PyTorch's library in the best
-          layout: forward and input gradients step by step, weight gradients over all T·B rows at once.
-          Ours may be faster than this: its products know that the weights serve T times
+textbook  examples/draw_minimal.py: plain eager PyTorch in float32, as ports write it
+floor     only the matrix products of a training step, by PyTorch's library in the best layout:
+          forward and input gradients step by step, weight gradients over all T·B rows at once.
+          Ours may be faster, as its products exploit that the weights are used T times
 """
 
 import argparse
@@ -30,7 +30,7 @@ import torch
 
 @dataclass(frozen=True)
 class Case:
-    """One thing to time; the defaults are the paper's MNIST model."""
+    """One case to time; the defaults are the paper's MNIST model."""
 
     mode: str = "train"
     attention: bool = True
@@ -38,7 +38,7 @@ class Case:
     batch: int = 128
     size: int = 28
     recompute: int = 0
-    """Ours keeps every so-manieth state only; the textbook version knows no such thing."""
+    """Ours checkpoints every K-th state only; the textbook version cannot."""
 
     def __str__(self):
         kind = "attention" if self.attention else "no attention"
@@ -63,18 +63,20 @@ def ours(case, precision):
     from drawnet import kernels
     from drawnet.models import sequential
     from drawnet.models.draw import Draw, DrawConfig
+    from drawnet.training.loop import tune_allocator
 
-    kernels.tune_allocator()  # as the training loop does
+    tune_allocator()  # as the training loop does
     torch.manual_seed(0)
     read, write = (2, 5) if case.attention else (0, 0)
     model = Draw(DrawConfig(steps=case.steps, read=read, write=write), (1, case.size, case.size))
     x = (torch.rand(case.batch, 1, case.size, case.size) < 0.13).float()
     eps = torch.randn(case.steps, case.batch, 100)
-    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+    model.precision = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+    kernels.install(model)
     optimizer = torch.optim.Adam(model.parameters(), 1e-4, fused=True)
 
     def train():
-        b = sequential.bound(model, x, eps, precision=dtype, recompute=case.recompute)
+        b = sequential.bound(model, x, eps, recompute=case.recompute)
         loss = b.total.mean()
         optimizer.zero_grad()
         loss.backward()
@@ -82,25 +84,25 @@ def ours(case, precision):
 
     @torch.no_grad()
     def evaluate():
-        sequential.bound(model, x, eps, precision=dtype)
+        sequential.bound(model, x, eps)
 
     def sample():
-        for _ in sequential.generate(model, eps, precision=dtype):
+        for _ in sequential.generate(model, eps):
             pass
 
     return {"train": train, "evaluate": evaluate, "sample": sample}[case.mode]
 
 
 def textbook(case, _):
-    from textbook import TextbookDraw
+    from textbook import DRAW
 
     torch.manual_seed(0)
     read, write = (2, 5) if case.attention else (0, 0)
-    model = TextbookDraw(case.size, case.size, case.steps, read=read, write=write)
-    with torch.no_grad():  # the start of a textbook network: small weights
+    model = DRAW((1, case.size, case.size), case.steps, read, write)
+    with torch.no_grad():  # small initial weights, as in a textbook
         for p in model.parameters():
             p.mul_(0.5)
-    x = (torch.rand(case.batch, case.size**2) < 0.13).float()
+    x = (torch.rand(case.batch, 1, case.size, case.size) < 0.13).float()
     eps = torch.randn(case.steps, case.batch, 100)
     optimizer = torch.optim.Adam(model.parameters(), 1e-4)
 
@@ -118,7 +120,7 @@ def textbook(case, _):
 
 
 def products(case):
-    """(inputs, outputs) of every matrix of the model that a step of this mode uses."""
+    """Return (inputs, outputs) of every matrix of the model that a step of this mode uses."""
     units, latents, pixels = 256, 100, case.size**2
     write = 25 + 5 if case.attention else pixels
     maps = [(latents + units, 4 * units), (units, write)]
@@ -154,7 +156,7 @@ def floor(case, precision):
 
 
 def contestant(pipe, name, case):
-    """A process: builds, warms up, then runs once for every word that comes."""
+    """Run in a process: build, warm up, then run once for every message."""
     build, _, precision = name.partition(" ")
     run = {"ours": ours, "textbook": textbook, "floor": floor}[build](case, precision)
     run(), run()
@@ -167,7 +169,7 @@ def contestant(pipe, name, case):
 
 
 def duel(case, repeats):
-    """{contestant: (seconds of each round, peak MiB)}"""
+    """Return {contestant: (seconds of each round, peak MiB)}."""
     context = multiprocessing.get_context("spawn")
     pipes = {}
     for name in CONTESTANTS:
@@ -179,7 +181,7 @@ def duel(case, repeats):
         for name, pipe in pipes.items():
             pipe.send(True)
             times[name].append(pipe.recv())
-            time.sleep(0.02)  # let the waiting threads of the last one go to sleep
+            time.sleep(0.02)  # let the previous one's spinning threads sleep
     peaks = {}
     for name, pipe in pipes.items():
         pipe.send(False)
@@ -188,7 +190,7 @@ def duel(case, repeats):
 
 
 def row(case, result):
-    """One line of the table."""
+    """Format one line of the table."""
     median = {name: statistics.median(seconds) for name, (seconds, _) in result.items()}
     book = result["textbook"][0]
     cells = [str(case), f"{median['textbook']:.3f}"]
@@ -210,7 +212,7 @@ peak MiB: textbook / float32 / bfloat16 |
 
 
 def machine():
-    """The machine and the commit, in a line."""
+    """Describe the machine and the commit in a line."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
@@ -231,22 +233,22 @@ def main():
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--markdown", type=Path)
     parser.add_argument("--json", type=Path)
-    given = parser.parse_args()
+    args = parser.parse_args()
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     table, records = HEAD, []
     print(machine(), HEAD, sep="\n\n", end="", flush=True)
-    cases = GROWTH if given.growth else BASE
-    for case in (c for c in cases if given.only in str(c)):
-        result = duel(case, given.repeats if case.size < 128 else min(3, given.repeats))
+    cases = GROWTH if args.growth else BASE
+    for case in (c for c in cases if args.only in str(c)):
+        result = duel(case, args.repeats if case.size < 128 else min(3, args.repeats))
         line = row(case, result)
         print(line, flush=True)
         table += line + "\n"
         times = {n: {"seconds": s, "peak_mib": p} for n, (s, p) in result.items()}
         records.append({"case": asdict(replace(case)), **times})
-    if given.markdown:
-        given.markdown.write_text(f"{machine()}; medians of {given.repeats}\n\n{table}")
-    if given.json:
-        given.json.write_text(json.dumps({"machine": machine(), "cases": records}, indent=1))
+    if args.markdown:
+        args.markdown.write_text(f"{machine()}; medians of {args.repeats}\n\n{table}")
+    if args.json:
+        args.json.write_text(json.dumps({"machine": machine(), "cases": records}, indent=1))
 
 
 if __name__ == "__main__":

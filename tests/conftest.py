@@ -10,7 +10,7 @@ import torch
 
 from drawnet import models
 from drawnet.data import Dataset, Images
-from drawnet.data.pipeline import Data
+from drawnet.data.config import Data
 from drawnet.models.draw import DrawConfig
 from drawnet.training.config import Run
 

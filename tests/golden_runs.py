@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
-from drawnet import kernels, models
+from drawnet import models
 from drawnet.data import GeneratedImages, pipeline
-from drawnet.data.pipeline import Data
+from drawnet.data.config import Data
 from drawnet.training.config import Run
 from drawnet.training.loop import train_step
 from drawnet.training.state import Session
@@ -61,7 +61,7 @@ def steps(kind: str, precision: str) -> Iterator[dict[str, float]]:
     y = pipeline.labels(data, "train", classes, models.of(run.model).encode_labels)
     session = Session.fresh(run, images, data.levels, data.shape)
     for _ in range(STEPS):
-        yield train_step(session, images, data.levels, kernels.operands(precision), y)
+        yield train_step(session, images, data.levels, y)
 
 
 def losses(kind: str, precision: str) -> dict[str, list[float]]:

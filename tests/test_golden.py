@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
 import golden_runs
+from drawnet.data.pipeline import View
 from drawnet.evaluation import likelihood
 from drawnet.training import checkpoint
 
@@ -32,11 +32,8 @@ MEASURES = json.loads((WEIGHTS / "measures.json").read_text())
 @pytest.mark.parametrize("kind", MEASURES)
 def test_weights_written_before_are_read_and_measure_the_same(kind):
     model = checkpoint.load_model(WEIGHTS / f"{kind}.safetensors")
-    images, classes = model.run.data.load().splits["valid"][:32], model.network.classes
-    y = model.network.encode_labels(torch.from_numpy(images.labels), classes) if classes else None
-    levels = model.header["data"]["levels"]
-    found = likelihood.measure(
-        model.network, torch.from_numpy(images.pixels), levels, model.run.data, "valid", y
-    )
-    means = {name: values.mean().item() for name, values in found.items()}
+    view = View(model.run.data.load(), "valid", model.run.data.binarise, slice(32))
+    means = {
+        n: v["mean"] for n, v in likelihood.summary(likelihood.measure(model.network, view)).items()
+    }
     assert means == pytest.approx(MEASURES[kind], rel=1e-4, abs=1e-4)

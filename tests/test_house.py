@@ -1,8 +1,6 @@
 """Contracts over whatever stands in models/, recipes/ and data/, found by listing the folders."""
 
 import json
-import os
-import signal
 from dataclasses import replace
 
 import pytest
@@ -16,61 +14,44 @@ from drawnet.errors import UserError
 from drawnet.models import sequential
 from drawnet.models.base import Classifier, ImplicitModel, LossOptions
 from drawnet.nn.noise import ImageNoise
-from drawnet.training import checkpoint, config, loop
+from drawnet.training import checkpoint, config
+from reference import assert_resumes, installed, last
 
 LEARNERS = models.names()
 KINDS = {kind: models.module(kind).Model for kind in LEARNERS}
 MODELS = [kind for kind in LEARNERS if issubclass(KINDS[kind], sequential.StepModel)]
 SAMPLERS = [kind for kind in LEARNERS if issubclass(KINDS[kind], ImplicitModel)]
-UNTOLD = [kind for kind in LEARNERS if not issubclass(KINDS[kind], Classifier)]
-TOLD = [kind for kind in LEARNERS if hasattr(models.config(kind), "classes")]
+GENERATIVE = [kind for kind in LEARNERS if not issubclass(KINDS[kind], Classifier)]
+CONDITIONAL = [kind for kind in LEARNERS if hasattr(models.config(kind), "classes")]
 RECIPES = sorted(recipes.names())
 
 
 @pytest.mark.parametrize(
-    ("kind", "settings"), [(k, {}) for k in UNTOLD] + [(k, {"classes": 3}) for k in TOLD]
+    ("kind", "settings"), [(k, {}) for k in GENERATIVE] + [(k, {"classes": 3}) for k in CONDITIONAL]
 )
-def test_a_model_trains_stops_resumes_and_comes_back(
-    kind, settings, tiny_run, tiny_data, tmp_path, monkeypatch
-):
+def test_a_model_trains_stops_resumes_and_comes_back(kind, settings, tiny_run, tiny_data, tmp_path):
     model = small(kind, **settings)
-    job = replace(tiny_run, model=model, examples=48, evaluate_every=16, save_every=16)
-    loop.train(job, tiny_data, tmp_path / "whole")
-    real, count = loop.train_step, iter(range(1, 100))
-
-    def counted(*arguments):
-        if next(count) == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return real(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "train_step", counted)
-        loop.train(job, tiny_data, tmp_path / "parts")
-    loop.train(job, tiny_data, tmp_path / "parts", resume=True)
-    for name in ("training.safetensors", "model.safetensors"):
-        whole, parts = (checkpoint.load_tensors(tmp_path / p / name)[0] for p in ("whole", "parts"))
-        assert whole.keys() == parts.keys()
-        assert all(torch.equal(whole[k], parts[k]) for k in whole), name
-    back = checkpoint.load_model(tmp_path / "whole")
-    assert back.run.model == job.model
+    run = replace(tiny_run, model=model, examples=48, evaluate_every=16, save_every=16)
+    assert_resumes(run, tiny_data, tmp_path, 3)
+    assert checkpoint.load_model(tmp_path / "whole").run.model == model
 
 
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("kind", LEARNERS)
-def test_bfloat16_rounds_the_products_of_training_and_no_more(kind):
+def test_bfloat16_rounds_the_products_of_training_and_no_more(kind, fused):
     """Three models once took --precision and did nothing with it."""
     torch.manual_seed(0)
-    model = models.build(small(kind, **({"classes": 3} if kind in TOLD else {})), (1, 8, 8))
+    model = models.build(small(kind, **({"classes": 3} if kind in CONDITIONAL else {})), (1, 8, 8))
     for p in model.parameters():
         torch.nn.init.normal_(p, std=0.1)
+    model = installed(model) if fused else model
     x = torch.rand(6, 1, 8, 8).round()
-    y = model.encode_labels(torch.arange(6) % 3, 3) if kind in TOLD else torch.zeros(6, 0)
-    for player in model.players:
-        exact, rough = (
-            model.objective(
-                x, y, ImageNoise(0, range(6)), LossOptions(precision, player=player)
-            ).loss
-            for precision in (torch.float32, torch.bfloat16)
-        )
+    y = model.encode_labels(torch.arange(6) % 3, 3) if kind in CONDITIONAL else torch.zeros(6, 0)
+    for group in model.parameter_groups():
+        how, losses = LossOptions(group=group), []
+        for model.precision in (torch.float32, torch.bfloat16):
+            losses.append(model.loss(x, y, ImageNoise(0, range(6)), how).loss)
+        exact, rough = losses
         assert rough.dtype == torch.float32 and not torch.equal(rough, exact)
         torch.testing.assert_close(rough, exact, rtol=0.05, atol=0.02)
         assert (rough - exact).abs().mean() < 0.02 * exact.abs().mean()
@@ -95,21 +76,21 @@ def test_a_model_keeps_the_step_contract(kind):
 
 
 @pytest.mark.parametrize("kind", MODELS)
-def test_a_conditional_model_hears_what_it_is_told(kind):
+def test_a_conditional_model_depends_on_its_labels(kind):
     model = models.build(small(kind, classes=3), (1, 8, 8))
     for p in model.parameters():  # a fresh prior may start deaf
         torch.nn.init.normal_(p, std=0.1)
     assert model.classes == 3
     x, eps = torch.rand(5, 1, 8, 8).round(), torch.randn(model.steps, 5, *model.latents)
-    told = [
+    pair = [
         pipeline.one_hot(torch.tensor(labels), 3) for labels in ([0, 1, 2, 0, 1], [1, 1, 0, 0, 2])
     ]
     other = torch.tensor([True, False, True, False, True])
-    bounds = [sequential.bound(model, x, eps, y) for y in told]
-    assert torch.equal(bounds[0].state.y, told[0])
-    weights = [sequential.log_weights(model, x, eps, y) for y in told]
-    drawn = [last(sequential.generate(model, eps, y)) for y in told]
-    redrawn = [last(sequential.reconstruct(model, x, eps, y)) for y in told]
+    bounds = [sequential.bound(model, x, eps, y) for y in pair]
+    assert torch.equal(bounds[0].state.y, pair[0])
+    weights = [sequential.log_weights(model, x, eps, y) for y in pair]
+    drawn = [last(sequential.generate(model, eps, y)) for y in pair]
+    redrawn = [last(sequential.reconstruct(model, x, eps, y)) for y in pair]
     results = [[b.total for b in bounds], weights]
     results += [[model.likelihood(s).mean for s in states] for states in (drawn, redrawn)]
     for one, two in results:
@@ -145,11 +126,6 @@ def test_a_sampler_makes_images_each_of_its_own_noise(kind):
     assert whole.shape[1:] == (5, 1, 8, 8) and whole.min() >= 0 and whole.max() <= 1
     torch.testing.assert_close(torch.cat(parts, 1), whole)
     assert not torch.equal(whole[-1, 0], whole[-1, 1])
-
-
-def last(states):
-    *_, state = states
-    return state
 
 
 @pytest.mark.parametrize("name", RECIPES)

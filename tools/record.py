@@ -21,12 +21,12 @@ class Record:
     evaluation: tyro.conf.Positional[tuple[Path, ...]] = ()
     out: Path = Path("record.json")
     commit: str | None = None
-    """The commit that trained it, in place of what the weights say."""
+    """The commit that trained it, in place of the one recorded in the weights."""
     processor: str | None = None
-    """… and on what."""
+    """The processor that trained it, likewise."""
     weights: Path | None = None
-    """Also write the weights there (.safetensors), rounded to bfloat16 (half the size), and beside
-    them (.json) the record, with what they give on embedded digits."""
+    """Also write the weights there (.safetensors), rounded to bfloat16 (half the size), and next to
+    them (.json) the record, with their results on embedded digits."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> None:
 
     suffix(command.weights, [".safetensors"])
     known = {"commit": command.commit, "processor": command.processor}
-    values = records.made(command.run, command.evaluation, **known)
+    values = records.build_record(command.run, command.evaluation, **known)
     checkpoint.write_text(command.out, json.dumps(values, indent=1) + "\n")
     print(command.out)
     if command.weights:

@@ -1,7 +1,7 @@
-"""Run records: what was trained, how, on what and for how long, and what it was measured by.
+"""Run records: what was trained, how, on which data and for how long, and its measured results.
 
-A record is a JSON file that `tools/record.py` writes from a run's folder and from what `drawnet evaluate
---out` said of it; it goes with the weights as their card.  `tools/results.py` makes one table of many.
+A record is a JSON file that `tools/record.py` writes from a run's folder and from the output of `drawnet
+evaluate --out`; it is the card of the weights.  `tools/results.py` makes one table of many.
 """
 
 import json
@@ -10,11 +10,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import charts
 from drawnet import data, recipes
-from drawnet.data.pipeline import Data, labels
+from drawnet.data.pipeline import View
 from drawnet.errors import UserError
 from drawnet.evaluation.likelihood import evaluate
 from drawnet.models.base import LikelihoodModel
@@ -32,17 +30,19 @@ PAPER = {
     "cluttered_8": "3.36 % error",
     "cluttered_conv": "14.35 % error",
 }
-"""What the papers say of a recipe's model and data: Gregor et al. 2015, tables 1 and 2; 2014."""
+"""The papers' results for a recipe's model and data: Gregor et al. 2015, tables 1 and 2; 2014."""
 
 EVALUATED = {"dataset", "split", "images"}
 SAMPLED = (("mean", "value"), ("stderr", "stderr"))
 
 
-def made(run_folder: Path, evaluations: Sequence[Path], **given: str | None) -> dict[str, Any]:
-    """The record of the best weights in a run's folder, or of those in a single file.
+def build_record(
+    run_folder: Path, evaluations: Sequence[Path], **overrides: str | None
+) -> dict[str, Any]:
+    """Return the record of the best weights in a run's folder, or of those in a single file.
 
     evaluations: JSON files of `drawnet evaluate --out` or, of this run alone, `compare --out`.
-    told: commit or processor, in place of what the weights say.
+    overrides: commit or processor, in place of what the weights record.
     """
     model = checkpoint.load_model(run_folder)
     header, run = model.header, model.run
@@ -55,7 +55,7 @@ def made(run_folder: Path, evaluations: Sequence[Path], **given: str | None) -> 
         "examples": header.get("examples"),
         "minutes": _minutes(header.get("seconds")),
         "cpu_minutes": _minutes(header.get("cpu_seconds")),
-        "made": known | {k: v for k, v in given.items() if v},
+        "made": known | {k: v for k, v in overrides.items() if v},
         "data": _data(run, header),
         "evaluations": [_evaluation(path) for path in evaluations],
         "curve": _curve(run_folder / "metrics.jsonl", model.network.selection_metric),
@@ -65,35 +65,33 @@ def made(run_folder: Path, evaluations: Sequence[Path], **given: str | None) -> 
 
 
 CHECKED = 100
-"""Embedded digits on which bundled weights are evaluated again by the tests."""
+"""Embedded digits on which the tests evaluate bundled weights again."""
 
 
 def check(path: Path) -> dict[str, Any] | None:
-    """What weights give on the first of the embedded test digits, which everyone has.
+    """Evaluate weights on the first of the embedded test digits, which are always available.
 
-    None where they draw nothing of that size.  Bernoulli draws of the digits' intensities, float32.
+    None for a model without a bound or of another image size.  Dynamic binarisation, float32.
     """
     model = checkpoint.load_model(path)
     digits = data.load("digits")
     if not isinstance(model.network, LikelihoodModel) or model.network.shape != digits.shape:
         return None
-    pixels = torch.from_numpy(digits.splits["test"].pixels[:CHECKED])
-    y = labels(digits, "test", model.network.classes, model.network.encode_labels)[:CHECKED]
-    seen = Data("digits", "dynamic")
-    e = evaluate(model.network, pixels, digits.levels, seen, "test", y, precision=torch.float32)
+    view = View(digits, "test", "dynamic", slice(CHECKED))
+    e = evaluate(model.network, view)
     return {"dataset": "digits", "split": "test", "images": CHECKED, "nats": e.elbo_nats}
 
 
 def rounded(run_folder: Path, path: Path) -> None:
-    """Write the best weights of a run's folder, rounded to bfloat16; they are loaded as any are."""
+    """Write the best weights of a run's folder, rounded to bfloat16, as an ordinary model file."""
     tensors, header = checkpoint.load_tensors(checkpoint.located(run_folder))
     checkpoint.load_model(run_folder)
-    halves = {name: t.bfloat16() if t.is_floating_point() else t for name, t in tensors.items()}
-    checkpoint.save_tensors(path, halves, header)
+    rounded_ = {name: t.bfloat16() if t.is_floating_point() else t for name, t in tensors.items()}
+    checkpoint.save_tensors(path, rounded_, header)
 
 
 def command(run: Run[Any]) -> str:
-    """The command that trains this run: the recipe, and what differs from it."""
+    """Return the command that trains this run: the recipe, and the settings that differ from it."""
     words = ["drawnet", "train", run.recipe]
     if run.recipe not in recipes.names():
         return " ".join(words)
@@ -130,29 +128,29 @@ def _evaluation(path: Path) -> dict[str, Any]:
         values = json.loads(path.read_text())
         if isinstance(values, dict) and values.keys() == {"plan", "rows"}:
             values = _of_samples(**values)
-        if not isinstance(values, dict) or not values.keys() >= EVALUATED:
-            raise ValueError("it is none")
+        if missing := EVALUATED - set(values if isinstance(values, dict) else ()):
+            raise ValueError(f"missing keys: {', '.join(sorted(missing))}")
     except (OSError, ValueError, KeyError, TypeError) as why:
         raise UserError(
-            f"{path} is no evaluation (drawnet evaluate RUN --out FILE): {why}"
+            f"{path} is not an evaluation (drawnet evaluate RUN --out FILE): {why}"
         ) from why
     return values
 
 
 def _of_samples(plan: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """What a comparison says of a run's samples."""
+    """Return the measures of a run's samples from a comparison."""
     if len(rows) != 1:
         raise ValueError(f"it compares {len(rows)} runs; a record is of one")
     figures = rows[0]["figures"]
     if figures["parzen"]["value"] is None:
         raise ValueError(figures["parzen"]["why"])
     found = {k: {m: figures[k][v] for m, v in SAMPLED} for k in ("parzen", "frechet")}
-    given = {"dataset": rows[0]["data"], "split": "test", "images": plan["images"]}
-    return given | {"samples": plan["samples"]} | found
+    test = {"dataset": rows[0]["data"], "split": "test", "images": plan["images"]}
+    return test | {"samples": plan["samples"]} | found
 
 
 def _curve(path: Path, selection_metric: str) -> list[list[float]]:
-    """[examples, processor minutes, selection metric] of every validation."""
+    """Return [examples, processor minutes, selection metric] of every validation."""
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     key = f"valid_{selection_metric}"
     return [[r["examples"], round(r["cpu_seconds"] / 60, 1), r[key]] for r in rows if key in r]
@@ -162,22 +160,22 @@ def _curve(path: Path, selection_metric: str) -> list[list[float]]:
 
 
 def read(paths: Sequence[Path]) -> dict[str, dict[str, Any]]:
-    """Records by name, from files and from folders of them; UserError if one is none."""
+    """Read records by name, from files and from folders of them; UserError if one is invalid."""
     files = [f for p in paths for f in (sorted(p.glob("*.json")) if p.is_dir() else [p])]
     if not files:
-        raise UserError(f"no records in {', '.join(map(str, paths))} (tools/record.py makes one)")
+        raise UserError(f"no records in {', '.join(map(str, paths))} (tools/record.py writes one)")
     found = {}
     for file in files:
         try:
             found[file.stem] = json.loads(file.read_text())
             from_json(found[file.stem]["run"])
-        except (OSError, ValueError, KeyError, TypeError, UserError) as why:
-            raise UserError(f"{file} is no run record (tools/record.py makes one): {why}") from why
+        except (OSError, ValueError, KeyError, TypeError, UserError) as e:
+            raise UserError(f"{file} is not a run record (tools/record.py writes one): {e}") from e
     return found
 
 
 def table(records: dict[str, dict[str, Any]]) -> str:
-    """Markdown, a row a record; a bound and a K-sample estimate stand in columns of their own."""
+    """Format records in Markdown, a row each, bounds and K-sample estimates in separate columns."""
     head = (
         "| model | data | paper | bound or error | K-sample bound | examples | minutes | commit |"
     )
@@ -194,7 +192,7 @@ def table(records: dict[str, dict[str, Any]]) -> str:
 
 
 def _cells(record: dict[str, Any]) -> tuple[str, str]:
-    """What stands in the table of a bound or an error, and of a K-sample bound."""
+    """Return the table's cells of a bound or an error, and of a K-sample bound."""
     whole, tight = [], []
     binary = record["run"]["model"].get("likelihood") in (None, "bernoulli")
     for e in record["evaluations"]:
@@ -205,7 +203,7 @@ def _cells(record: dict[str, Any]) -> tuple[str, str]:
         elif "error" in e:
             error = {k: 100 * (v or 0) for k, v in e["error"].items()}
             whole.append(f"{error['mean']:.2f} ± {error['stderr']:.2f} % ({images})")
-        elif "elbo_nats" not in e:  # a model without a bound: what validation judges it by
+        elif "elbo_nats" not in e:  # a model without a bound: its selection metric
             name, value = next((k, v) for k, v in e.items() if isinstance(v, dict))
             whole.append(f"{name} {value['mean']:.4g} ± {value['stderr'] or 0:.2g} ({images})")
         elif e.get("iw_nats") is not None:
@@ -223,9 +221,9 @@ def _cells(record: dict[str, Any]) -> tuple[str, str]:
 HEAD = """\
 # Results
 
-Written by `tools/results.py` from the run records; do not edit.  Minutes are the processor's, all
-threads together.  Bounds are one-sample estimates over every image counted.  Samples beside the nearest
-training images, and the stages of their drawing, are those of seed 0, none picked out:
+Written by `tools/results.py` from the run records; do not edit.  Minutes are processor time over
+all threads.  Bounds are one-sample estimates over the images stated.  Samples next to the nearest
+training images, and the stages of their drawing, are those of seed 0, without selection:
 
     drawnet sample RUN -n 40 --out NAME.png --neighbours NAME-neighbours.png --stages NAME-stages.png
 
@@ -233,10 +231,10 @@ training images, and the stages of their drawing, are those of seed 0, none pick
 
 
 def write(records: dict[str, dict[str, Any]], out: Path) -> None:
-    """The page: the table, and of every record its command, machine, charts and curve.
+    """Write the page: the table, and for every record its command, machine, charts and curve.
 
-    The charts, NAME.svg, are written to a folder beside the page and of its name; pictures that lie
-    there, NAME.png or NAME-anything.png, are shown too.
+    The charts, NAME.svg, are written to a folder next to the page and of its name; pictures in that
+    folder, NAME.png or NAME-anything.png, are shown too.
     """
     folder, parts = out.with_suffix(""), [HEAD, table(records)]
     for name, record in records.items():
@@ -249,12 +247,12 @@ def write(records: dict[str, dict[str, Any]], out: Path) -> None:
 
 
 def _section(name: str, record: dict[str, Any], pictures: Sequence[str]) -> str:
-    made, licence = record["made"] or {}, record["data"]["licence"] or "–"
+    origin, licence = record["made"] or {}, record["data"]["licence"] or "–"
     facts = [
         f"{record['parameters']:,} parameters",
-        f"{made.get('processor') or 'machine unknown'}",
-        f"torch {made.get('torch') or 'unknown'}",
-        f"commit {made.get('commit') or 'unknown'}",
+        f"{origin.get('processor') or 'machine unknown'}",
+        f"torch {origin.get('torch') or 'unknown'}",
+        f"commit {origin.get('commit') or 'unknown'}",
         f"seed {record['run']['seed']}",
     ]
     lines = [f"\n## {name}\n", f"    {record['command']}\n"]

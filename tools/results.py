@@ -1,4 +1,4 @@
-"""One page of many records: `python tools/results.py docs/records --out docs/results.md`."""
+"""Build one page of many records: `python tools/results.py docs/records --out docs/results.md`."""
 
 import sys
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ from drawnet.cli._shared import parse
 
 @dataclass(frozen=True)
 class Results:
-    """One page of many records: a table, and of each its command, machine, charts and pictures."""
+    """Build a page of many records: a table, and for each its command, machine, charts and pictures."""
 
     record: tyro.conf.Positional[tuple[Path, ...]] = (Path("docs/records"),)
     """Records, or folders of them."""
     out: Path | None = None
-    """Write the page there (.md) instead of printing the table, and charts into a folder beside it,
-    whose own pictures NAME.png, NAME-….png the page shows."""
+    """Write the page there (.md) instead of printing the table, and charts into a folder next to it,
+    whose pictures NAME.png, NAME-….png the page shows too."""
 
 
 def main(arguments: Sequence[str]) -> None:

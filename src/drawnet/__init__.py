@@ -8,14 +8,16 @@ images = sample(model, n=64, seed=0)        # (64, 1, 28, 28), pixel means
 import importlib
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _PUBLIC = {
     "Bernoulli": "nn.distributions",
     "Draw": "models.draw",
     "DrawConfig": "models.draw",
     "Gaussian": "nn.distributions",
+    "Model": "models.base",
     "StepModel": "models.sequential",
+    "View": "data.pipeline",
     "bound": "models.sequential",
     "evaluate": "evaluation.likelihood",
     "generate": "models.sequential",
@@ -28,7 +30,8 @@ __all__ = sorted(_PUBLIC)
 
 
 def __getattr__(name: str) -> Any:
-    """Public names are imported when first used, so that the command line starts without torch."""
+    """Import public names when they are first used, so that the command line starts without torch."""
     if name not in _PUBLIC:
         raise AttributeError(f"module 'drawnet' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"drawnet.{_PUBLIC[name]}"), name)
+    found = globals()[name] = getattr(importlib.import_module(f"drawnet.{_PUBLIC[name]}"), name)
+    return found

@@ -14,7 +14,7 @@ import torch
 from drawnet import ablation, cli, recipes
 from drawnet.ablation import study, variants
 from drawnet.ablation.study import Budget, Study
-from drawnet.data.pipeline import Data
+from drawnet.data.pipeline import View
 from drawnet.errors import UserError
 from drawnet.evaluation import likelihood
 from drawnet.models.draw import DrawConfig
@@ -136,8 +136,7 @@ def test_a_finished_run_says_what_evaluation_says(tiny_run, tiny_data, tmp_path)
     run = study.budgeted(replace(tiny_run, model=model), 64)
     record = study.trained(run, tiny_data, tmp_path / "run", "test")
     network = checkpoint.load_model(tmp_path / "run").network
-    pixels = torch.from_numpy(tiny_data.splits["test"].pixels)
-    e = likelihood.evaluate(network, pixels, 2, Data("blobs"), "test")
+    e = likelihood.evaluate(network, View(tiny_data, "test"))
     means = {name: m["mean"] for name, m in record["measures"].items()}
     assert means["nats"] == pytest.approx(e.elbo_nats, rel=1e-6)
     assert means["rate"] == pytest.approx(e.rate_nats, rel=1e-6)
@@ -170,7 +169,7 @@ def until(condition):
 
 def position(folder):
     path = folder / "training.safetensors"
-    return checkpoint.load_tensors(path)[1]["progress"]["seen"] if path.exists() else 0
+    return checkpoint.load_tensors(path)[1]["progress"]["examples_seen"] if path.exists() else 0
 
 
 @pytest.mark.slow
@@ -185,7 +184,7 @@ def test_stopped_and_killed_in_the_middle_it_goes_on_where_it_was(tmp_path, caps
         assert process.returncode == (130 if number == signal.SIGTERM else -signal.SIGKILL)
         if number == signal.SIGTERM:
             assert "stopped by SIGTERM" in out
-        study.vacated(runs[0])  # those that are left behind stop by themselves
+        study.wait_for_lock(runs[0])  # those that are left behind stop by themselves
         assert reached < position(runs[0]) < 6000, "too fast for this test"
         assert not (runs[0] / "valid.json").exists()
         reached = position(runs[0])

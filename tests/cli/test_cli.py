@@ -15,7 +15,7 @@ from PIL import Image
 
 from drawnet import ablation, cli, data, recipes
 from drawnet.cli import catalogue
-from drawnet.data.pipeline import Data
+from drawnet.data.config import Data
 from drawnet.errors import UserError
 from drawnet.evaluation import classifier
 from drawnet.training import checkpoint, loop
@@ -131,8 +131,8 @@ def test_evaluate_says_it_in_lines(capsys, run):
 
 
 def test_sample_draws_the_same_from_the_same_seed(capsys, run, tmp_path):
-    for name, batch in (("a", 64), ("b", 5)):
-        out = [tmp_path / f"{name}.npz", "--film", tmp_path / f"{name}.gif"]
+    for name, batch, option in (("a", 64, "--trajectory"), ("b", 5, "--film")):  # its former name
+        out = [tmp_path / f"{name}.npz", option, tmp_path / f"{name}.gif"]
         out += ["--stages", tmp_path / f"{name}.png", "--batch", batch]
         status, said, _ = drawnet(capsys, "sample", run, "-n", 12, "--seed", 3, "--out", *out)
         assert status == 0 and said.count("\n") == 3
@@ -186,11 +186,11 @@ def test_the_python_function_takes_labels(conditional, run):
     images = sample(model, n=4, labels=[3])
     assert torch.equal(images[3], sample(model, n=4)[3])
     assert not torch.equal(images[0], sample(model, n=4)[0])
-    with pytest.raises(UserError, match="no labels"):
+    with pytest.raises(UserError, match="not conditional"):
         sample(load(run), n=4, labels=[3])
 
 
-def test_a_conditional_run_redraws_what_it_is_told(capsys, conditional, tmp_path):
+def test_a_conditional_run_reconstructs_by_label(capsys, conditional, tmp_path):
     paths = [tmp_path / "a.png", tmp_path / "b.png"]
     for path in paths:
         Image.effect_noise((28, 28), 90).save(path)
@@ -213,7 +213,7 @@ def test_labels_out_of_place_get_one_line(capsys, conditional, run, tmp_path, mo
     Image.effect_noise((28, 28), 90).save("a.png")
     assert "leave out --label" in refused(capsys, "sample", run, "--label", 7)
     assert "leave out --label" in refused(capsys, "reconstruct", run, "a.png", "--label", 7)
-    assert "--label 10 is none of the model's, 0 to 9" in refused(
+    assert "--label 10 is not one of the model's classes, 0 to 9" in refused(
         capsys, "sample", conditional, "--label", 10
     )
     assert "0 to 9" in refused(capsys, "sample", conditional, "--label", -1)
@@ -227,7 +227,7 @@ def test_labels_out_of_place_get_one_line(capsys, conditional, run, tmp_path, mo
     assert {p.suffix for p in tmp_path.iterdir()} == {".png"}
 
 
-def test_samples_beside_their_neighbours(capsys, run, tmp_path):
+def test_samples_with_their_neighbours(capsys, run, tmp_path):
     out = ["--out", tmp_path / "s.png", "--neighbours", tmp_path / "n.png"]
     assert drawnet(capsys, "sample", run, "-n", 4, *out)[0] == 0
     with Image.open(tmp_path / "n.png") as picture:
@@ -357,7 +357,7 @@ def test_bad_files_get_one_line(capsys, run, tmp_path, monkeypatch):
     assert "torn.png" in refused(capsys, "reconstruct", run, tmp_path / "torn.png")
     assert "gone.png" in refused(capsys, "reconstruct", run, tmp_path / "gone.png")
     assert "x.bmpp" in refused(capsys, "sample", run, "-n", 1, "--out", "x.bmpp")
-    assert ".gif" in refused(capsys, "sample", run, "-n", 1, "--film", "x.png")
+    assert ".gif" in refused(capsys, "sample", run, "-n", 1, "--trajectory", "x.png")
     (tmp_path / "data").mkdir()
     words = ["train", "mnist", "--data-dir", tmp_path / "data"]
     assert "drawnet fetch binarized_mnist" in refused(capsys, *words)

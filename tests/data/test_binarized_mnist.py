@@ -88,7 +88,7 @@ def save(path, **changed):
         ({"valid": np.zeros((10, 98), np.uint8)}, "10 valid images, not the official 10000"),
         ({"valid": np.zeros((10_000, 784), np.uint8)}, r"is uint8 \(10000, 784\), not uint8"),
         ({"valid": np.zeros((10_000, 98))}, r"is float64"),
-        ({"valid": np.array([{}, []], object)}, "no whole .npz file .*allow_pickle=False"),
+        ({"valid": np.array([{}, []], object)}, "not a complete .npz file .*allow_pickle=False"),
     ],
 )
 def test_wrong_arrays(tmp_path, changed, told):
@@ -108,5 +108,5 @@ def test_damaged_archives(tmp_path):
         flipped[files.infolist()[0].header_offset + 200] ^= 0xFF
     for content in (whole[: len(whole) // 2], b"", b"hello", single.getvalue(), bytes(flipped)):
         path.write_bytes(content)
-        with pytest.raises(UserError, match=r"binarized_mnist\.npz is no whole \.npz file"):
+        with pytest.raises(UserError, match=r"binarized_mnist\.npz is not a complete \.npz file"):
             load("binarized_mnist", tmp_path)

@@ -95,10 +95,10 @@ def test_what_is_damaged_is_decoded_anew(source, fault):
     assert cached([source], decode) and decode.calls == 2
 
 
-def test_a_folder_that_cannot_be_written_is_told_of(source, tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_written_is_reported(source, tmp_path, monkeypatch):
     (tmp_path / "cache").write_bytes(b"a file in the place of the folder")
     decode = Decoder()
-    with pytest.warns(UserWarning, match="decoded images are not kept, .*cache"):
+    with pytest.warns(UserWarning, match="decoded images are not cached, .*cache"):
         images = cached([source], decode)
     assert (images.pixels == decode.images.pixels).all() and images.pixels.flags.c_contiguous
 
@@ -109,6 +109,6 @@ def test_nothing_is_left_of_a_write_that_fails(source, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(cache, "_save", full)
-    with pytest.warns(UserWarning, match="not kept, .*No space left"):
+    with pytest.warns(UserWarning, match="not cached, .*No space left"):
         cached([source], Decoder())
     assert list(cache.folder().iterdir()) == []

@@ -110,10 +110,10 @@ class Evil:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (pickled(Evil()), r"no whole CIFAR-10 test_batch \(it asks for __builtin__\.print"),
-        (b"", "no whole CIFAR-10 test_batch"),
-        (b"junk", "no whole CIFAR-10 test_batch"),
-        (pickled([1]), "no whole CIFAR-10 test_batch"),
+        (pickled(Evil()), r"not a complete CIFAR-10 test_batch \(it refers to __builtin__\.print"),
+        (b"", "not a complete CIFAR-10 test_batch"),
+        (b"junk", "not a complete CIFAR-10 test_batch"),
+        (pickled([1]), "not a complete CIFAR-10 test_batch"),
         (pickled({"data": [1], "labels": [1]}), r"'data' is int64 \(1,\), not uint8"),
         (
             pickled({"data": np.zeros((10, 3072)), "labels": [1] * 10}),
@@ -145,10 +145,10 @@ def test_archives_that_are_not_right(small, tmp_path):
     path, raw = tmp_path / "cifar-10-python.tar.gz", dict(small[2])
     del raw["data_batch_3"]
     write_archive(path, raw)
-    with pytest.raises(UserError, match=r"no whole archive \(no .*/data_batch_3 in it\)"):
+    with pytest.raises(UserError, match=r"not a complete archive \(no .*/data_batch_3 in it\)"):
         load("cifar10", tmp_path)
     path.write_bytes(path.read_bytes()[:-1000])
-    with pytest.raises(UserError, match=r"tar\.gz is no whole archive"):
+    with pytest.raises(UserError, match=r"tar\.gz is not a complete archive"):
         load("cifar10", tmp_path)
     write_folder(tmp_path / "cifar-10-batches-py", raw)
     with pytest.raises(UserError, match=r"cannot read .*data_batch_3: No such file"):

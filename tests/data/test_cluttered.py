@@ -115,7 +115,7 @@ def test_an_image_is_the_same_however_it_is_asked_for(write):
         assert (again.splits[split].pixels == data.splits[split].pixels).all()
     assert again.checksum == data.checksum
     for wrong in (-1, [0, -3], 1.5, "a", np.array([True] * 40)):
-        with pytest.raises(IndexError, match="whole numbers from 0 on"):
+        with pytest.raises(IndexError, match="integers from 0 on"):
             pixels[wrong]
 
 
@@ -132,7 +132,7 @@ def test_labels_and_options(write):
     options = [{}, {"size": 60}, {"clutter": 4}, {"patch": 6}]
     assert len({load("cluttered", write(), **o).checksum for o in options}) == 4
     for wrong, told in (
-        ({"size": 27}, "size is 27: choose a whole number from 28 on"),
+        ({"size": 27}, "size is 27: choose an integer from 28 on"),
         ({"clutter": -1}, "clutter is -1: .* from 0 on"),
         ({"patch": 29}, "patch is 29: .* from 1 to 28"),
         ({"patch": "big"}, "patch is 'big'"),

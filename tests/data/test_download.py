@@ -97,8 +97,8 @@ def server(monkeypatch):
 
 def know(monkeypatch, *names: str, size: int | None = len(BODY), **changed) -> None:
     """The data set `toy` has the files `names`, each of them BODY."""
-    told = {"addresses": ("http://127.0.0.1:9/none",), "sha256": hashlib.sha256(BODY).hexdigest()}
-    files = tuple(File(name=name, size=size, **(told | changed)) for name in names)
+    fields = {"addresses": ("http://127.0.0.1:9/none",), "sha256": hashlib.sha256(BODY).hexdigest()}
+    files = tuple(File(name=name, size=size, **(fields | changed)) for name in names)
     monkeypatch.setattr(drawnet.data.download, "about", lambda name: Info(name, "", "", "", files))
 
 
@@ -215,7 +215,9 @@ def test_an_unknown_length_is_checked_by_what_the_server_said(server, toy, monke
 
 def test_wrong_bytes_are_deleted(server, toy, tmp_path):
     server.script = ["wrong"]
-    with pytest.raises(UserError, match=r"a\.gz: what came has sha256 \w+, not \w+; it is deleted"):
+    with pytest.raises(
+        UserError, match=r"a\.gz: the download has sha256 \w+, not \w+; it is deleted"
+    ):
         toy()
     assert list((tmp_path / "toy").iterdir()) == [] and len(server.asked) == 1
     server.script = ["ok"]
@@ -262,7 +264,7 @@ def test_nobody_there(monkeypatch, tmp_path):
 @pytest.mark.parametrize("base", ["file:///etc/", "ftp://127.0.0.1/", "data:,"])
 def test_only_http(monkeypatch, tmp_path, base):
     know(monkeypatch, "a.gz")
-    with pytest.raises(UserError, match="is no http or https address"):
+    with pytest.raises(UserError, match="is not an http or https address"):
         fetch("toy", tmp_path, base=base, patience=QUICK)
 
 
@@ -277,7 +279,7 @@ def test_a_redirect_to_ftp_is_refused(server, toy):
         toy()
 
 
-def test_a_full_disk_is_told_at_once(server, toy, tmp_path):
+def test_a_full_disk_is_reported_at_once(server, toy, tmp_path):
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full")
     part(tmp_path).parent.mkdir()
@@ -323,9 +325,9 @@ def test_ctrl_c_leaves_a_part_to_go_on_with(server, toy, tmp_path):
 @pytest.mark.parametrize("name", ["digits", "images", "faces"])
 def test_nothing_to_fetch(name, tmp_path, capsys):
     assert fetch(name, tmp_path) == [] and list(tmp_path.iterdir()) == []
-    told = capsys.readouterr().out
-    assert told.startswith(f"{name}: nothing that drawnet downloads: it is here already, or see ")
-    assert told.count("\n") == 1 and (name != "faces" or "https://cs.nyu.edu/" in told)
+    out = capsys.readouterr().out
+    assert out.startswith(f"{name}: nothing to download: it comes with drawnet, or see ")
+    assert out.count("\n") == 1 and (name != "faces" or "https://cs.nyu.edu/" in out)
 
 
 def test_an_unknown_name(tmp_path):
@@ -335,8 +337,8 @@ def test_an_unknown_name(tmp_path):
 
 def test_of_a_set_made_from_another_the_other_is_fetched(server, monkeypatch, tmp_path):
     know(monkeypatch, "a.gz")
-    base, told = drawnet.data.download.about("toy"), drawnet.data.download.about
+    base, about = drawnet.data.download.about("toy"), drawnet.data.download.about
     made = Info("made", "", "", "", origin="toy")
-    monkeypatch.setattr(drawnet.data.download, "about", lambda n: made if n == "made" else told(n))
+    monkeypatch.setattr(drawnet.data.download, "about", lambda n: made if n == "made" else about(n))
     assert not made.files and base.files
     assert fetch("made", tmp_path, base=server.base) == [tmp_path / "toy" / "a.gz"]

@@ -33,7 +33,9 @@ def test_official_files(tmp_path):
     assert (numbers == np.arange(50_000, 60_000)).all() and (test.labels == labels["t10k"]).all()
 
     write(tmp_path / "fashion_mnist", "train", rng.integers(0, 10, 60_000))
-    with pytest.raises(UserError, match=r"has not 6000 of each class, .*MNIST's\?\): put that in"):
+    with pytest.raises(
+        UserError, match=r"has not 6000 of each class, .*MNIST's\?\): put Fashion-MNIST's in"
+    ):
         load("fashion_mnist", tmp_path)
 
 

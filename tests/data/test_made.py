@@ -10,10 +10,11 @@ import torch
 from conftest import classes_of
 from drawnet import cli
 from drawnet.data import Dataset, GeneratedImages, Images, pipeline
-from drawnet.data.pipeline import Data
+from drawnet.data.config import Data
 from drawnet.models import sequential
-from drawnet.training import checkpoint, distributed, loop
+from drawnet.training import distributed, loop
 from drawnet.training.state import Session
+from reference import assert_resumes
 
 N = 60
 
@@ -51,9 +52,9 @@ def watched(monkeypatch):
     """What the steps of training see."""
     seen, real = [], sequential.bound
 
-    def bound(model, x, *rest, **more):
-        seen.append((x, more["y"]))
-        return real(model, x, *rest, **more)
+    def bound(model, x, eps, y, **rest):
+        seen.append((x, y))
+        return real(model, x, eps, y, **rest)
 
     monkeypatch.setattr(sequential, "bound", bound)
     return seen
@@ -68,7 +69,7 @@ def test_every_epoch_sees_every_image_anew(tiny_run, watched):
     """Batches of 8 of 60 images lie across the epochs' borders."""
     session, pixels = Session.fresh(tiny_run, made(coded), 256), made(coded)
     for _ in range(3 * N // 8 + 1):
-        loop.train_step(session, pixels, 256, torch.float32)
+        loop.train_step(session, pixels, 256)
     seen = [n for x, _ in watched for n in numbers(x)][: 3 * N]
     for epoch in range(3):
         part = seen[epoch * N : (epoch + 1) * N]
@@ -77,7 +78,7 @@ def test_every_epoch_sees_every_image_anew(tiny_run, watched):
     watched.clear()
     session = Session.fresh(tiny_run, fixed, 256)
     for _ in range(3 * N // 8 + 1):
-        loop.train_step(session, fixed, 256, torch.float32)
+        loop.train_step(session, fixed, 256)
     order = [n for x, _ in watched for n in numbers(x)][: 3 * N]
     assert order == [n % N for n in seen], "the order is that of an ordinary array"
 
@@ -86,7 +87,7 @@ def test_far_positions_and_labels(tiny_run, watched):
     run = replace(tiny_run, model=replace(tiny_run.model, classes=N))
     session, pixels = Session.fresh(run, made(coded), 256), made(coded)
     session.progress.examples_seen = 8 * 10**12
-    loop.train_step(session, pixels, 256, torch.float32, torch.eye(N))
+    loop.train_step(session, pixels, 256, torch.eye(N))
     ((x, y),) = watched
     epoch = {n // N for n in numbers(x)}
     assert epoch <= {8 * 10**12 // N, 8 * 10**12 // N + 1}
@@ -101,7 +102,7 @@ def test_processes_share_the_images_of_a_batch(tiny_run, watched, monkeypatch):
         monkeypatch.setattr(distributed, "world", lambda: world)
         monkeypatch.setattr(distributed, "rank", lambda: rank)
         monkeypatch.setattr(distributed, "mean", lambda tensors: None)
-        loop.train_step(session, made(coded), 256, torch.float32)
+        loop.train_step(session, made(coded), 256)
         return numbers(watched[0][0])
 
     whole = seen(1, 0)
@@ -112,26 +113,7 @@ def test_processes_share_the_images_of_a_batch(tiny_run, watched, monkeypatch):
 def test_a_run_cut_in_two_is_the_same_run(data, tiny_run, tmp_path, binarise):
     """10 and 10 steps are 20, across two epochs' borders, bit for bit."""
     run = replace(tiny_run, data=replace(tiny_run.data, binarise=binarise))
-    loop.train(run, data, tmp_path / "whole")
-    real, count = loop.train_step, iter(range(1, 100))
-
-    def interrupted(session, *arguments):
-        metrics = real(session, *arguments)
-        if next(count) == 10:
-            session.save(tmp_path / "parts" / "training.safetensors")
-            raise KeyboardInterrupt
-        return metrics
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "train_step", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            loop.train(run, data, tmp_path / "parts")
-    assert loop.train(run, data, tmp_path / "parts", resume=True).examples_seen == run.examples
-    whole, parts = (
-        checkpoint.load_tensors(tmp_path / p / "training.safetensors")[0]
-        for p in ("whole", "parts")
-    )
-    assert whole.keys() == parts.keys() and all(torch.equal(whole[k], parts[k]) for k in whole)
+    assert_resumes(run, data, tmp_path, 10)
 
 
 def test_static_binarisation_is_for_good_image_by_image(tiny_run, watched):
@@ -141,7 +123,7 @@ def test_static_binarisation_is_for_good_image_by_image(tiny_run, watched):
     for _ in range(2):
         session = Session.fresh(run, grey, 256)
         for _ in range(2):
-            loop.train_step(session, grey, 256, torch.float32)
+            loop.train_step(session, grey, 256)
     first, second, again, _ = ([image.numpy().tobytes() for image in x] for x, _ in watched)
     assert first == again and not set(first) & set(second)
 

@@ -45,7 +45,7 @@ def test_facts(real_data):
 
 
 def test_too_few_images_are_refused(files, tmp_path):
-    with pytest.raises(UserError, match="has 60 images, not the official 60000: get it anew"):
+    with pytest.raises(UserError, match="has 60 images, not the official 60000: get a new copy"):
         load("mnist", tmp_path)
 
 
@@ -80,15 +80,15 @@ def test_full_files_gzipped_or_not_in_either_place(tmp_path):
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"", "no IDX file of bytes"),
-        (b"\0\0\x08", "no IDX file of bytes"),
-        (b"PK\x03\x04....", "no IDX file of bytes: it starts with '50 4b 03 04'"),
-        (idx(np.zeros((2, 2), ">f4"), 0x0D), "no IDX file of bytes"),
-        (idx(np.zeros((5, 4), np.uint8))[:-1], "has 31 bytes, but its head tells of 32"),
+        (b"", "not an IDX file of bytes"),
+        (b"\0\0\x08", "not an IDX file of bytes"),
+        (b"PK\x03\x04....", "not an IDX file of bytes: it starts with '50 4b 03 04'"),
+        (idx(np.zeros((2, 2), ">f4"), 0x0D), "not an IDX file of bytes"),
+        (idx(np.zeros((5, 4), np.uint8))[:-1], "has 31 bytes, but its header promises 32"),
         (idx(np.zeros((5, 4), np.uint8)) + b"x", "has 33 bytes"),
-        (b"\0\0\x08\x03" + b"\xff" * 12, "head tells of"),
-        (gzip.compress(idx(np.zeros((5, 4), np.uint8)))[:-9], "is no whole IDX file"),
-        (b"\x1f\x8b nonsense", "is no whole IDX file"),
+        (b"\0\0\x08\x03" + b"\xff" * 12, "header promises"),
+        (gzip.compress(idx(np.zeros((5, 4), np.uint8)))[:-9], "is not a complete IDX file"),
+        (b"\x1f\x8b nonsense", "is not a complete IDX file"),
     ],
 )
 def test_damaged_files(tmp_path, content, told):

@@ -90,10 +90,10 @@ def test_official_zips_that_are_not_right(small, tmp_path):
     with pytest.raises(UserError, match=r"has 57 drawings, not the official 60"):
         omniglot._read_zip(path, 3)
     write_zip(path, "images_background", {n: i[:, :50] for n, i in small["background"].items()})
-    with pytest.raises(UserError, match=r"no whole zip file \(a drawing of \(50, 105\)\)"):
+    with pytest.raises(UserError, match=r"not a complete zip file \(a drawing of \(50, 105\)\)"):
         omniglot._read_zip(path, 3)
     path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(UserError, match="no whole zip file"):
+    with pytest.raises(UserError, match="not a complete zip file"):
         omniglot._read_zip(path, 3)
 
 
@@ -165,7 +165,7 @@ def test_burdas_file(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"outside 0\.\.1"):
         load("omniglot", tmp_path, version="burda")
     (tmp_path / "chardata.mat").write_bytes((tmp_path / "chardata.mat").read_bytes()[:900])
-    with pytest.raises(UserError, match="no whole MATLAB file"):
+    with pytest.raises(UserError, match="not a complete MATLAB file"):
         load("omniglot", tmp_path, version="burda")
 
 
@@ -174,5 +174,5 @@ def test_burdas_file_missing_or_scipy_missing(tmp_path, monkeypatch):
         load("omniglot", tmp_path, version="burda")
     monkeypatch.setitem(__import__("sys").modules, "scipy.io", None)
     (tmp_path / "chardata.mat").write_bytes(b"")
-    with pytest.raises(UserError, match=r"scipy is not here: `pip install 'drawnet\[data\]'`"):
+    with pytest.raises(UserError, match=r"scipy is not installed: `pip install 'drawnet\[data\]'`"):
         load("omniglot", tmp_path, version="burda")

@@ -178,24 +178,24 @@ def test_files_that_are_not_right(small, tmp_path, packed):
         assert "\n" not in str(error.value)
 
     whole = files["train/digitStruct.mat"]
-    refused("no whole digitStruct.mat", digitStruct_mat=whole[:-1000])
-    refused("no whole digitStruct.mat", digitStruct_mat=b"")
+    refused("not a complete digitStruct.mat", digitStruct_mat=whole[:-1000])
+    refused("not a complete digitStruct.mat", digitStruct_mat=b"")
     refused("has 4 numbers, not the official 9", digitStruct_mat=struct(small["test"]))
-    refused("has 8 of the pictures that it has boxes of", **{"4_png": None})
-    refused(r"4\.png is no readable picture", **{"4_png": b"junk"})
+    refused("has 8 pictures with boxes", **{"4_png": None})
+    refused(r"4\.png is not a readable picture", **{"4_png": b"junk"})
     far = small["train"] | {4: (small["train"][4][0], np.array([[900, 1, 950, 9]]))}
-    refused(r"4\.png: the digits' box .* get it anew", digitStruct_mat=struct(far))
+    refused(r"4\.png: the digits' box .* get a new copy", digitStruct_mat=struct(far))
     if packed:
-        refused(r"no whole archive \(no train/digitStruct\.mat in it", digitStruct_mat=None)
+        refused(r"not a complete archive \(no train/digitStruct\.mat in it", digitStruct_mat=None)
         path = tmp_path / "train.tar.gz"
         path.write_bytes(path.read_bytes()[:2000])
-        with pytest.raises(UserError, match=r"train\.tar\.gz is no whole archive"):
+        with pytest.raises(UserError, match=r"train\.tar\.gz is not a complete archive"):
             load("svhn_numbers", tmp_path)
 
 
 def test_h5py_missing(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "h5py", None)
-    with pytest.raises(UserError, match=r"h5py is not here: `pip install 'drawnet\[data\]'`"):
+    with pytest.raises(UserError, match=r"h5py is not installed: `pip install 'drawnet\[data\]'`"):
         read_boxes(b"", tmp_path / "digitStruct.mat")
 
 
@@ -246,7 +246,7 @@ def test_the_part(write_part, tmp_path):
         ({"number": [*range(1, 7), *range(2, 8)]}, "is not the first 6 of train and of test"),
         ({"boxes": [[1, 2, 8, 9]] * 12}, "train 1: not four sides for each digit"),
         ({"digits": [""] * 12, "boxes": [[1]] * 12}, "train 1: not four sides for each digit"),
-        ({"image": [b"junk"] * 12}, "train 1 is no readable picture"),
+        ({"image": [b"junk"] * 12}, "train 1 is not a readable picture"),
     ],
 )
 def test_a_part_that_is_not_right(write_part, tmp_path, changed, told):

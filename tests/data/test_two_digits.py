@@ -88,7 +88,7 @@ def test_options(folder):
     light = [data.splits["test"].pixels.mean() for data in loaded[:3]]
     assert light[1] < light[0] < light[2]
     for wrong, told in (({"digits": 0}, "digits is 0"), ({"size": 20}, "size is 20")):
-        with pytest.raises(UserError, match=f"two_digits: {told}: choose a whole number from"):
+        with pytest.raises(UserError, match=f"two_digits: {told}: choose an integer from"):
             load("two_digits", folder, **wrong)
 
 

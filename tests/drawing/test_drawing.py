@@ -108,9 +108,9 @@ def test_a_completion_starts_from_a_likely_sample_of_its_own():
 def test_labels_of_a_completion_are_heeded():
     model, x = lively(classes=3), pictures(1)[0]
     known = torch.ones(8, 8, dtype=torch.bool)
-    for labels, told in (([2], [2, 2, 2]), ([0, 2, 1], [0, 2, 1])):
+    for labels, expected in (([2], [2, 2, 2]), ([0, 2, 1], [0, 2, 1])):
         _, y = complete._proposed(model, x, known, 3, labels, 0)
-        assert y.argmax(1).tolist() == told
+        assert y.argmax(1).tolist() == expected
 
 
 def test_the_rates_of_samples_are_the_bounds():

@@ -35,7 +35,7 @@ def noise():
 
 
 def still(n=1, size=20, steps=3, channels=1, level=0.0, window=None, name="write"):
-    """A film that stays one colour, with the same window in all its steps."""
+    """A trajectory that stays one colour, with the same window in all its steps."""
     frames = torch.full((steps + 1, n, channels, size, size), level)
     if window is None:
         return Trajectory(frames, {})
@@ -43,7 +43,7 @@ def still(n=1, size=20, steps=3, channels=1, level=0.0, window=None, name="write
 
 
 def spanning(raw, n=5, size=20):
-    """Geometry of raw parameters as a film holds it."""
+    """Geometry of raw parameters as a trajectory holds it."""
     w = attention.window(torch.tensor([raw]), n, size, size)
     return [float(v) for v in (w.g_x, w.g_y, (n - 1) * w.delta, w.sigma2.sqrt())]
 
@@ -109,7 +109,7 @@ def test_what_cannot_be_shown(images, says):
         grid(images)
 
 
-# -- films ----------------------------------------------------------------------------------------
+# -- trajectories ----------------------------------------------------------------------------------
 
 
 def test_frames_are_the_means_before_the_first_step_and_after_each():
@@ -127,7 +127,7 @@ def test_frames_are_the_means_before_the_first_step_and_after_each():
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "logistic"])
-def test_a_colour_film_stays_within_the_unit_interval(likelihood):
+def test_a_colour_trajectory_stays_within_the_unit_interval(likelihood):
     draw = model((3, 8, 6), likelihood=likelihood)
     frames = trajectory(draw, sequential.generate(draw, noise())).frames
     assert frames.shape == (STEPS + 1, IMAGES, 3, 8, 6)
@@ -156,7 +156,7 @@ def test_only_windows_in_use_are_kept():
     assert trajectory(draw, sequential.generate(draw, noise())).windows == {}
 
 
-def test_films_are_joined_along_the_images():
+def test_trajectories_are_joined_along_the_images():
     draw = model()
     whole = trajectory(draw, sequential.generate(draw, noise()))
     parts = [

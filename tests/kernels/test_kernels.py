@@ -9,12 +9,17 @@ import pytest
 import torch
 
 from drawnet import kernels
-from drawnet.kernels import distributions as latents
-from drawnet.kernels import recurrent as fused
-from drawnet.nn import attention, distributions, recurrent
+from drawnet.kernels import attention, compiled, distributions
+from drawnet.kernels.layers import PackedSequence
+from drawnet.kernels.packing import PackedWeights
+from drawnet.kernels.recurrent import Cell, LSTMStep
+from drawnet.nn import attention as formulas
+from drawnet.nn import recurrent
 from drawnet.nn.distributions import Gaussian
 
-needs_kernels = pytest.mark.skipif(kernels.library() is None, reason="no kernels on this machine")
+needs_kernels = pytest.mark.skipif(
+    isinstance(kernels.library(), str), reason="no kernels on this machine"
+)
 
 
 def compare(fused, plain, leaves, limit=2e-5):
@@ -62,15 +67,15 @@ def test_read_and_write(batch, channels, size, n):
     patch = torch.randn(batch, channels, n, n)
     raw = raw_windows(batch, size, n)
 
-    def read(x, x_hat, raw):
-        return (attention.read((x, x_hat), raw, n),)
+    def read(module):
+        return lambda x, x_hat, raw: (module.read((x, x_hat), raw, n),)
 
-    def write(canvas, patch, raw):
-        return (attention.write(canvas, patch, raw),)
+    def write(module):
+        return lambda canvas, patch, raw: (module.write(canvas, patch, raw),)
 
     # A centre's gradient sums over the whole image: float32 has some 1e-4 of it.
-    compare(read, read, (x, x_hat, raw), 2e-4)
-    compare(write, write, (x, patch, raw), 2e-4)
+    compare(read(attention), read(formulas), (x, x_hat, raw), 2e-4)
+    compare(write(attention), write(formulas), (x, patch, raw), 2e-4)
 
 
 @needs_kernels
@@ -88,7 +93,7 @@ def test_a_window_that_is_no_number_is_not_hidden(which):
 def test_a_step_of_unequal_batches_is_refused():
     layer = recurrent.LSTM((3,), 4)
     x, h, c = torch.zeros(5, 3), torch.zeros(5, 4), torch.zeros(5, 4)
-    with recurrent.Unrolled(layer):
+    with PackedSequence(layer, torch.float32, 0, [layer]):
         for wrong in ((x[:2], h, c), (x, h[:1], c), (x, h, c[:1])):
             with pytest.raises(ValueError, match="expected"):
                 layer((wrong[0],), *wrong[1:])
@@ -97,8 +102,8 @@ def test_a_step_of_unequal_batches_is_refused():
 def lstm_cell(gates, bias, c, dtype=torch.float32):
     """The fused step with the identity for its weights: the cell alone."""
     identity = torch.eye(gates.shape[1])
-    unroll = recurrent.Unroll(identity, bias, dtype, groups=4)
-    return fused.LSTMStep.apply(identity, bias, unroll, c, gates.float())
+    weights = PackedWeights(identity, bias, dtype, 0, groups=4)
+    return LSTMStep.apply(identity, bias, weights, c, gates.float())
 
 
 @needs_kernels
@@ -108,7 +113,7 @@ def test_error_image(shape):
     x, logits = torch.rand(shape), 20 * torch.randn(shape)
 
     def fused(x, logits):
-        return (distributions.error_image(x, distributions.Bernoulli(logits)),)
+        return (distributions.error_image(x, logits),)
 
     compare(fused, lambda x, logits: (x - logits.sigmoid(),), (x, logits), 1e-6)
 
@@ -150,7 +155,7 @@ def test_products_of_any_size_and_parts_that_want_no_gradient(batch, dtype):
     exact = {torch.float32: 2e-5, torch.bfloat16: 0.02}[dtype]
     parts = [torch.randn(batch, 2 * n)[:, :n].requires_grad_(n != 33) for n in widths]
     wanted = [part for part in parts if part.requires_grad]
-    with recurrent.Unrolled(layer, dtype):
+    with PackedSequence(layer, dtype, 0, [layer]):
         out = layer(*parts)
     assert "LinearStep" in type(out.grad_fn).__name__ or not kernels.serves(dtype)
     plain, noise = layer(*parts), torch.randn(batch, 45)
@@ -171,7 +176,7 @@ def test_a_cell_on_gates_from_elsewhere(batch, units, dtype):
     bias, c = torch.randn(4 * units), torch.randn(batch, units)
 
     def through(gates, bias, c):
-        return fused.Cell.apply(gates.to(dtype), bias, c)
+        return Cell.apply(gates.to(dtype), bias, c)
 
     def plain(gates, bias, c):
         return recurrent.cell(gates + bias, c)
@@ -179,7 +184,7 @@ def test_a_cell_on_gates_from_elsewhere(batch, units, dtype):
     limit = {torch.float32: 1e-6, torch.bfloat16: 0.015}[dtype]
     compare(through, plain, (gates, bias, c), limit)
     with pytest.raises(ValueError, match="expected a tensor"):
-        fused.Cell.apply(gates, bias[1:], c)
+        Cell.apply(gates, bias[1:], c)
 
 
 @needs_kernels
@@ -189,7 +194,7 @@ def test_gaussian(batch, latents):
     both, eps = torch.randn(batch, 2 * latents), torch.randn(batch, latents)
 
     def fused(both):
-        return distributions.sample_and_kl(Gaussian(*both.chunk(2, 1)), None, eps)
+        return distributions.sample_and_kl(*both.chunk(2, 1), eps)
 
     def plain(both):
         q = Gaussian(*both.chunk(2, 1))
@@ -208,7 +213,8 @@ def test_operands_need_not_be_contiguous():
     wide = torch.randn(4, 3 * 25 + 5)
     patch, raw = wide[:, :75].view(4, 3, 5, 5), 0.4 * wide[:, 75:]
     dense = [t.clone(memory_format=torch.contiguous_format) for t in (x, patch, raw)]
-    compare(lambda x, r: (attention.read((x,), r, 5),), _read5, (x, raw), 2e-4)
+    fused, plain = (lambda x, r, m=m: (m.read((x,), r, 5),) for m in (attention, formulas))
+    compare(fused, plain, (x, raw), 2e-4)
     assert torch.equal(attention.write(x, patch, raw), attention.write(*dense))
     flipped = x.mT
     ours = attention.write(flipped.expand(4, 3, 9, 6), patch, raw)
@@ -220,19 +226,9 @@ def test_operands_need_not_be_contiguous():
     leaf = x.clone().requires_grad_()
     attention.write(leaf, patch, raw).sum().backward()
     assert torch.equal(leaf.grad, torch.ones_like(x))
-    mu, eps = torch.randn(1, 5).expand(4, 5), torch.randn(5, 4).T
-    for log_sigma in (0.1 * mu, (0.1 * mu).contiguous(), torch.randn(5, 4).T):
-        q = Gaussian(mu, log_sigma)
-        z, kl = distributions.sample_and_kl(q, None, eps)
-        torch.testing.assert_close(z, q.sample(eps))
-        torch.testing.assert_close(kl, q.kl())
     c = torch.randn(7, 4).T
     h, s = lstm_cell(torch.zeros(4, 28), torch.zeros(28), c)
     torch.testing.assert_close((h, s), recurrent.cell(torch.zeros(4, 28), c))
-
-
-def _read5(x, raw):
-    return (attention.read((x,), raw, 5),)
 
 
 @needs_kernels
@@ -245,18 +241,18 @@ def test_unequal_shapes_are_refused_before_memory_is_read():
         with pytest.raises(ValueError, match="expected a tensor of shape"):
             attention.write(*operands)
     with pytest.raises(ValueError, match="expected a tensor of shape"):
-        distributions.sample_and_kl(Gaussian(raw, raw), None, torch.zeros(3, 5))
+        distributions.sample_and_kl(raw, raw, torch.zeros(3, 5))
 
 
 @needs_kernels
 def test_only_float32_and_bfloat16_gates_reach_the_kernels():
     single, half = torch.zeros(2, 4), torch.zeros(2, 4, dtype=torch.bfloat16)
-    assert kernels.usable(single, single)
-    assert not kernels.usable(half, single)
-    assert not kernels.usable(single, half)
-    assert not kernels.usable(single.double())
-    assert not kernels.usable(single.half())
-    assert not kernels.usable(single.to("meta"))
+    assert compiled.usable(single, single)
+    assert not compiled.usable(half, single)
+    assert not compiled.usable(single, half)
+    assert not compiled.usable(single.double())
+    assert not compiled.usable(single.half())
+    assert not compiled.usable(single.to("meta"))
 
 
 # ---- extremes -----------------------------------------------------------------------------------
@@ -288,7 +284,7 @@ def test_sigmoid_and_tanh_at_extremes():
     between = (v > -86) & (v < 86)
     assert (h[:, 0].double() / expected.sigmoid() - 1)[between].abs().max() < 1e-6
     s = torch.linspace(-86, 86, 4001)[None]
-    z, _ = latents.sample_and_kl(torch.zeros_like(s), s, torch.ones_like(s))
+    z, _ = distributions.sample_and_kl(torch.zeros_like(s), s, torch.ones_like(s))
     assert (z.double() / s.double().exp() - 1).abs().max() < 1e-6
 
 
@@ -317,7 +313,7 @@ def test_nan_elsewhere_comes_out_as_nan():
     for k in range(3):
         mu, s, eps = torch.zeros(3, 2, 4)
         (mu, s, eps)[k][0, 1] = nan
-        z, kl = latents.sample_and_kl(mu, s, eps)
+        z, kl = distributions.sample_and_kl(mu, s, eps)
         assert z[0, 1].isnan()
         assert kl[0].isnan() or k == 2
         assert z[1].isfinite().all()
@@ -344,20 +340,21 @@ torch.set_num_threads(1)
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     model = Draw(DrawConfig(steps=4, units=16, latents=5, read=2, write=3), (1, 8, 7))
+    report = kernels.install(model) if sys.argv[1] == "auto" else {}
     x, eps = (torch.rand(6, 1, 8, 7) < 0.5).float(), torch.randn(4, 6, 5)
     loss = bound(model, x, eps).total.mean()
     loss.backward()
-    bound(model, x, eps)
 size = sum(p.grad.norm() for p in model.parameters())
-ours = [str(w.message).replace(chr(10), " ") for w in caught if "fused" in str(w.message)]
-print(loss.item(), size.item(), kernels.library() is not None, len(ours), *ours)
+ours = [str(w.message).replace(chr(10), " ") for w in caught]
+served = sum(found == "kernel" for found in report.values())
+print(loss.item(), size.item(), served, len(ours), *ours)
 """
 
 
-def start(script, **environment):
+def start(mode, **environment):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
     return subprocess.Popen(
-        [sys.executable, "-c", script],
+        [sys.executable, "-c", LOSS, mode],
         env=environment,
         text=True,
         stdout=subprocess.PIPE,
@@ -378,18 +375,18 @@ def test_the_loss_is_the_same_with_kernels_without_and_without_a_compiler(tmp_pa
     broken.chmod(0o755)
     new, empty = str(tmp_path / "new"), str(tmp_path / "empty")
     runs = [
-        start(LOSS, XDG_CACHE_HOME=new, DRAWNET_KERNELS="1"),
-        start(LOSS, XDG_CACHE_HOME=new, DRAWNET_KERNELS="1"),
-        start(LOSS, DRAWNET_KERNELS="0"),
-        start(LOSS, XDG_CACHE_HOME=empty, CC=str(broken), DRAWNET_KERNELS="1"),
+        start("auto", XDG_CACHE_HOME=new),
+        start("auto", XDG_CACHE_HOME=new),
+        start("off"),
+        start("auto", XDG_CACHE_HOME=empty, CC=str(broken)),
     ]
     one, two, off, failed = (words(run) for run in runs)
-    if kernels.library() is not None:
-        assert one[2:] == two[2:] == ["True", "0"]
+    if not isinstance(kernels.library(), str):
+        assert one[2:] == two[2:] == ["8", "0"]
         assert one == two
         assert [p.suffix for p in (tmp_path / "new" / "drawnet").iterdir()] == [".so"]
-    assert off[2:] == ["False", "0"]
-    assert failed[2:4] == ["False", "1"]
+    assert off[2:] == ["0", "0"]
+    assert failed[2:4] == ["0", "1"]
     assert "broken-cc: no such thing" in failed[4]
     assert off[:2] == failed[:2]
     for a, b in zip(one[:2], off[:2], strict=True):
@@ -405,21 +402,29 @@ def test_narrower_vectors_give_the_same_loss(tmp_path):
         compiler = tmp_path / kind
         compiler.write_text(f'#!/bin/bash\nexec cc "${{@/-march=native/-march={kind}}}"\n')
         compiler.chmod(0o755)
-        runs.append(start(LOSS, XDG_CACHE_HOME=str(tmp_path), CC=str(compiler)))
-    plain, *narrow = (words(run) for run in (start(LOSS, DRAWNET_KERNELS="0"), *runs))
-    for loss, size, loaded, *_ in narrow:
-        assert loaded == "True"
+        runs.append(start("auto", XDG_CACHE_HOME=str(tmp_path), CC=str(compiler)))
+    plain, *narrow = (words(run) for run in (start("off"), *runs))
+    for loss, size, served, *_ in narrow:
+        assert served == "8"
         assert float(loss) == pytest.approx(float(plain[0]), rel=1e-5)
         assert float(size) == pytest.approx(float(plain[1]), rel=1e-4)
 
 
 @pytest.mark.parametrize("why", [OSError("read-only"), RuntimeError("no home")])
-def test_a_cache_that_cannot_be_written_costs_a_warning(why, monkeypatch):
+def test_a_cache_that_cannot_be_written_costs_a_line(why, monkeypatch):
     def fail(*_):
         raise why
 
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.delenv("DRAWNET_KERNELS", raising=False)
-    monkeypatch.setattr(kernels, "cache_folder", fail)
-    with pytest.warns(UserWarning, match=f"fused CPU kernels are off.*{why}"):
-        assert kernels.library.__wrapped__() is None
+    monkeypatch.setattr(compiled, "cache_folder", fail)
+    assert compiled.library.__wrapped__() == str(why)
+    monkeypatch.setattr(sys.modules["drawnet.kernels.install"], "library", lambda: str(why))
+    layer = recurrent.Linear(2, 3)
+    with pytest.warns(UserWarning, match=f"kernels are off, formulas serve, slower: {why}"):
+        assert set(kernels.install(Wrapped(layer)).values()) == {str(why)}
+
+
+class Wrapped(torch.nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer

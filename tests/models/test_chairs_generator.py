@@ -1,4 +1,4 @@
-"""The generator of chairs: what it is told, its loss, what it learns, and what it turns into."""
+"""The generator of chairs: its labels, its loss, what it learns, and what it turns into."""
 
 import json
 import runpy
@@ -12,7 +12,7 @@ import torch
 
 from drawnet import data, models
 from drawnet.data.chairs import VIEWS, encoded
-from drawnet.data.pipeline import Data
+from drawnet.data.config import Data
 from drawnet.errors import UserError
 from drawnet.models.base import LossOptions
 from drawnet.models.chairs import ChairsConfig, Stream
@@ -51,7 +51,7 @@ def test_what_is_held_out_is_not_seen(chairs):
     assert {(k // 62 % 5, k % 62 // 31) for k in styles.splits["valid"].labels.tolist()} == {(4, 1)}
 
 
-def test_it_is_told_style_and_view():
+def test_labels_are_style_and_view():
     labels = torch.tensor([0, 62 + 40])
     y = models.of(SMALL).encode_labels(labels, 186)
     assert y.shape == (2, 7) and y[:, :3].tolist() == [[1, 0, 0], [0, 1, 0]]
@@ -72,23 +72,23 @@ def test_unpooling_and_convolution_are_one_layer():
 
 def test_the_loss_is_the_papers(network):
     x, y = torch.rand(4, 2, 16, 16), network.encode_labels(torch.tensor([0, 63, 90, 150]), 186)
-    o = network.eval().objective(x, y, None, LossOptions())
+    o = network.eval().loss(x, y, None, LossOptions())
     made = network(y)
     squares = ((made - x) ** 2).sum((2, 3))
     torch.testing.assert_close(o.loss, 10 * squares[:, 0] + squares[:, 1])
-    torch.testing.assert_close(o.measures["picture"], squares[:, 0] / 256)
-    torch.testing.assert_close(o.measures["mask"], squares[:, 1] / 256)
+    torch.testing.assert_close(o.metrics["picture"], squares[:, 0] / 256)
+    torch.testing.assert_close(o.metrics["mask"], squares[:, 1] / 256)
 
 
-def test_training_transforms_and_tells(network):
+def test_training_transforms_and_passes_the_transformation_on(network):
     x, y = torch.rand(4, 2, 16, 16), network.encode_labels(torch.arange(4), 186)
-    heard = []
-    hook = network.theta.register_forward_hook(lambda m, args, out: heard.append(args[0]))
-    network.train().objective(x, y, Noise(0, 0), LossOptions())
-    network.eval().objective(x, y, None, LossOptions())
+    seen = []
+    hook = network.theta.register_forward_hook(lambda m, args, out: seen.append(args[0]))
+    network.train().loss(x, y, Noise(0, 0), LossOptions())
+    network.eval().loss(x, y, None, LossOptions())
     hook.remove()
-    assert heard[0].shape == (4, 9) and (heard[0] != 0).all()
-    assert not heard[1].any()
+    assert seen[0].shape == (4, 9) and (seen[0] != 0).all()
+    assert not seen[1].any()
 
 
 def test_it_learns_and_turns_its_chairs(chairs, tiny_run, tmp_path):
@@ -126,9 +126,9 @@ def test_the_benchmark_judges_a_run(held, models, unseen, chairs, tiny_run, tmp_
     found = json.loads((tmp_path / "out" / "errors.json").read_text())
     network, e = checkpoint.load_model(tmp_path / "run").network, []
     for images in (made.splits["valid"], made.splits["test"]):
-        told = network.encode_labels(torch.from_numpy(images.labels), network.classes)
+        y = network.encode_labels(torch.from_numpy(images.labels), network.classes)
         with torch.no_grad():
-            gap = network(told).clamp(0, 1)[:, :1] - torch.from_numpy(images.pixels[:, :1] / 255)
+            gap = network(y).clamp(0, 1)[:, :1] - torch.from_numpy(images.pixels[:, :1] / 255)
         e.append((gap**2).flatten(1).sum(1))
     assert len(torch.cat(e)) == unseen
     assert found["model"]["squared_error"] == pytest.approx(torch.cat(e).mean().item(), rel=1e-4)

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from drawnet import cli, models
-from drawnet.data.pipeline import Data
 from drawnet.drawing import sample
 from drawnet.errors import UserError
 from drawnet.evaluation.likelihood import evaluate
@@ -15,6 +14,7 @@ from drawnet.models.base import LossOptions
 from drawnet.models.darn import DARNConfig, FirstOrder, Links
 from drawnet.nn.noise import ImageNoise, Noise
 from drawnet.training import loop
+from reference import view
 
 SMALL = DARNConfig(hidden=3)
 LINKED = [
@@ -65,8 +65,7 @@ def test_without_hidden_units_the_likelihood_is_exact():
     model = built(replace(SMALL, hidden=0))
     log_p = model.log_pixels(IMAGES, None)
     assert log_p.logsumexp(0).exp().item() == pytest.approx(1)
-    pixels = IMAGES.to(torch.uint8)
-    e = evaluate(model.float(), pixels, 2, Data("bits"), "test", importance_samples=3)
+    e = evaluate(model.float(), view(IMAGES.byte()), importance_samples=3)
     assert e.exact and e.rate_nats == 0 and e.kl_per_step == []
     assert e.elbo_nats == pytest.approx(-log_p.mean().item(), rel=1e-5)
     assert e.iw_nats == pytest.approx(e.elbo_nats)
@@ -87,12 +86,12 @@ def test_bounds_stand_in_their_order_and_meet_the_truth(links):
     truth = -joint(model, IMAGES).logsumexp(1).mean().item()
     log_q, log_p = posterior(model, IMAGES), joint(model, IMAGES)
     expected = (log_q.exp() * (log_q - log_p)).sum(1).mean().item()
-    pixels = IMAGES.to(torch.uint8).repeat(300, 1, 1, 1)
-    e = evaluate(model.float(), pixels, 2, Data("bits"), "test", importance_samples=5)
+    pixels = IMAGES.byte().repeat(300, 1, 1, 1)
+    e = evaluate(model.float(), view(pixels), importance_samples=5)
     assert not e.exact and len(e.kl_per_step) == 1
     assert abs(e.elbo_nats - expected) < 4 * e.elbo_stderr
     assert truth < e.iw_nats < e.elbo_nats - 0.1
-    many = evaluate(model, pixels[:16], 2, Data("bits"), "test", importance_samples=2000)
+    many = evaluate(model, view(pixels[:16]), importance_samples=2000)
     assert many.iw_nats == pytest.approx(truth, abs=0.03)
 
 
@@ -171,12 +170,12 @@ def test_the_other_gradient_is_unbiased(links, monkeypatch):
     monkeypatch.setattr(model, "infer", lambda x, uniform: (pairs.flatten(0, 1), None))
     model.zero_grad()
     x = IMAGES[6:7].expand(64, -1, -1, -1)
-    found = model.objective(x, torch.zeros(64, 0), Noise(0, 0), LossOptions(kl_weight=0.7))
+    found = model.loss(x, torch.zeros(64, 0), Noise(0, 0), LossOptions(kl_weight=0.7))
     (weights * found.loss).sum().backward()
     for name, p in model.named_parameters():
         torch.testing.assert_close(p.grad, expected[name], msg=name)
-    measures = found.measures
-    torch.testing.assert_close(found.loss, measures["distortion"] + 0.7 * measures["rate"])
+    distortion, rate = found.metrics["distortion"], found.metrics["rate"].sum(0)
+    torch.testing.assert_close(found.loss, distortion + 0.7 * rate)
 
 
 def test_the_papers_gradient_points_the_same_way():
@@ -184,7 +183,7 @@ def test_the_papers_gradient_points_the_same_way():
     x = IMAGES[6:7].expand(20_000, -1, -1, -1)
     expected = truth(model, x[:1], 1.0)
     model.zero_grad()
-    model.objective(x, torch.zeros(len(x), 0), Noise(0, 0), LossOptions()).loss.mean().backward()
+    model.loss(x, torch.zeros(len(x), 0), Noise(0, 0), LossOptions()).loss.mean().backward()
     for name, p in model.named_parameters():
         alike = torch.cosine_similarity(p.grad.flatten(), expected[name].flatten(), 0)
         assert alike > (0.8 if "encoder" in name else 0.99), name

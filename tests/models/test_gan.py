@@ -60,33 +60,32 @@ def test_dropout_keeps_its_share_and_the_mean(gan):
 
 def test_the_losses_are_the_papers(gan):
     x, noise = torch.rand(7, 1, 8, 8), Noise(3, 16)
-    how = LossOptions(player="discriminator")
-    d = gan.objective(x, torch.zeros(7, 0), noise, how)
+    d = gan.loss(x, torch.zeros(7, 0), noise, LossOptions(group="discriminator"))
     made = gan.make(7, noise, "discriminator noise")
     real = gan.discriminator(x, noise, "real").sigmoid()
     false = gan.discriminator(made, noise, "made").sigmoid()
     torch.testing.assert_close(d.loss, -real.log() - (1 - false).log())
-    g = gan.objective(x, torch.zeros(7, 0), noise, how._replace(player="generator"))
+    g = gan.loss(x, torch.zeros(7, 0), noise, LossOptions(group="generator"))
     made = gan.make(7, noise, "generator noise")
     fooled = gan.discriminator(made, noise, "fooled").sigmoid()
     torch.testing.assert_close(g.loss, -fooled.log())
 
 
-def test_each_player_moves_its_own_weights(tiny_run, tiny_data, monkeypatch):
+def test_each_group_moves_its_own_weights(tiny_run, tiny_data, monkeypatch):
     run = replace(tiny_run, model=SMALL, optimizer="sgd", lr=0.1)
     pixels = torch.from_numpy(tiny_data.splits["train"].pixels)
     session, moved = Session.fresh(run, pixels, 2), []
     real = loop.update
 
-    def watched(session, player, *rest):
+    def watched(session, *rest):
         before = {k: v.clone() for k, v in session.model.state_dict().items()}
-        metrics = real(session, player, *rest)
+        metrics = real(session, *rest)
         after = session.model.state_dict()
         moved.append({k.split(".")[0] for k in before if not torch.equal(before[k], after[k])})
         return metrics
 
     monkeypatch.setattr(loop, "update", watched)
-    metrics = loop.train_step(session, pixels, 2, torch.float32)
+    metrics = loop.train_step(session, pixels, 2)
     assert moved == [{"discriminator"}, {"generator"}]
     assert set(metrics) == {"discriminator", "generator", "norm discriminator", "norm generator"}
 
@@ -105,11 +104,9 @@ def test_the_generator_learns_to_fool(tiny_run, tiny_data, tmp_path):
 
 def test_validation_is_a_parzen_window_over_samples_of_its_own(gan):
     x = torch.rand(6, 1, 8, 8)
-    whole = gan.objective(x, torch.zeros(6, 0), ImageNoise(0, range(6)), LossOptions()).measures[
-        "parzen"
-    ]
-    part = gan.objective(x[2:], torch.zeros(4, 0), ImageNoise(0, range(2, 6)), LossOptions())
-    torch.testing.assert_close(part.measures["parzen"], whole[2:])
+    whole = gan.loss(x, torch.zeros(6, 0), ImageNoise(0, range(6)), LossOptions())
+    part = gan.loss(x[2:], torch.zeros(4, 0), ImageNoise(0, range(2, 6)), LossOptions())
+    torch.testing.assert_close(part.metrics["parzen"], whole.metrics["parzen"][2:])
 
 
 @pytest.mark.parametrize("changes", [{"keep_input": 0.0}, {"keep_hidden": 1.5}, {"pieces": 0}])
@@ -124,21 +121,20 @@ def test_senseless_settings(changes):
 def test_a_window_density_is_a_mixture_of_gaussians():
     torch.manual_seed(0)
     x, samples, sigma = torch.rand(4, 1, 2, 3), torch.rand(5, 1, 2, 3), 0.3
-    broadcast_spatial = torch.distributions.Normal(samples.double().view(5, 6), sigma)
-    for value, image in zip(
-        distributions.log_density(x, samples, sigma)[0], x.double(), strict=True
-    ):
-        terms = broadcast_spatial.log_prob(image.view(1, 6)).sum(1)
+    gaussians = torch.distributions.Normal(samples.double().view(5, 6), sigma)
+    found = distributions.log_density(x, samples, sigma)[0]
+    for value, image in zip(found, x.double(), strict=True):
+        terms = gaussians.log_prob(image.view(1, 6)).sum(1)
         assert value.item() == pytest.approx(terms.logsumexp(0).item() - math.log(5))
 
 
 def test_the_estimate_of_a_gaussian_is_its_entropy():
     """Of unlimited samples and a window that is much narrower it would be -D/2 log 2πe s²."""
     torch.manual_seed(0)
-    d, broadcast_spatial = 2, 0.5
-    samples, valid, test = (broadcast_spatial * torch.randn(n, d) for n in (4000, 500, 4000))
+    d, spread = 2, 0.5
+    samples, valid, test = (spread * torch.randn(n, d) for n in (4000, 500, 4000))
     found = parzen.estimate(samples, valid, test)
-    truth = -d / 2 * math.log(2 * math.pi * math.e * broadcast_spatial**2)
+    truth = -d / 2 * math.log(2 * math.pi * math.e * spread**2)
     assert found.sigma == pytest.approx(parzen.SIGMAS[0]) or found.sigma < 0.2
     assert abs(found.nats - truth) < 4 * found.stderr + 0.05
     worse = parzen.estimate(samples + 1, valid, test)
@@ -148,8 +144,8 @@ def test_the_estimate_of_a_gaussian_is_its_entropy():
 def test_the_sigma_is_chosen_on_validation_images():
     torch.manual_seed(0)
     samples = torch.zeros(10, 50)
-    for broadcast_spatial in (0.2, 0.6):
-        valid = broadcast_spatial * torch.randn(400, 50)
+    for spread in (0.2, 0.6):
+        valid = spread * torch.randn(400, 50)
         found = parzen.estimate(samples, valid, torch.zeros(3, 50))
-        nearest = min(parzen.SIGMAS, key=lambda s, t=broadcast_spatial: abs(math.log(s / t)))
+        nearest = min(parzen.SIGMAS, key=lambda s, t=spread: abs(math.log(s / t)))
         assert found.sigma == pytest.approx(nearest)

@@ -10,7 +10,7 @@ import oracle
 from conftest import small
 from drawnet import models
 from drawnet.cli import main
-from drawnet.data.pipeline import Data, labels
+from drawnet.data.pipeline import View
 from drawnet.drawing import sample
 from drawnet.errors import UserError
 from drawnet.evaluation.likelihood import measure, summary
@@ -64,13 +64,13 @@ def test_every_glimpse_is_the_papers(reader):
 
 def test_the_measures_are_error_and_cross_entropy(reader):
     x, y = torch.rand(5, *SHAPE), torch.eye(3)[torch.tensor([0, 1, 2, 0, 1])]
-    o = reader.objective(x, y, None, LossOptions())
+    o = reader.loss(x, y, None, LossOptions())
     p = reader.classify(x)
     torch.testing.assert_close(o.loss, -(p * y).sum(1).log())
-    assert o.measures["error"].tolist() == [
+    assert o.metrics["error"].tolist() == [
         float(a != b) for a, b in zip(p.argmax(1), y.argmax(1), strict=True)
     ]
-    assert reader.selection_metric in o.measures
+    assert reader.selection_metric in o.metrics
 
 
 def test_the_first_look_takes_in_the_image():
@@ -112,10 +112,7 @@ def test_it_learns(kind, tiny_run, tiny_data, tmp_path):
     model = small(kind, classes=3)
     run = replace(tiny_run, model=model, examples=4800, lr=3e-3, evaluate_every=1600)
     loop.train(run, tiny_data, tmp_path)
-    back = checkpoint.load_model(tmp_path)
-    pixels = torch.from_numpy(tiny_data.splits["test"].pixels)
-    y = labels(tiny_data, "test", 3)
-    measured = measure(back.network, pixels, 2, Data("blobs"), "test", y)
+    measured = measure(checkpoint.load_model(tmp_path).network, View(tiny_data, "test"))
     assert measured["error"].mean() <= 1 / 11
     found = summary({"error": torch.tensor([0.0, 1.0, 0.0, 0.0], dtype=torch.float64)})
     assert found["error"]["mean"] == 0.25
@@ -123,7 +120,7 @@ def test_it_learns(kind, tiny_run, tiny_data, tmp_path):
     assert summary({"error": torch.ones(1)})["error"] == {"mean": 1.0, "stderr": None}
 
 
-def test_where_it_looks_can_be_filmed(reader):
+def test_a_trajectory_shows_where_it_looks(reader):
     x = torch.rand(4, *SHAPE)
     trajectory = sample.glimpse_trajectory(reader, x)
     assert trajectory.frames.shape == (4, 4, *SHAPE) and torch.equal(trajectory.images, x)
@@ -171,7 +168,7 @@ def test_evaluate_reports_the_error(runs, capsys):
     assert "has no bound" in capsys.readouterr().err
 
 
-def test_classify_names_and_films(runs, tmp_path, capsys):
+def test_classify_names_and_animates(runs, tmp_path, capsys):
     trajectory = tmp_path / "look.gif"
     main(["classify", str(runs / "cluttered_4"), "-n", "4", "--out", str(trajectory)])
     lines = capsys.readouterr().out.splitlines()
@@ -182,14 +179,14 @@ def test_classify_names_and_films(runs, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["sample", "cluttered_4"], "draws nothing (glimpse)"),
-        (["reconstruct", "cluttered_4", "x.png"], "redraws nothing (glimpse)"),
-        (["classify", "cluttered_conv", "--out", "a.gif"], "no window"),
+        (["sample", "cluttered_4"], "cannot generate images (glimpse)"),
+        (["reconstruct", "cluttered_4", "x.png"], "cannot reconstruct images (glimpse)"),
+        (["classify", "cluttered_conv", "--out", "a.gif"], "no read window"),
         (["classify", "cluttered_4", "--out", "a.png"], "should end in"),
         (["classify", "cluttered_4", "nowhere.png"], "nowhere.png"),
     ],
 )
-def test_bad_input_is_told_in_a_line(runs, tmp_path, monkeypatch, capsys, words, message):
+def test_bad_input_gets_one_line(runs, tmp_path, monkeypatch, capsys, words, message):
     monkeypatch.chdir(runs)
     with pytest.raises(SystemExit, match="2"):
         main(words)

@@ -54,7 +54,7 @@ def test_pixels_are_drawn_and_pass_no_gradient(gsn):
 def test_the_cost_is_the_sum_over_the_walk(gsn):
     x, noise = torch.rand(5, 1, 8, 8), Noise(0, 8)
     flat = x.flatten(1)
-    found = gsn.objective(x, torch.zeros(5, 0), noise, LossOptions())
+    found = gsn.loss(x, torch.zeros(5, 0), noise, LossOptions())
     seen, h2, costs = gsn.corrupt(flat, noise, 0), torch.zeros(5, 20), []
     for t in range(4):
         logits, h2 = gsn.step(seen, h2, noise, t)
@@ -62,16 +62,17 @@ def test_the_cost_is_the_sum_over_the_walk(gsn):
         costs.append(-(flat * p.log() + (1 - flat) * (1 - p).log()).sum(1))
         seen = gsn.drawn(logits, noise, t)
     torch.testing.assert_close(found.loss, sum(costs) / 64)
-    torch.testing.assert_close(found.measures["cost"], sum(costs) / 4)
-    torch.testing.assert_close(found.measures["last"], costs[-1])
-    rough = gsn.objective(x, torch.zeros(5, 0), noise, LossOptions(torch.bfloat16))
+    torch.testing.assert_close(found.metrics["cost"], sum(costs) / 4)
+    torch.testing.assert_close(found.metrics["last"], costs[-1])
+    gsn.precision = torch.bfloat16
+    rough = gsn.loss(x, torch.zeros(5, 0), noise, LossOptions())
     torch.testing.assert_close(rough.loss, found.loss, rtol=0.02, atol=0)
     assert rough.loss.dtype == torch.float32 and not torch.equal(rough.loss, found.loss)
     found.loss.sum().backward()
     assert all(p.grad.abs().sum() > 0 for p in gsn.parameters())
 
 
-def test_the_film_is_the_chain(gsn):
+def test_the_frames_are_the_chain(gsn):
     gsn.init_from_mean(torch.linspace(0, 1, 64).view(1, 8, 8))
     with torch.no_grad():
         frames = gsn.frames(6, ImageNoise(3, range(6)))

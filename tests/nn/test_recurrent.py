@@ -1,7 +1,4 @@
-"""LSTM and linear layers, unrolled and not: the same numbers, the same gradients, nothing kept."""
-
-import gc
-import weakref
+"""LSTM and linear layers: PyTorch's own numbers and gradients, and operands that are rounded."""
 
 import numpy as np
 import pytest
@@ -9,54 +6,9 @@ import torch
 from torch import nn
 
 import oracle
-from drawnet import kernels
-from drawnet.nn import recurrent
-from drawnet.nn.recurrent import LSTM, Linear, Unrolled
+from drawnet.nn.recurrent import LSTM, Linear, Operands
 
 TIGHT = {torch.float64: 1e-12, torch.float32: 1e-5}
-UNROLLED_TYPES = [torch.float64, torch.float32]
-
-
-class Net(nn.Module):
-    """Two LSTMs and a linear layer in a loop, the second LSTM fed by two inputs side by side."""
-
-    def __init__(self, units=6):
-        super().__init__()
-        self.first = LSTM((3,), units)
-        self.second = LSTM((units, 2), units)
-        self.out = Linear(2 * units, 4)
-        self.units = units
-        for p in self.parameters():
-            nn.init.normal_(p, std=0.4)
-
-    def forward(self, x, side):
-        """x (T, B, 3), side (T, B, 2) -> (T, B, 4)."""
-        zero = x.new_zeros(x.shape[1], self.units)
-        h1 = c1 = h2 = c2 = zero
-        out = []
-        for part, extra in zip(x, side, strict=True):
-            h1, c1 = self.first((part,), h1, c1)
-            h2, c2 = self.second((h1, extra), h2, c2)
-            out.append(self.out(h1, h2))
-        return torch.stack(out)
-
-
-def setup(dtype=torch.float64, steps=5, batch=3, seed=0):
-    torch.manual_seed(seed)
-    net = Net().to(dtype)
-    x = torch.randn(steps, batch, 3, dtype=dtype, requires_grad=True)
-    side = torch.randn(steps, batch, 2, dtype=dtype, requires_grad=True)
-    weights = torch.randn(steps, batch, 4, dtype=dtype)
-    return net, x, side, lambda out: (out * weights).sum() + (out**2).sum()
-
-
-def gradients(net, x, side, loss):
-    return torch.autograd.grad(loss, [*net.parameters(), x, side], retain_graph=True)
-
-
-def unrolled(net, x, side, precision=None):
-    with Unrolled(net, precision):
-        return net(x, side)
 
 
 def close(ours, theirs, limit):
@@ -65,19 +17,8 @@ def close(ours, theirs, limit):
         assert (a - b).abs().max() <= limit * b.abs().max()
 
 
-# ---- the cell -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("dtype", "inside"),
-    [
-        (torch.float64, False),
-        (torch.float32, False),
-        (torch.float32, True),
-        pytest.param(torch.float64, True),
-    ],
-)
-def test_the_lstm_is_pytorchs(dtype, inside):
+@pytest.mark.parametrize("dtype", TIGHT)
+def test_the_lstm_is_pytorchs(dtype):
     torch.manual_seed(1)
     ours, theirs = LSTM((3, 4), 5).to(dtype), nn.LSTMCell(7, 5).to(dtype)
     with torch.no_grad():
@@ -87,11 +28,7 @@ def test_the_lstm_is_pytorchs(dtype, inside):
         theirs.bias_ih.copy_(ours.bias)
         theirs.bias_hh.zero_()
     a, b, h, c = (torch.randn(2, k, dtype=dtype, requires_grad=True) for k in (3, 4, 5, 5))
-    if inside:
-        with Unrolled(ours):
-            mine = ours((a, b), h, c)
-    else:
-        mine = ours((a, b), h, c)
+    mine = ours((a, b), h, c)
     yours = theirs(torch.cat((a, b), 1), (h, c))
     close(mine, yours, TIGHT[dtype])
     ours_all, theirs_all = (
@@ -101,19 +38,14 @@ def test_the_lstm_is_pytorchs(dtype, inside):
     close(ours_all, theirs_all, TIGHT[dtype])
 
 
-@pytest.mark.parametrize("inside", [False, True])
-def test_the_lstm_is_the_oracles(inside):
+def test_the_lstm_is_the_oracles():
     torch.manual_seed(2)
     layer = LSTM((3, 2), 4).double()
     with torch.no_grad():
         layer.bias.normal_()
     parts = [torch.randn(2, k, dtype=torch.float64) for k in (3, 2, 4, 4)]
     a, b, h, c = parts
-    if inside:
-        with Unrolled(layer):
-            ours = layer((a, b), h, c)
-    else:
-        ours = layer((a, b), h, c)
+    ours = layer((a, b), h, c)
     weight, bias = layer.weight.detach().numpy(), layer.bias.detach().numpy()
     for k in range(2):
         x = np.concatenate((a[k], b[k]))
@@ -128,226 +60,25 @@ def test_a_linear_layer_takes_its_inputs_side_by_side():
     a, b = torch.randn(2, 4, dtype=torch.float64), torch.randn(2, 1, dtype=torch.float64)
     expected = torch.cat((a, b), 1) @ layer.weight.T + layer.bias
     assert torch.allclose(layer(a, b), expected, rtol=1e-12)
-    with Unrolled(layer):
-        assert torch.allclose(layer(a, b), expected, rtol=1e-12)
 
 
-# ---- unrolled -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("block", [1, 7, 1536])
-@pytest.mark.parametrize("dtype", UNROLLED_TYPES)
-def test_unrolling_changes_neither_output_nor_gradient(dtype, block, monkeypatch):
-    monkeypatch.setattr(recurrent, "BLOCK", {dtype: block})
-    net, x, side, loss = setup(dtype)
-    plain = net(x, side)
-    expected = gradients(net, x, side, loss(plain))
-    assert all(g.abs().max() > 1e-3 for g in expected)
-    out = unrolled(net, x, side)
-    close([out], [plain], TIGHT[dtype])
-    ours = gradients(net, x, side, loss(out))
-    assert [g.dtype for g in ours] == [dtype] * len(ours)
-    close(ours, expected, TIGHT[dtype])
-
-
-@pytest.mark.parametrize("dtype", UNROLLED_TYPES)
-def test_backward_accumulates_as_it_does_without(dtype):
-    net, x, side, loss = setup(dtype)
-    expected = gradients(net, x, side, loss(net(x, side)))
-    total = loss(unrolled(net, x, side))
-    total.backward(retain_graph=True)
-    close([p.grad for p in net.parameters()], expected[:-2], TIGHT[dtype])
-    total.backward()
-    close([p.grad for p in net.parameters()], [2 * g for g in expected[:-2]], TIGHT[dtype])
-
-
-def test_sequences_follow_one_another_and_do_not_mix():
-    net, x, side, loss = setup(torch.float32)
-    first, second = unrolled(net, x, side), unrolled(net, 2 * x, side)
-    expected = [gradients(net, x, side, loss(net(k * x, side))) for k in (1, 2)]
-    close(gradients(net, x, side, loss(second)), expected[1], 1e-5)
-    close(gradients(net, x, side, loss(first)), expected[0], 1e-5)
-    both = gradients(net, x, side, loss(unrolled(net, x, side)) + loss(unrolled(net, 2 * x, side)))
-    close(both, [a + b for a, b in zip(*expected, strict=True)], 1e-5)
-    with torch.no_grad():
-        net.first.weight.mul_(1.5)
-    close([unrolled(net, x, side)], [net(x, side)], 1e-5)  # the new weights, not the last ones
-
-
-def test_an_unrolling_may_be_nested_and_entered_again():
-    net, x, side, loss = setup(torch.float32)
-    plain = net(x, side)
-    expected = gradients(net, x, side, loss(plain))
-    session = Unrolled(net)
-    with session:
-        with session:
-            head = net(x, side)
-        inner = net.first.unroll
-        with Unrolled(net):
-            assert net.first.unroll is not inner
-            other = net(x, side)
-        assert net.first.unroll is inner
-    assert net.first.unroll is None
-    with session:
-        tail = net(x, side)
-    close([head, other, tail], [plain] * 3, 1e-5)
-    total = loss(head) + loss(other) + loss(tail)
-    close(gradients(net, x, side, total), [3 * g for g in expected], 1e-5)
-
-
-def test_an_exception_leaves_the_layers_as_they_were():
-    net, x, side, loss = setup(torch.float32)
-    with pytest.raises(RuntimeError), Unrolled(net):
-        net(x, side[..., :1])
-    assert all(layer.unroll is None for layer in (net.first, net.second, net.out))
-    expected = gradients(net, x, side, loss(net(x, side)))
-    close(gradients(net, x, side, loss(unrolled(net, x, side))), expected, 1e-5)
-
-
-def test_a_gradient_may_be_asked_of_some_leaves_only():
-    net, x, side, loss = setup(torch.float32)
-    expected = gradients(net, x, side, loss(net(x, side)))
-    leaves = [*net.parameters(), x, side]
-    for k, leaf in enumerate(leaves):
-        (ours,) = torch.autograd.grad(loss(unrolled(net, x, side)), leaf)
-        close([ours], [expected[k]], 1e-5)
-    net.second.weight.requires_grad_(False)
-    loss(unrolled(net, x, side)).backward()
-    assert net.second.weight.grad is None
-    rest = [k for k, leaf in enumerate(leaves) if leaf is not net.second.weight]
-    close([leaves[k].grad for k in rest], [expected[k] for k in rest], 1e-5)
-
-
-def test_asking_for_some_gradients_leaves_the_others_right():
-    net, x, side, loss = setup(torch.float32)
-    leaves = [*net.parameters(), x, side]
-    expected = gradients(net, x, side, loss(net(x, side)))
-    total = loss(unrolled(net, x, side))
-    for k in (-1, 0, 2, -2, 4):
-        (ours,) = torch.autograd.grad(total, leaves[k], retain_graph=True)
-        close([ours], [expected[k]], 1e-5)
-    total.backward()
-    close([leaf.grad for leaf in leaves], expected, 1e-5)
-
-
-def test_no_gradient_is_kept_under_no_grad():
-    net, x, side, _ = setup(torch.float32)
-    with torch.no_grad():
-        out = unrolled(net, x, side)
-    assert out.grad_fn is None
-    close([out], [net(x, side)], 1e-5)
-
-
-def test_weights_may_change_type_before_the_next_sequence():
-    net, x, side, _ = setup(torch.float32)
-    unrolled(net, x, side)
-    net.double()
-    x, side = x.double(), side.double()
-    close([unrolled(net, x, side)], [net(x, side)], 1e-12)
-
-
-@pytest.mark.parametrize("fused", [False, True])
-def test_bfloat16_operands_keep_float32_outside(fused, monkeypatch):
-    if not fused:
-        monkeypatch.setattr(kernels, "library", lambda: None)
-    net, x, side, loss = setup(torch.float32, batch=64)
-    exact = loss(net(x, side))
-    out = unrolled(net, x, side, torch.bfloat16)
-    assert out.dtype == torch.float32
-    assert loss(out).item() == pytest.approx(exact.item(), rel=0.01)
-    assert loss(out).item() != exact.item()
-    ours = gradients(net, x, side, loss(out))
-    expected = gradients(net, x, side, exact)
-    for a, b in zip(ours, expected, strict=True):
-        assert a.dtype == torch.float32
-        assert (a - b).norm() < 0.02 * b.norm()
-
-
-def test_a_bfloat16_model_does_not_reach_the_float32_kernels():
-    net, x, side, _ = setup(torch.float32)
-    exact = net(x, side)
-    net.bfloat16()
-    out = unrolled(net, x.bfloat16(), side.bfloat16())
-    torch.testing.assert_close(out.float(), exact, atol=0.1, rtol=0)
-
-
-# ---- memory -------------------------------------------------------------------------------------
-
-
-def live_tensors():
-    return sum(issubclass(type(o), torch.Tensor) for o in gc.get_objects())
-
-
-@pytest.mark.parametrize("precision", [None, torch.bfloat16])
-@pytest.mark.parametrize("backward", [False, True])
-def test_nothing_outlives_a_sequence(backward, precision):
-    net, x, side, loss = setup(torch.float32)
-    net.zero_grad(set_to_none=False)
-    loss(unrolled(net, x, side, precision)).backward()  # gradients exist from here on
-    gc.collect()
-    gc.disable()
-    try:
-        before = live_tensors()
-        for _ in range(3):
-            session, refs = Unrolled(net, precision), []
-            with session:
-                out = net(x, side)
-                for layer in (net.first, net.second, net.out):
-                    kept = layer.unroll
-                    refs += [weakref.ref(o) for o in (out, kept, kept.rows, kept.operand)]
-                del kept
-            total = loss(out)
-            if backward:
-                total.backward()
-            del session, out, total
-            assert [ref() for ref in refs if ref() is not None] == []
-        assert live_tensors() == before
-    finally:
-        gc.enable()
-
-
-def test_backward_frees_what_the_forward_pass_saved():
-    """Rows, operands and activations go with the graph, while the loss is still held."""
-    net, x, side, loss = setup(torch.float32)
-    saved, own = [], {id(t) for t in (*net.parameters(), x, side)}
-
-    def pack(t):
-        if id(t) not in own:
-            saved.append(weakref.ref(t))
-        return t
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        out = unrolled(net, x, side)
-    total = loss(out)
-    del out
-    gc.collect()
-    gc.disable()
-    try:
-        assert sum(ref() is not None for ref in saved) > 20
-        total.backward()
-        assert [ref() for ref in saved if ref() is not None] == []
-    finally:
-        gc.enable()
-
-
-def test_a_block_is_no_longer_than_the_steps_in_a_row():
-    """Recomputation keeps little only if the blocks of operands end with its segments."""
-    net, x, side, _ = setup(torch.float32, steps=5)
-    session = Unrolled(net, None, 2)
-    with session:
-        net(x[:2], side[:2])
-    first = net_blocks(session)
-    assert [block.shape[0] for block in first] == [2, 2, 2]
-    with session:
-        net(x[2:4], side[2:4])
-    assert not {b.data_ptr() for b in first} & {b.data_ptr() for b in net_blocks(session)}
-
-
-def net_blocks(session):
-    return [unroll.rows.block for _, unroll in session.layers]
-
-
-def test_a_second_derivative_is_refused():
-    net, x, side, loss = setup(torch.float32)
-    with pytest.raises(RuntimeError, match="no second derivative"):
-        torch.autograd.grad(loss(unrolled(net, x, side)), x, create_graph=True)
+def test_operands_are_rounded_and_nothing_else():
+    """W and x have 8 bits inside of the context; the bias, c and what comes out have all of theirs."""
+    torch.manual_seed(3)
+    layer = Linear(40, 30)
+    nn.init.normal_(layer.bias)
+    x = torch.randn(8, 40)
+    exact = layer(x)
+    outer, inner = Operands(layer, torch.bfloat16), Operands(layer, None)
+    with outer:
+        rounded = layer(x)
+        with inner:
+            assert torch.equal(layer(x), exact)
+        assert torch.equal(layer(x), rounded)
+    assert torch.equal(layer(x), exact) and layer.operand_dtype is None
+    product = x.bfloat16() @ layer.weight.bfloat16().T
+    assert rounded.dtype == torch.float32
+    assert torch.equal(rounded, product.float() + layer.bias)
+    with pytest.raises(ZeroDivisionError), outer:
+        raise ZeroDivisionError
+    assert torch.equal(layer(x), exact)

@@ -136,8 +136,8 @@ def test_rounded_weights_are_the_same_model(runs, tmp_path, capsys):
         assert b.dtype == torch.float32 and torch.equal(b, a.bfloat16().float())
 
 
-def test_weights_of_an_older_run_are_told_their_commit(runs, tmp_path):
-    found = records.made(runs / "run" / "model.safetensors", [], commit="abc1234")
+def test_weights_of_an_older_run_are_given_their_commit(runs, tmp_path):
+    found = records.build_record(runs / "run" / "model.safetensors", [], commit="abc1234")
     assert found["made"]["commit"] == "abc1234" and found["curve"] == []
 
 
@@ -146,15 +146,15 @@ def test_weights_of_an_older_run_are_told_their_commit(runs, tmp_path):
     [
         (
             ["record", "run", "run/metrics.jsonl", "--out", "x.json"],
-            "metrics.jsonl is no evaluation",
+            "metrics.jsonl is not an evaluation",
         ),
-        (["record", "run", "nowhere.json", "--out", "x.json"], "nowhere.json is no evaluation"),
+        (["record", "run", "nowhere.json", "--out", "x.json"], "nowhere.json is not an evaluation"),
         (["record", "nowhere", "--out", "x.json"], "nowhere"),
-        (["results", "whole.json"], "whole.json is no run record"),
+        (["results", "whole.json"], "whole.json is not a run record"),
         (["results", "run"], "no records in run"),
     ],
 )
-def test_bad_input_is_told_in_a_line(runs, monkeypatch, capsys, words, message):
+def test_bad_input_gets_one_line(runs, monkeypatch, capsys, words, message):
     monkeypatch.chdir(runs)
     with pytest.raises(SystemExit, match="2"):
         main(words)
@@ -166,8 +166,8 @@ def test_bad_input_is_told_in_a_line(runs, monkeypatch, capsys, words, message):
 @pytest.mark.parametrize("text", ["", "[1]", '{"plan": 1, "rows": [1]}', '{"plan": {}, "rows": 2}'])
 def test_an_evaluation_of_nothing_is_refused(runs, tmp_path, text):
     (tmp_path / "e.json").write_text(text)
-    with pytest.raises(UserError, match="no evaluation"):
-        records.made(runs / "run", [tmp_path / "e.json"])
+    with pytest.raises(UserError, match="not an evaluation"):
+        records.build_record(runs / "run", [tmp_path / "e.json"])
 
 
 def test_what_is_measured_on_samples(runs, tmp_path, monkeypatch):
@@ -176,14 +176,14 @@ def test_what_is_measured_on_samples(runs, tmp_path, monkeypatch):
     words = [str(runs / "run"), "--samples", "40", "--images", "50"]
     main(["compare", *words, "--out", str(tmp_path / "one.json")])
     compared = json.loads((tmp_path / "one.json").read_text())
-    (found,) = records.made(runs / "run", [tmp_path / "one.json"])["evaluations"]
+    (found,) = records.build_record(runs / "run", [tmp_path / "one.json"])["evaluations"]
     parzen = compared["rows"][0]["figures"]["parzen"]
     assert found["parzen"] == {"mean": parzen["value"], "stderr": parzen["stderr"]}
     assert (found["samples"], found["images"], found["split"]) == (40, 50, "test")
     compared["rows"] *= 2
     (tmp_path / "two.json").write_text(json.dumps(compared))
     with pytest.raises(UserError, match="it compares 2 runs"):
-        records.made(runs / "run", [tmp_path / "two.json"])
+        records.build_record(runs / "run", [tmp_path / "two.json"])
 
 
 def test_training_notes_where_it_ran(tiny_run, tiny_data, tmp_path):

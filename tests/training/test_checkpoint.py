@@ -2,17 +2,19 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from drawnet import models
+from drawnet import kernels, models
 from drawnet import weights as trained
 from drawnet.drawing import sample
 from drawnet.errors import UserError
 from drawnet.training import checkpoint
 from drawnet.training.config import from_json, to_json
+from drawnet.training.state import Session
 
 
 @pytest.fixture
@@ -32,6 +34,19 @@ def test_a_model_comes_back_as_it_was(saved, tiny_run):
         assert back.header["examples"] == 5
         for name, tensor in model.state_dict().items():
             assert torch.equal(tensor, back.network.state_dict()[name])
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("mode", ["auto", "off"])
+def test_kernels_are_installed_unless_they_are_off(mode, precision, saved, tiny_run, tiny_data):
+    if isinstance(why := kernels.library(), str):
+        pytest.skip(why)
+    pixels = torch.from_numpy(tiny_data.splits["train"].pixels)
+    session = Session.fresh(replace(tiny_run, precision=precision), pixels, 2, kernels=mode)
+    assert {n.precision for n in (session.model, session.average)} == {getattr(torch, precision)}
+    loaded = checkpoint.load_model(saved[1], mode).network
+    for network in (session.model, session.average, loaded):
+        assert ("unrolled" in vars(network)) == (mode == "auto")
 
 
 def test_a_run_survives_json(tiny_run):

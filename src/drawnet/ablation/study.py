@@ -1,11 +1,11 @@
 """The ablation study: variants × seeds of a DRAW recipe under one budget, each in its own process.
 
     study.json              the recipe and the budget
-    rates/VARIANT.json      how fast the variant learns, where the budget is one of minutes
-    VARIANT-seedS/          an ordinary run, and in SPLIT.json what it came to
+    rates/VARIANT.json      the variant's training speed, if the budget is in minutes
+    VARIANT-seedS/          an ordinary run, and its result in SPLIT.json
     table.md .json .svg     see `table.py`
 
-All of it is made from what lies there: a study that was stopped, however, goes on.
+These files hold the whole state, so that an interrupted study resumes.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ BASELINE = "baseline"
 
 @dataclass(frozen=True)
 class Budget:
-    """What every run may spend: one of the two."""
+    """The budget of every run: exactly one of the two."""
 
     minutes: float | None = None
     """Processor minutes of training."""
@@ -55,14 +55,14 @@ class Budget:
 
 @dataclass(frozen=True)
 class Study:
-    """Which runs of what, and where."""
+    """Which runs of which recipe, and where."""
 
     run: Run[Any]
-    """The recipe, maybe with settings of its own."""
+    """The recipe, possibly with other settings."""
     budget: Budget
     folder: Path
     variants: tuple[str, ...] = ()
-    """By name; none: all that apply.  The baseline always belongs to them."""
+    """By name; none: all that apply.  The baseline is always included."""
     seeds: int = 3
     split: str = "valid"
     jobs: int = 1
@@ -70,13 +70,13 @@ class Study:
 
 
 def planned(study: Study) -> tuple[dict[str, Run[Any]], dict[str, str]]:
-    """The runs of the variants by name, without a budget; and why the others are left out.
+    """Return the runs of the variants by name, without a budget, and why the others are left out.
 
-    A variant that is the baseline is left out; one that does not apply is only where none was named,
+    A variant that equals the baseline is left out; one that does not apply only if none was named,
     else UserError.
     """
     if not isinstance(study.run.model, DrawConfig):
-        raise UserError(f"variants are DRAW's, and {study.run.recipe} is of another model")
+        raise UserError(f"variants are DRAW's, but {study.run.recipe} is of another model")
     known = list(ablation.titles())
     for name in study.variants:
         choose("variant", name, known)
@@ -97,7 +97,7 @@ def planned(study: Study) -> tuple[dict[str, Run[Any]], dict[str, str]]:
 
 
 def budgeted(run: Run[Any], examples: int) -> Run[Any]:
-    """The run over so many examples: its schedule ends with them, its warm-ups are parts of them."""
+    """Return the run limited to this many examples, with its schedule and warm-ups shortened to fit."""
     return replace(
         run,
         examples=examples,
@@ -114,8 +114,8 @@ def budgeted(run: Run[Any], examples: int) -> Run[Any]:
 def pursue(study: Study) -> bool:
     """Run what is not finished yet, then write the table; False if stopped by Ctrl-C or SIGTERM.
 
-    UserError: a senseless study, a folder that holds another, or runs that failed (all others are
-    finished then, and stand in the table).
+    UserError: an invalid study, a folder that holds another, or runs that failed (all others are
+    finished then, and in the table).
     """
     from drawnet.ablation import table
 
@@ -124,12 +124,12 @@ def pursue(study: Study) -> bool:
         print(f"{name} is left out: {why}")
     with locked(study.folder), interruptible() as stopped:
         agree(study)
-        failed = work_off(study, timings(study, runs), stopped)
+        failed = run_jobs(study, timings(study, runs), stopped)
         names = [name for name in runs if (study.budget.images or rate_file(study, name).exists())]
-        failed |= work_off(study, trainings(study, {n: runs[n] for n in names}), stopped)
+        failed |= run_jobs(study, trainings(study, {n: runs[n] for n in names}), stopped)
         table.write(study.folder, study.split, results(study), left, failed)
     if stopped:
-        print(f"stopped by {stopped[0]}; the same command goes on from here")
+        print(f"stopped by {stopped[0]}; the same command resumes")
         return False
     if failed:
         raise UserError(
@@ -139,7 +139,7 @@ def pursue(study: Study) -> bool:
 
 
 def agree(study: Study) -> None:
-    """Write the study's head, or UserError if the folder holds another's."""
+    """Write study.json, or raise UserError if the folder holds another study."""
     path, head = study.folder / "study.json", {"run": to_json(study.run), **asdict(study.budget)}
     try:
         there = json.loads(path.read_text()) if path.exists() else head
@@ -156,7 +156,7 @@ def rate_file(study: Study, name: str) -> Path:
 
 
 def timings(study: Study, runs: dict[str, Run[Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Jobs that measure how fast the variants learn, where that is needed and not known."""
+    """Yield jobs that measure the variants' training speed, where it is needed and unknown."""
     for name, run in runs.items():
         if study.budget.minutes and not (path := rate_file(study, name)).exists():
             job = {"do": "time", "run": to_json(run), "minutes": study.budget.minutes}
@@ -164,7 +164,7 @@ def timings(study: Study, runs: dict[str, Run[Any]]) -> Iterator[tuple[str, dict
 
 
 def trainings(study: Study, runs: dict[str, Run[Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Jobs for the runs that are not finished; a seed of every variant, then the next seed."""
+    """Yield jobs for the runs that are not finished, all variants of a seed before the next seed."""
     for seed in range(study.seeds):
         for name, run in runs.items():
             examples = (
@@ -177,7 +177,7 @@ def trainings(study: Study, runs: dict[str, Run[Any]]) -> Iterator[tuple[str, di
 
 
 def results(study: Study) -> list[dict[str, Any]]:
-    """What the finished runs came to, in the order of the variants and seeds."""
+    """Return the results of the finished runs, in the order of the variants and seeds."""
     found = []
     for name in ablation.titles():
         for path in sorted(study.folder.glob(f"{name}-seed*/{study.split}.json")):
@@ -186,10 +186,10 @@ def results(study: Study) -> list[dict[str, Any]]:
     return sorted(found, key=lambda r: (list(ablation.titles()).index(r["variant"]), r["seed"]))
 
 
-def work_off(
+def run_jobs(
     study: Study, jobs: Iterable[tuple[str, dict[str, Any]]], stopped: list[str]
 ) -> dict[str, str]:
-    """So many jobs at a time until all are done, or until stopped: why some failed, by name."""
+    """Run `study.jobs` jobs at a time until all are done or stopped; return the failures by name."""
     waiting, failed = list(jobs), dict[str, str]()
     running: dict[str, tuple[subprocess.Popen[bytes], Path]] = {}
     cores = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
@@ -201,23 +201,23 @@ def work_off(
             running[name] = start(job, threads), Path(job["out"])
         if stopped:
             for process, _ in running.values():
-                let_go(process)
+                close_stdin(process)
         for name, (process, out) in list(running.items()):
             if process.poll() is None:
                 continue
-            let_go(process)
+            close_stdin(process)
             del running[name]
             if out.exists():
                 done = total - len(waiting) - len(running)
-                print(f"[{done}/{total}] {name}: {said(json.loads(out.read_text()))}", flush=True)
+                print(f"[{done}/{total}] {name}: {brief(json.loads(out.read_text()))}", flush=True)
             elif not stopped:
                 failed[name] = last_line(log_file(out))
         time.sleep(0.1)
     return failed
 
 
-def said(record: dict[str, Any]) -> str:
-    """A record in a few words."""
+def brief(record: dict[str, Any]) -> str:
+    """Summarise a result in a few words."""
     if "measures" in record:
         return f"{record['measures']['nats']['mean']:.2f} nats, {record['examples']} examples"
     return f"{record['images_per_second']:.0f} images a second: {record['examples']} examples"
@@ -229,25 +229,25 @@ def log_file(out: Path) -> Path:
 
 def last_line(path: Path) -> str:
     lines = path.read_text(errors="replace").split("\n") if path.exists() else []
-    said = [line.strip() for line in lines if line.strip()]
-    return f"{said[-1] if said else 'it ended without a word'} ({path})"
+    text = [line.strip() for line in lines if line.strip()]
+    return f"{text[-1] if text else 'it ended without output'} ({path})"
 
 
-# ---- a job, in a process of its own --------------------------------------------------------------
+# ---- a job, in its own process -------------------------------------------------------------------
 
 
 def start(job: dict[str, Any], threads: int) -> "subprocess.Popen[bytes]":
-    """A process that does the job and ends when its standard input does, whatever became of us.
+    """Start a process that does the job and ends when its standard input does, whatever ends this one.
 
-    It has a session of its own: a terminal's Ctrl-C comes to us alone, and is passed on once.
+    It has its own session: a terminal's Ctrl-C reaches only this process, which passes it on once.
     """
     log = log_file(Path(job["out"]))
     log.parent.mkdir(parents=True, exist_ok=True)
-    given = {"OMP_NUM_THREADS": str(threads), "TQDM_MININTERVAL": "60"}
+    settings = {"OMP_NUM_THREADS": str(threads), "TQDM_MININTERVAL": "60"}
     with log.open("ab") as file:
         return subprocess.Popen(
             [sys.executable, "-m", "drawnet.ablation.study", json.dumps(job)],
-            env=os.environ | given,
+            env=os.environ | settings,
             stdin=subprocess.PIPE,
             stdout=file,
             stderr=subprocess.STDOUT,
@@ -255,15 +255,15 @@ def start(job: dict[str, Any], threads: int) -> "subprocess.Popen[bytes]":
         )
 
 
-def let_go(process: "subprocess.Popen[bytes]") -> None:
-    """End a process's standard input: it stops, if it has not."""
+def close_stdin(process: "subprocess.Popen[bytes]") -> None:
+    """Close a process's standard input, which stops it if it is still running."""
     assert process.stdin
     with contextlib.suppress(OSError):
         process.stdin.close()
 
 
 def work(job: dict[str, Any]) -> None:
-    """Do a job, until standard input ends: then stop as by SIGTERM."""
+    """Do a job until standard input ends, then stop as by SIGTERM."""
 
     def follow() -> None:
         os.read(0, 1)
@@ -281,9 +281,9 @@ def work(job: dict[str, Any]) -> None:
 
 
 def timed(run: Run[Any], data: Dataset, minutes: float) -> dict[str, Any] | None:
-    """How fast the run learns, and how many examples so many processor minutes are then.
+    """Measure the run's training speed and the number of examples in this many processor minutes.
 
-    Measured over a twentieth of the budget, 20 seconds at most, after a few steps to warm up.
+    Measured over a twentieth of the budget, 20 seconds at most, after a few warm-up steps.
     """
     from drawnet.training.loop import train
 
@@ -306,26 +306,22 @@ def timed(run: Run[Any], data: Dataset, minutes: float) -> dict[str, Any] | None
 
 
 def trained(run: Run[Any], data: Dataset, folder: Path, split: str) -> dict[str, Any] | None:
-    """Train, or go on, and measure the best weights over a whole split; None if stopped early."""
-    import torch
-
-    from drawnet.data.pipeline import labels
+    """Train or resume, and measure the best weights over a whole split; None if stopped early."""
+    from drawnet.data.pipeline import View
     from drawnet.evaluation.likelihood import measure, summary
     from drawnet.training.loop import train
 
-    vacated(folder)
+    wait_for_lock(folder)
     progress = train(run, data, folder, resume=True)
     if progress.examples_seen < run.examples:
         return None
     model = load_model(folder)
-    pixels = torch.from_numpy(data.splits[split].pixels[:])
-    y = labels(data, split, model.network.classes, model.network.encode_labels)
-    measured = measure(model.network, pixels, data.levels, model.run.data, split, y)
+    view = View(data, split, model.run.data.binarise)
     return {
         "dataset": data.name,
         "split": split,
-        "images": len(pixels),
-        "measures": summary(measured),
+        "images": len(view),
+        "measures": summary(measure(model.network, view)),
         "examples": progress.examples_seen,
         "best_at": model.header["examples"],
         "skipped": progress.skipped,
@@ -335,8 +331,8 @@ def trained(run: Run[Any], data: Dataset, folder: Path, split: str) -> dict[str,
     }
 
 
-def vacated(folder: Path) -> None:
-    """Wait until a process that a killed study has left behind is through with the folder."""
+def wait_for_lock(folder: Path) -> None:
+    """Wait until a process left behind by a killed study has released the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,10 +1,11 @@
 """The command line: `drawnet COMMAND …` runs the file of that name in `cli/`.
 
-What the user can mend is a `UserError`: one line, exit status 2.
+An error that the user can fix is a `UserError`: one line, exit status 2.
 """
 
 import importlib
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from types import ModuleType
 
@@ -15,29 +16,29 @@ from drawnet.errors import UserError, choose
 HELP = """\
 usage: drawnet COMMAND [OPTIONS]
 
-  train RECIPE           train a model (Ctrl-C keeps a checkpoint, --resume goes on)
-  evaluate RUN           the bound on held-out images, rate and distortion apart
-  sample RUN             draw images: a sheet, a film, the stages, the raw numbers
+  train RECIPE           train a model (Ctrl-C saves a checkpoint, --resume continues)
+  evaluate RUN           measure the bound on held-out images, with rate and distortion
+  sample RUN             draw images: a grid, an animation, the stages, raw numbers
   reconstruct RUN IMAGE… read pictures and draw them again
-  classify RUN [IMAGE…]  name what pictures show, and film where the model looks
-  compare RUN…           one table over runs: bounds, Parzen, Fréchet, samples a second
-  ablate RECIPE          what each part of DRAW is worth: variants under one budget, in a table
+  classify RUN [IMAGE…]  classify images, and animate the windows that the model reads
+  compare RUN…           compare runs in a table: bounds, Parzen, Fréchet, samples per second
+  ablate RECIPE          compare variants of DRAW under one budget, in a table
   demo [RUN…]            watch models draw, in the browser
   fetch DATASET          download a data set from its official address
-  list                   models, data sets and recipes
+  list                   list models, data sets and recipes
 
-RUN is a folder that `train` wrote, a .safetensors file or the name of weights that come with drawnet.
+RUN is a folder that `train` wrote, a .safetensors file or the name of bundled weights.
 `drawnet COMMAND --help` shows a command's options.
 """
 
 
 def command(name: str) -> ModuleType:
-    """The file of a command; UserError with the nearest name if there is none."""
+    """Import the file of a command; UserError with the closest name if there is none."""
     return importlib.import_module(f"drawnet.cli.{choose('command', name, catalogue.commands())}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The entry point: exit status 0, 2 for what the user can mend, 130 for a run stopped early."""
+    """Run the command line: exit status 0, 2 for a UserError, 130 for a run stopped early."""
     guarded(_dispatch, sys.argv[1:] if arguments is None else arguments)
 
 
@@ -50,8 +51,13 @@ def _dispatch(words: Sequence[str]) -> None:
         command(words[0]).main(words[1:])
 
 
+def _one_line(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"drawnet: {message}", file=sys.stderr)
+
+
 def guarded(function: Callable[[Sequence[str]], None], words: Sequence[str]) -> None:
-    """Run a command; what the user can mend ends in one line and exit status 2."""
+    """Run a command; print a UserError as one line and exit with status 2."""
+    warnings.showwarning = _one_line
     try:
         function(words)
     except UserError as what:

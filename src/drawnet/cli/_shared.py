@@ -1,11 +1,11 @@
-"""What the commands share: parsing, and what they refuse in one line."""
+"""Code shared by the commands: parsing, and checks that fail with one line."""
 
 import contextlib
 import io
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import tyro
 
@@ -17,14 +17,16 @@ if TYPE_CHECKING:
     from drawnet.data import Dataset
     from drawnet.training.checkpoint import SavedModel
 
-DATA_DIR = "where data sets lie (default: $DRAWNET_DATA, else the user's cache folder)"
+DATA_DIR = "folder of the data sets (default: $DRAWNET_DATA, else the user's cache folder)"
 DataDir = Annotated[Path | None, tyro.conf.arg(help=DATA_DIR)]
+KERNELS = "C kernels, each after a comparison with its formula; off: PyTorch formulas alone"
+Kernels = Annotated[Literal["auto", "off"], tyro.conf.arg(help=KERNELS)]
 Count = Annotated[int, tyro.conf.arg(aliases=["-n"])]
 T = TypeVar("T")
 
 
 def unnamed(command: str, arguments: Sequence[str]) -> bool:
-    """Whether no recipe is named, which gets all their names; UserError for options without one."""
+    """Print the recipes and return True if none is named; UserError for options without a recipe."""
     if arguments and not arguments[0].startswith("-"):
         return False
     if arguments and arguments[0] not in ("-h", "--help"):
@@ -36,30 +38,30 @@ def unnamed(command: str, arguments: Sequence[str]) -> bool:
 
 
 def parse(kind: type[T], name: str, arguments: Sequence[str], default: Any = None) -> T:
-    """A command's dataclass from its arguments; UserError in one line if they are wrong."""
+    """Parse arguments into a command's dataclass; UserError in one line if they are invalid."""
     prog, options = (
         name if name.endswith(".py") else f"drawnet {name}",
         (tyro.conf.FlagCreatePairsOff,),
     )
-    given = {} if default is None else {"default": default}
-    said = io.StringIO()
+    defaults = {} if default is None else {"default": default}
+    stderr = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
-            return tyro.cli(kind, prog=prog, args=current(arguments), config=options, **given)  # type: ignore[no-any-return]
+        with contextlib.redirect_stderr(stderr):
+            return tyro.cli(kind, prog=prog, args=current(arguments), config=options, **defaults)  # type: ignore[no-any-return]
     except SystemExit as end:
         if not end.code:
             raise
-        raise UserError(f"{prog}: {condensed(said.getvalue())}") from None
+        raise UserError(f"{prog}: {condensed(stderr.getvalue())}") from None
 
 
 def current(arguments: Sequence[str]) -> list[str]:
-    """The arguments with the options' present names in place of their former ones."""
+    """Replace former names of options by their present ones."""
     pairs = (word.partition("=") for word in arguments)
     return [FLAGS.get(name, name) + rest + value for name, rest, value in pairs]
 
 
 def condensed(box: str) -> str:
-    """One line of what tyro says in a box: the message, and the flag it takes you to have meant."""
+    """Condense tyro's error box to one line: the message and the suggested flag."""
     lines = [re.sub(r"[─-]{5,}|[│╭╮╰╯]", "", line).strip() for line in box.splitlines()]
     text = " ".join(line for line in lines[1:] if line)
     message = re.split(r"Perhaps you meant|Argument helptext|For full helptext", text)[0].strip(
@@ -75,16 +77,16 @@ def positive(value: int | None, flag: str) -> None:
 
 
 def suffix(path: Path | None, *kinds: Iterable[str]) -> None:
-    """UserError, before any work is done, if a file's suffix is none of these."""
+    """Raise UserError, before any work is done, if a file's suffix is not one of these."""
     known = [name for kind in kinds for name in kind]
     if path and path.suffix.lower() not in known:
         raise UserError(f"{path} should end in {', '.join(known)}")
 
 
-def trained(path: Path) -> "SavedModel":
+def trained(path: Path, kernels: str = "auto") -> "SavedModel":
     from drawnet.training import checkpoint
 
-    return checkpoint.load_model(path)
+    return checkpoint.load_model(path, kernels)
 
 
 def fits(model: "SavedModel", data: "Dataset") -> None:

@@ -1,4 +1,4 @@
-"""What each part of DRAW is worth."""
+"""Measure what each part of DRAW contributes."""
 
 import sys
 from collections.abc import Sequence
@@ -20,21 +20,22 @@ C = TypeVar("C")
 class Ablate(Generic[C]):
     """Train variants of a DRAW recipe under one budget, and compare them in a table.
 
-    Ctrl-C, SIGTERM or worse: the same command goes on.  The recipe's own settings may be given too."""
+    The same command resumes an interrupted study.  Settings of the recipe may be given too.
+    """
 
     run: Annotated[Run[C], tyro.conf.arg(name="")]
     variants: tuple[str, ...] = ()
-    """Which (`drawnet ablate` shows them), beside the baseline; left out: all."""
+    """Variants (`drawnet ablate` lists them) in addition to the baseline; default: all."""
     seeds: int = 3
-    """How many runs of each, from seed 0 on."""
+    """Number of runs per variant, from seed 0 on."""
     minutes: float | None = None
-    """The budget of a run in processor minutes of training."""
+    """Budget of a run in processor minutes of training."""
     images: int | None = None
-    """Or in training examples."""
+    """Budget of a run in training examples, in place of --minutes."""
     jobs: int = 1
     """Runs at a time; they share the cores."""
     split: Literal["valid", "test"] = "valid"
-    """Images on which the table's figures are taken, all of them."""
+    """Split on which the table's figures are measured, over all its images."""
     out: Path | None = None
     """The study's folder (default: runs/ablate-RECIPE)."""
     data_dir: DataDir = None
@@ -76,6 +77,7 @@ def main(arguments: Sequence[str]) -> None:
     check(command.run)
     check_pixels(command.run, command.run.data.load(command.data_dir).levels)
     done = study.pursue(chosen)
-    print(f"{chosen.folder / 'table.md'}, .json, .svg")
+    tables = (chosen.folder / f"table.{suffix}" for suffix in ("md", "json", "svg"))
+    print("\n".join(str(path) for path in tables if path.exists()))
     if not done:
         sys.exit(130)

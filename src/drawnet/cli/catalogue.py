@@ -1,4 +1,4 @@
-"""First lines of docstrings, for lists: read from the source, without importing it (or torch)."""
+"""Read titles, first lines of docstrings, from the source without importing it (or torch)."""
 
 import ast
 from pathlib import Path
@@ -10,12 +10,12 @@ PACKAGE = Path(__file__).parents[1]
 
 
 def commands() -> list[str]:
-    """The commands: every file of this folder that defines `main`."""
+    """Return the commands: every file of this folder that defines `main`."""
     return [name for name in defining(PACKAGE / "cli", "def main(") if not name.startswith("_")]
 
 
 def title(node: ast.Module | ast.FunctionDef) -> str:
-    """The first line of a docstring."""
+    """Return the first line of a docstring."""
     return (ast.get_docstring(node) or "").partition("\n")[0]
 
 
@@ -29,18 +29,18 @@ def _functions(path: str) -> dict[str, str]:
 
 
 def model_titles() -> dict[str, str]:
-    """Every model: file name -> title."""
+    """Return every model: file name -> title."""
     return {name: title(_parsed(f"models/{name}.py")) for name in models.names()}
 
 
 def data_titles() -> dict[str, str]:
-    """Every data set: file name -> title."""
+    """Return every data set: file name -> title."""
     return {
         name: title(_parsed(f"data/{name}.py")) for name in defining(PACKAGE / "data", "INFO = ")
     }
 
 
 def recipe_titles() -> dict[str, str]:
-    """Every recipe: function name -> title."""
+    """Return every recipe: function name -> title."""
     files = {name: _functions(f"recipes/{name}.py") for name in set(recipes.names().values())}
     return {name: files[file][name] for name, file in recipes.names().items()}

@@ -1,4 +1,4 @@
-"""Name what pictures show."""
+"""Classify images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ from drawnet.errors import UserError
 
 @dataclass(frozen=True)
 class Classify:
-    """Name the class of pictures, or of the first test images if none are given."""
+    """Classify pictures, or the first test images if none are given."""
 
     run: tyro.conf.Positional[Path]
     """A run folder or a .safetensors file of a classifier."""
     image: tyro.conf.Positional[tuple[Path, ...]] = ()
-    """Pictures; they are brought to the model's size and colours."""
+    """Pictures; they are converted to the model's size and channels."""
     n: Count = 9
-    """How many test images, if no pictures are given."""
+    """Number of test images, if no pictures are given."""
     out: Path | None = None
-    """Also where it looks: a film (.gif, .webp), for a model that reads through a window."""
+    """Also write an animation of the read windows (.gif, .webp), for a model that has them."""
     invert: bool = False
-    """Take dark strokes on white paper for light strokes on black, as the digits are."""
+    """Convert dark strokes on white paper to light strokes on black, as in the digits."""
     data_dir: DataDir = None
 
 
@@ -41,9 +41,9 @@ def main(arguments: Sequence[str]) -> None:
     model = trained(command.run)
     network = model.network
     if not isinstance(network, Classifier):
-        raise UserError(f"{command.run} holds no classifier: it was trained to draw")
+        raise UserError(f"{command.run} does not hold a classifier")
     if command.out and not isinstance(network, Glimpse):
-        raise UserError(f"{command.run} looks through no window: leave out --out")
+        raise UserError(f"{command.run} has no read window: leave out --out")
     if command.image:
         names = [str(path) for path in command.image]
         x = files.read_pictures(command.image, network, binary=False, invert=command.invert)

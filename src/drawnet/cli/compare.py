@@ -1,4 +1,4 @@
-"""One table over runs."""
+"""Compare runs in one table."""
 
 import json
 import sys
@@ -13,18 +13,18 @@ from drawnet.cli._shared import DataDir, parse, suffix
 
 @dataclass(frozen=True)
 class Compare:
-    """One table over runs, of what each model allows to be measured; a dash says why it does not."""
+    """Compare runs in one table; a footnote says why a measure does not apply to a model."""
 
     run: tyro.conf.Positional[tuple[Path, ...]] = ()
-    """Run folders, .safetensors files or the names of weights that come with drawnet."""
+    """Run folders, .safetensors files or names of bundled weights."""
     samples: int = 10_000
-    """How many each model draws, for Parzen, Fréchet and the error of samples."""
+    """Number of samples per model, for Parzen, Fréchet and the error of samples."""
     images: int = 10_000
-    """How many test images at most, evenly spread over them."""
+    """Maximum number of test images, evenly spaced over the split."""
     importance_samples: int | None = None
-    """K of the K-sample bound; left out unless given."""
+    """K of the K-sample bound; default: no such bound."""
     classifier: Path | None = None
-    """One that drawnet trained; left out: one of the real images, trained once and kept in the cache."""
+    """A classifier trained by drawnet; default: one trained on the real images, once, and cached."""
     seed: int = 0
     out: Path | None = None
     """Also write the table to this file (.md, .json)."""

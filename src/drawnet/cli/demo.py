@@ -1,4 +1,4 @@
-"""Watch models draw, in the browser."""
+"""Serve the browser demo."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ from drawnet.cli._shared import parse
 
 @dataclass(frozen=True)
 class Demo:
-    """Watch models draw, in the browser: a page on this machine's own address (extra: demo)."""
+    """Serve a page on this machine's loopback address on which models draw (extra: demo)."""
 
     run: tyro.conf.Positional[tuple[Path, ...]] = ()
-    """Run folders, .safetensors files or names; all weights that come with drawnet if left out."""
+    """Run folders, .safetensors files or names; default: all bundled weights."""
     host: str = "127.0.0.1"
     """The address to listen on; any other than a loopback address opens the page to others."""
     port: int = 8765
-    """0 takes any free one."""
+    """Port to listen on; 0: any free one."""
     no_open: bool = False
-    """Open no browser."""
+    """Do not open a browser."""
 
 
 def main(arguments: Sequence[str]) -> None:

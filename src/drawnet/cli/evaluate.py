@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
-from drawnet.cli._shared import DataDir, fits, parse, positive, trained
+from drawnet.cli._shared import DataDir, Kernels, fits, parse, positive, trained
 from drawnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,18 +18,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """What a model is measured by, over a split, every image counted once: a generative model's
-    bound, a classifier's error."""
+    """Measure a model over a split, every image counted once: a generative model's bound, a
+    classifier's error.
+    """
 
     run: tyro.conf.Positional[Path]
-    """A run folder, a .safetensors file or the name of weights that come with drawnet."""
+    """A run folder, a .safetensors file or the name of bundled weights."""
     split: Literal["train", "valid", "test"] = "test"
     importance_samples: int | None = None
-    """K of the K-sample (importance-weighted) bound; left out unless given."""
+    """K of the K-sample (importance-weighted) bound; default: no such bound."""
     images: int | None = None
-    """Only so many images of the split, evenly spread over it."""
+    """Use only this many images of the split, evenly spaced over it."""
     seed: int = 0
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    kernels: Kernels = "auto"
     json: bool = False
     """Print JSON instead of lines."""
     out: Path | None = None
@@ -41,40 +43,30 @@ def main(arguments: Sequence[str]) -> None:
     command = parse(Evaluate, "evaluate", arguments)
     positive(command.importance_samples, "--importance-samples")
     positive(command.images, "--images")
-    import torch
-
     from drawnet import kernels
     from drawnet.data import subsample_indices
-    from drawnet.data.pipeline import labels
-    from drawnet.evaluation.likelihood import evaluate as measure_bound
-    from drawnet.evaluation.likelihood import measure, summary
+    from drawnet.data.pipeline import View
+    from drawnet.evaluation import likelihood
     from drawnet.models.base import LikelihoodModel
 
-    model = trained(command.run)
+    model = trained(command.run, command.kernels)
     data = model.run.data.load(command.data_dir)
     fits(model, data)
-    network, settings = model.network, model.run.data
-    whole = data.splits[command.split].pixels
-    some = subsample_indices(len(whole), command.images)
-    pixels = torch.from_numpy(whole[some])
-    y = labels(data, command.split, network.classes, network.encode_labels)[some]
-    how: dict[str, Any] = {
-        "seed": command.seed,
-        "precision": kernels.operands(command.precision),
-        "progress": sys.stderr.isatty(),
-    }
-    images = (pixels, data.levels, settings, command.split, y)
+    network = model.network
+    network.precision = kernels.operand_dtype(command.precision, command.kernels)
+    some = subsample_indices(len(data.splits[command.split]), command.images)
+    view = View(data, command.split, model.run.data.binarise, some)
+    how: dict[str, Any] = {"seed": command.seed, "progress": sys.stderr.isatty()}
     if isinstance(network, LikelihoodModel):
-        k = command.importance_samples
-        e = measure_bound(network, *images, importance_samples=k, name=data.name, **how)
+        e = likelihood.evaluate(network, view, importance_samples=command.importance_samples, **how)
         values, lines = asdict(e), report(e)
     elif command.importance_samples:
         raise UserError(f"{command.run} has no bound: leave out --importance-samples")
     else:
-        means = summary(measure(network, *images, **how))
-        values = {"dataset": data.name, "split": command.split, "images": len(pixels)} | means
+        means = likelihood.summary(likelihood.measure(network, view, **how))
+        values = {"dataset": data.name, "split": command.split, "images": len(view)} | means
         lines = "\n".join(
-            [f"{data.name}, {command.split}: {len(pixels)} images"]
+            [f"{data.name}, {command.split}: {len(view)} images"]
             + [f"{k:<14}{v['mean']:9.4f} ± {v['stderr'] or 0:.4f}" for k, v in means.items()]
         )
     text = json.dumps(values, indent=1)
@@ -86,14 +78,14 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def report(e: "Evaluation") -> str:
-    """An evaluation in lines, nats an image."""
+    """Format an evaluation as lines, in nats per image."""
     lines = [f"{e.dataset}, {e.split}: {e.images} images"]
     if e.elbo_nats is not None and e.bits_per_dim is not None:
         what = "-log p(x)" if e.exact else "bound"
         lines += [f"{what:<12}{e.elbo_nats:10.2f} ± {e.elbo_stderr or 0:.2f} nats"]
         lines += [f"            {e.bits_per_dim:10.4f} bits/dim"]
     if e.cross_entropy_cost_nats is not None:
-        lines += [f"cost        {e.cross_entropy_cost_nats:10.2f} nats, which is no likelihood"]
+        lines += [f"cost        {e.cross_entropy_cost_nats:10.2f} nats (not a likelihood)"]
     if not e.exact:
         lines += [f"rate        {e.rate_nats:10.2f} nats"]
         lines += [f"distortion  {e.distortion_nats:10.2f} nats"]

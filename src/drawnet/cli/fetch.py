@@ -10,7 +10,7 @@ from drawnet.cli._shared import DataDir, parse
 
 @dataclass(frozen=True)
 class Fetch:
-    """Download a data set from its official address, checked, resumable."""
+    """Download a data set from its official address, verified and resumable."""
 
     dataset: tyro.conf.Positional[str]
     data_dir: DataDir = None

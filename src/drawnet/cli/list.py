@@ -1,4 +1,4 @@
-"""What there is: models, data sets, recipes."""
+"""List models, data sets and recipes."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ def main(arguments: Sequence[str]) -> None:
     print("models")
     print_table(catalogue.model_titles())
     if bundled := weights.bundled():
-        print("\ntrained models, by name wherever a RUN is asked for")
+        print("\ntrained models, whose names serve as RUN")
         print_table({name: str(path) for name, path in bundled.items()})
     print("\ndata sets (or the path of a folder or file of images)")
     print_table(catalogue.data_titles())

@@ -11,19 +11,19 @@ from drawnet.cli._shared import parse, suffix, trained
 
 @dataclass(frozen=True)
 class Reconstruct:
-    """Read pictures through the model and draw them again."""
+    """Read pictures with the model and draw them again."""
 
     run: tyro.conf.Positional[Path]
-    """A run folder, a .safetensors file or the name of weights that come with drawnet."""
+    """A run folder, a .safetensors file or the name of bundled weights."""
     image: tyro.conf.Positional[tuple[Path, ...]]
-    """Pictures; they are brought to the model's size and colours."""
+    """Pictures; they are converted to the model's size and channels."""
     out: Path = Path("reconstruction.png")
-    """A still (.png) or the film (.gif, .webp) of input, read window, canvas and write window."""
+    """A still (.png) or an animation (.gif, .webp) of input, read window, canvas and write window."""
     label: tuple[int, ...] = ()
-    """What the pictures show (conditional models): one class for all, or one for each."""
+    """Labels of the pictures (conditional models): one for all, or one for each."""
     seed: int = 0
     invert: bool = False
-    """Take dark strokes on white paper for light strokes on black, as the digits are."""
+    """Convert dark strokes on white paper to light strokes on black, as in the digits."""
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tyro
 
-from drawnet.cli._shared import Count, DataDir, fits, parse, positive, suffix, trained
+from drawnet.cli._shared import Count, DataDir, Kernels, fits, parse, positive, suffix, trained
 
 
 @dataclass(frozen=True)
@@ -14,24 +14,25 @@ class Sample:
     """Draw images from the prior.  The same seed gives the same images."""
 
     run: tyro.conf.Positional[Path]
-    """A run folder, a .safetensors file or the name of weights that come with drawnet."""
+    """A run folder, a .safetensors file or the name of bundled weights."""
     n: Count = 64
-    """How many images."""
+    """Number of images."""
     label: tuple[int, ...] = ()
-    """Classes to draw, in turn (conditional models); all of them in turn if left out."""
+    """Labels to draw, in turn (conditional models); default: all of them in turn."""
     seed: int = 0
     temperature: float = 1.0
     """Scale of the latents' standard deviation: below 1 more typical, above 1 more varied."""
     out: Path = Path("samples.png")
-    """A sheet (.png), the film of the drawing (.gif, .webp) or raw numbers (.npz), by suffix."""
+    """A grid (.png), an animation of the drawing (.gif, .webp) or raw numbers (.npz), by suffix."""
     trajectory: Path | None = None
-    """Also the film, with the windows (.gif, .webp)."""
+    """Also write the animation, with the windows (.gif, .webp)."""
     stages: Path | None = None
-    """Also the stages sheet: a row an image, successive steps (.png)."""
+    """Also write the stages: a row per image of successive steps (.png)."""
     neighbours: Path | None = None
-    """Also each sample beside the nearest training image (.png)."""
+    """Also write each sample next to the nearest training image (.png)."""
     batch: int = 64
-    """Images drawn at a time; changes nothing but memory and speed."""
+    """Images drawn at a time; affects memory and speed only."""
+    kernels: Kernels = "auto"
     data_dir: DataDir = None
 
 
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str]) -> None:
     suffix(command.trajectory, files.ANIMATIONS)
     suffix(command.stages, files.PICTURES)
     suffix(command.neighbours, files.PICTURES)
-    model = trained(command.run)
+    model = trained(command.run, command.kernels)
     network = sample.require_generative(model, command.run)
     trajectory = sample.sample_trajectory(
         network,

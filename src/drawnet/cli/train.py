@@ -9,7 +9,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
 
-from drawnet.cli._shared import DataDir, parse, unnamed
+from drawnet.cli._shared import DataDir, Kernels, parse, unnamed
 from drawnet.training.config import Run
 
 C = TypeVar("C")
@@ -17,14 +17,15 @@ C = TypeVar("C")
 
 @dataclass(frozen=True)
 class Train(Generic[C]):
-    """Train a model.  Ctrl-C or SIGTERM keep a checkpoint; --resume goes on exactly."""
+    """Train a model.  Ctrl-C or SIGTERM saves a checkpoint; --resume continues exactly."""
 
     run: Annotated[Run[C], tyro.conf.arg(name="")]
     out: Path | None = None
     """The run folder (default: runs/RECIPE)."""
     resume: bool = False
-    """Go on with the run in the folder, or begin it; with --decay none or exponential also for more
-    --examples."""
+    """Continue the run in the folder, or start it; with --decay none or exponential also for
+    more --examples."""
+    kernels: Kernels = "auto"
     data_dir: DataDir = None
     tensorboard: bool = False
     """Also write TensorBoard logs (extra: tensorboard)."""
@@ -40,12 +41,19 @@ def main(arguments: Sequence[str]) -> None:
     kind: Any = Train[type(run.model)]  # type: ignore[misc]
     command: Train[Any] = parse(kind, f"train {name}", rest, default=Train(run))
     from drawnet.training import distributed
-    from drawnet.training.loop import train as go
+    from drawnet.training.loop import train
 
     run, data = command.run, command.run.data.load(command.data_dir)
     folder = command.out or Path("runs") / name
     with distributed.group():
-        progress = go(run, data, folder, resume=command.resume, tensorboard=command.tensorboard)
+        progress = train(
+            run,
+            data,
+            folder,
+            resume=command.resume,
+            tensorboard=command.tensorboard,
+            kernels=command.kernels,
+        )
         if distributed.rank() == 0:
             metric, minutes = models.of(run.model).selection_metric, progress.seconds / 60
             best = f"{progress.best:.4g}" if progress.best < math.inf else "none yet"

@@ -1,4 +1,4 @@
-"""Which images a run sees, and how: kept with the weights."""
+"""Which images a run uses, and how they are preprocessed: saved with the weights."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,29 +10,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Data:
-    """Which images, and how grey levels become the values that the model sees."""
+    """Which images, and how their intensities become the values that the model sees."""
 
     name: str = "digits"
     """A data set's name (`drawnet list`), or a folder or file of images."""
     binarise: Literal["no", "static", "dynamic"] = "no"
-    """no: levels as they are; dynamic: a Bernoulli draw of every intensity each time an image is
-    seen; static: one such draw for good (not the published static binarisation: that is the data
-    set binarized_mnist)."""
+    """no: intensities as they are; dynamic: a new Bernoulli sample of every intensity each time an
+    image is used; static: one fixed Bernoulli sample (not the published static binarisation, which is
+    the data set binarized_mnist)."""
     size: int = 0
-    """Side to which pictures of a folder are brought; 0: the data set's own."""
+    """Side in pixels to which images of a folder are resized; 0: the data set's own."""
     grey: bool = False
-    """Whether pictures of a folder are made grey."""
+    """Whether images of a folder are converted to grey."""
     options: dict[str, str] = field(default_factory=dict)
-    """What else the data set's `load` takes, name and value in turn: which frey."""
+    """Further options of the data set's `load`, as names and values: which frey."""
 
     def load(self, data_dir: Path | None = None) -> "Dataset":
-        """The data set, with the options that it takes; data_dir: where its files lie."""
+        """Load the data set with these options; data_dir: the folder of its files."""
         from drawnet import data
 
         taken: dict[str, Any] = {k: getattr(self, k) for k in ("size", "grey") if getattr(self, k)}
         return data.load(self.name, data_dir, **taken | self.parse_options())
 
     def parse_options(self) -> dict[str, Any]:
-        """The options as `load` takes them: numbers and truths, not words, where they are such."""
+        """Return the options as `load` takes them, with integers and booleans parsed."""
         words: dict[str, Any] = {"true": True, "false": False}
         return {k: int(v) if v.isdecimal() else words.get(v, v) for k, v in self.options.items()}

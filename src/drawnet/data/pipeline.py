@@ -1,22 +1,25 @@
-"""From uint8 images to what a model sees: crop, binarise, labels, batches.
+"""From uint8 images to a model's inputs: crop, binarise, labels, batches.
 
-Noise is keyed by image, so that nothing depends on how images are batched.
+Noise is keyed by image, so that results do not depend on the batching.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from drawnet.data import Dataset, GeneratedImages
-from drawnet.data.config import Data
 from drawnet.errors import UserError
 from drawnet.nn.noise import uniform_each
 
 
 def one_hot(labels: Tensor, classes: int) -> Tensor:
-    """int64 (B,) -> float32 (B, classes); with no classes (B, 0), whatever the labels."""
+    """Encode labels, int64 (B,), as float32 (B, classes); with 0 classes as (B, 0)."""
     if classes and len(labels) and not (labels.min() >= 0 and labels.max() < classes):
         raise ValueError(f"labels are from 0 to {classes - 1}, not {labels.unique().tolist()}")
     return (labels[:, None] == torch.arange(classes, device=labels.device)).float()
@@ -27,15 +30,15 @@ ROWS = 500
 
 
 def to_float(pixels: Tensor, levels: int, noise: Tensor | None) -> Tensor:
-    """uint8 (B, C, H, W) -> values in [0, 1]; binarised where uniform noise < intensity."""
+    """Convert uint8 (B, C, H, W) to [0, 1]; binarise, 1 where uniform noise < intensity, if given."""
     x = pixels.float() / (levels - 1)
     return x if noise is None else (noise < x).float()
 
 
 def crop(x: Tensor, shape: tuple[int, int, int], where: Tensor | None = None) -> Tensor:
-    """(B, …, H, W) -> (B, …, h, w) of `shape` (…, h, w): the middle of every image, or a part of it.
+    """Crop (B, …, H, W) to (B, …, h, w) of `shape` (…, h, w), at the centre or at given positions.
 
-    where: (B, 2) in [0, 1), how far down and to the right of all the places that there are.
+    where: (B, 2) in [0, 1), vertical and horizontal position within the range of possible offsets.
     """
     if x.shape[-2:] == shape[-2:]:
         return x
@@ -52,9 +55,9 @@ def crop(x: Tensor, shape: tuple[int, int, int], where: Tensor | None = None) ->
 
 
 def mean_image(pixels: Tensor | GeneratedImages) -> Tensor:
-    """The mean of uint8 images (n, C, H, W), float32 (C, H, W), without a float copy of them all.
+    """Return the mean of uint8 images (n, C, H, W), float32 (C, H, W), in chunks of bounded memory.
 
-    Of images that are made when asked for, the mean of the first 16,384.
+    Of generated images, the mean of the first 16,384.
     """
     n = len(pixels) if isinstance(pixels, Tensor) else min(len(pixels), 1 << 14)
     parts = (torch.as_tensor(pixels[k : min(k + 4096, n)]) for k in range(0, n, 4096))
@@ -62,10 +65,8 @@ def mean_image(pixels: Tensor | GeneratedImages) -> Tensor:
     return torch.as_tensor(sums).float() / n
 
 
-def fixed_noise(data: Data, split: str, images: Iterable[int], shape: Any) -> Tensor | None:
-    """The uniform noise that binarises these images of a split for good, or None."""
-    if data.binarise == "no":
-        return None
+def fixed_noise(split: str, images: Iterable[int], shape: Any) -> Tensor:
+    """Return the uniform noise of a split's fixed binarisation for these images."""
     return uniform_each(0, f"binarise {split}", images, *shape)
 
 
@@ -75,32 +76,66 @@ def labels(
     classes: int,
     encode: Callable[[Tensor, int], Tensor] = one_hot,
 ) -> Tensor:
-    """What a model of so many classes is told of a split's images: one-hot (n, classes).
+    """Encode a split's labels for a model of so many classes: (n, classes), one-hot by default.
 
-    UserError if the set has no labels, or others than 0 .. classes - 1.
+    UserError if the set has no labels, or labels outside 0 .. classes - 1.
     """
     images = data.splits[split]
     if not classes:
         return torch.zeros(len(images), 0)
     if images.labels is None:
         raise UserError(
-            f"{data.name} has no labels to tell the model: take a set that has, or --model.classes 0"
+            f"{data.name} has no labels: use a data set that has them, or --model.classes 0"
         )
     low, high = int(images.labels.min()), int(images.labels.max())
     if low < 0 or high >= classes:
         raise UserError(
             f"{data.name} has labels from {low} to {high}, the model takes 0 to {classes - 1}: "
-            f"--model.classes {max(high + 1, classes)} or other labels"
+            f"use --model.classes {max(high + 1, classes)} or other labels"
         )
     return encode(torch.from_numpy(images.labels), classes)
 
 
-def batches(
-    pixels: Tensor, levels: int, data: Data, split: str, rows: int = ROWS
-) -> Iterator[tuple[range, Tensor]]:
-    """(image numbers, values) over a whole split, the last partial batch included."""
-    for first in range(0, len(pixels), rows):
-        numbers = range(first, min(first + rows, len(pixels)))
-        part = pixels[first : first + rows]
-        noise = fixed_noise(data, split, numbers, part.shape[1:])
-        yield numbers, to_float(part, levels, noise)
+class Conditioned(Protocol):
+    """What a view needs to know of a model."""
+
+    shape: tuple[int, int, int]
+    classes: int
+
+    @staticmethod
+    def encode_labels(labels: Tensor, classes: int) -> Tensor: ...
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """A split of a data set, or a part of it, as evaluation sees it.
+
+    binarise  as in `Data.binarise`; either draw is fixed for each image
+    part      which images of the split, by position; they are renumbered from 0
+    """
+
+    data: Dataset
+    split: str
+    binarise: Literal["no", "static", "dynamic"] = "no"
+    part: slice | NDArray[np.int64] = field(default_factory=lambda: slice(None))
+
+    @cached_property
+    def pixels(self) -> Tensor:
+        """uint8 (n, C, H, W)."""
+        return torch.from_numpy(self.data.splits[self.split].pixels[self.part])
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def batches(
+        self, model: Conditioned, rows: int = ROWS
+    ) -> Iterator[tuple[range, Tensor, Tensor]]:
+        """Yield (numbers, x, y) of all images, at the model's size, with its labels, in order."""
+        y = labels(self.data, self.split, model.classes, model.encode_labels)[self.part]
+        for first in range(0, len(self), rows):
+            numbers = range(first, min(first + rows, len(self)))
+            pixels, noise = self.pixels[first : first + rows], None
+            if self.binarise != "no":
+                noise = fixed_noise(self.split, numbers, pixels.shape[1:])
+            x = crop(to_float(pixels, self.data.levels, noise), model.shape)
+            yield numbers, x, y[first : first + rows]

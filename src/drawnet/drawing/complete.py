@@ -1,4 +1,4 @@
-"""Completions: what is missing from a picture, filled in in several ways."""
+"""Completions: missing pixels of an image, filled in several ways."""
 
 from collections.abc import Iterator, Sequence
 
@@ -12,7 +12,7 @@ from drawnet.nn.distributions import Pixels
 from drawnet.nn.noise import generator, uniform_each
 
 PROPOSALS = 32
-"""Samples of which a completion takes its start."""
+"""Number of samples from which a completion chooses its start."""
 
 
 @torch.no_grad()
@@ -26,22 +26,22 @@ def completing(
     seed: int = 0,
     rounds: int = 16,
 ) -> Iterator[Tensor]:
-    """n ways to fill in what is missing from x (C, H, W), round by round: (n, C, H, W).
+    """Yield n completions of x (C, H, W), round by round: (n, C, H, W).
 
-    known: (H, W) bool, the pixels that are given.  Round 0 is a sample of `PROPOSALS`, taken in
-    proportion to how likely it makes the known pixels.  Then the Markov chain of Rezende, Mohamed
-    and Wierstra 2014 (appendix F): read the picture, draw it again, keep the known pixels.
-    What is yielded has the means of the missing pixels, what the chain reads has draws of them.
-    labels: one for all chains or one for each; none: as the start says, from samples of all.
+    known: (H, W) bool, the given pixels.  Round 0 chooses one of `PROPOSALS` samples with probability
+    proportional to the likelihood of the known pixels.  Then the Markov chain of Rezende, Mohamed
+    and Wierstra 2014 (appendix F): read the image, draw it again, restore the known pixels.
+    Yielded images have the means of the missing pixels; the chain itself reads samples of them.
+    labels: one for all chains or one for each; none: that of the start, chosen from samples of all.
     """
     images = range(n)
     pixels, y = _proposed(model, x, known, n, labels, seed)
     yield torch.where(known, x, pixels.mean.clamp(0, 1))
     for k in range(rounds):
         uniform = uniform_each(seed, f"complete {k}", images, *model.shape)
-        seen = torch.where(known, x, pixels.sample(uniform))
+        filled = torch.where(known, x, pixels.sample(uniform))
         *_, state = sequential.reconstruct(
-            model, seen, _noise(model, seed, f"chain {k}", images), y
+            model, filled, _noise(model, seed, f"chain {k}", images), y
         )
         pixels = model.likelihood(state)
         yield torch.where(known, x, pixels.mean.clamp(0, 1))
@@ -50,7 +50,7 @@ def completing(
 def _proposed(
     model: StepModel, x: Tensor, known: Tensor, n: int, labels: Sequence[int], seed: int
 ) -> tuple[Pixels, Tensor]:
-    """Where n chains start, one of `PROPOSALS` samples each, and what they are told."""
+    """Return the starts of n chains, each one of `PROPOSALS` samples, and their labels y."""
     rows = range(n * PROPOSALS)
     every = [labels[k // PROPOSALS % len(labels)] for k in rows] if labels else range(model.classes)
     y = request_labels(model, every, rows)

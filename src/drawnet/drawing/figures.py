@@ -1,10 +1,10 @@
-"""Pictures: sheets of images, films of a drawing with its windows, nearest neighbours.
+"""Figures: grids of images, animations of trajectories with their windows, nearest neighbours.
 
     n  images      C  channels, 1 grey or 3 colour      H, W  rows and columns of an image
     T  steps       cells  images enlarged to screen pixels, (n, h, w, C) uint8
 
-Images are float in [0, 1] or uint8, (n, C, H, W); a picture is a `PIL.Image.Image` (`pictures` has
-the files).  Pixels are enlarged by whole numbers and never smoothed: what you see is what was drawn.
+Images are float in [0, 1] or uint8, (n, C, H, W); a picture is a `PIL.Image.Image` (`files` writes
+it).  Pixels are enlarged by whole numbers and never smoothed.
 """
 
 import math
@@ -27,39 +27,38 @@ Images = Tensor | Array
 """Images (n, C, H, W): float in [0, 1] or uint8, 255 being white."""
 
 COLOURS = {"read": (50, 150, 255), "write": (235, 50, 35)}
-"""Blue for what is read; red for what is written, as in the paper: apart for every eye."""
+"""Blue for read windows; red for write windows, as in the paper: distinct with any colour vision."""
 SHADE = 0.4
-"""Darkness of a shadow one screen pixel wide along the lines: it parts them from colour images."""
+"""Darkness of the shadow, one screen pixel wide, that separates the lines from colour images."""
 GAP = 88
-"""Grey between the cells: apart from black and from white."""
-SHEET = 1280
-"""Screen pixels that a sheet may be wide, unless its images at their own size are wider."""
+"""Grey between the cells: distinct from black and from white."""
+MAX_WIDTH = 1280
+"""Maximum width of a grid in screen pixels, unless its images at their own size are wider."""
 
 
 class Trajectory(NamedTuple):
-    """A drawing step by step."""
+    """The steps of a drawing."""
 
     frames: Tensor
     """Mean of the pixels before the first step and after each, (T+1, n, C, H, W) in [0, 1]."""
     windows: dict[str, Tensor]
     """'read', 'write': centre x, centre y, side (N - 1)δ and σ in pixels, (T, n, 4).
 
-    x counts columns and y rows, both from 1 as in the paper.  The side is the one of the square
-    that the N × N filter centres span; how far each filter reaches beyond is told by σ.
-    """
+    x counts columns and y rows, both from 1 as in the paper.  The side is that of the square
+    spanned by the N × N filter centres; σ gives the width of each filter."""
 
     @property
     def images(self) -> Tensor:
-        """The finished images, (n, C, H, W)."""
+        """The final images, (n, C, H, W)."""
         return self.frames[-1]
 
 
 @torch.no_grad()
 def trajectory(model: StepModel, states: Iterable[Any], start: Any = None) -> Trajectory:
-    """Collect the states that `step.generate` or `step.reconstruct` yields.
+    """Collect the states that `sequential.generate` or `sequential.reconstruct` yields.
 
     start: the state before the first of them; None for `model.start`.  A window whose parameters
-    are exactly zero at every step was not used (nothing is read in generation): it is left out.
+    are exactly zero at every step was not used (nothing is read in generation) and is left out.
     """
     frames, raw = [], []
     for state in states:
@@ -72,7 +71,7 @@ def trajectory(model: StepModel, states: Iterable[Any], start: Any = None) -> Tr
 
 
 def joined(trajectories: Sequence[Trajectory]) -> Trajectory:
-    """Films of several batches as one, along n."""
+    """Concatenate the trajectories of several batches along n."""
     frames = torch.cat([part.frames for part in trajectories], 1)
     shared = [
         name
@@ -84,12 +83,12 @@ def joined(trajectories: Sequence[Trajectory]) -> Trajectory:
 
 
 def mean(model: StepModel, state: Any) -> Tensor:
-    """What a state's canvas shows, (n, C, H, W) on the CPU."""
+    """Return the mean image of a state, (n, C, H, W) on the CPU."""
     return model.likelihood(state).mean.float().clamp(0, 1).cpu()
 
 
 def geometry(model: Model, name: str, parameters: Tensor) -> Tensor:
-    """Raw (…, 5) -> centre x, centre y, side, σ in pixels, (…, 4).   DRAW (21)-(24)"""
+    """Convert raw (…, 5) to centre x, centre y, side, σ in pixels, (…, 4).   DRAW (21)-(24)"""
     config: Any = model.config
     n = getattr(config, name)
     w = attention.window(parameters, n, *model.shape[1:])
@@ -99,10 +98,10 @@ def geometry(model: Model, name: str, parameters: Tensor) -> Tensor:
 def grid(
     images: Images, columns: int | None = None, scale: int | None = None, gap: int = 2
 ) -> Image.Image:
-    """A sheet of images, row by row; near-square if columns is None.
+    """Arrange images in a grid, row by row; nearly square if columns is None.
 
-    scale: screen pixels a pixel is wide, None for what is comfortable to look at (28 pixels: 4).
-    gap: screen pixels between the cells; there are none around the sheet.
+    scale: screen pixels per pixel, None for a comfortable size (28 pixels: 4).
+    gap: screen pixels between the cells; there are none around the grid.
     """
     columns, scale = _layout(len(images), images, columns, scale)
     return _picture(_tiled(_enlarged(images, scale), columns, gap))
@@ -111,30 +110,30 @@ def grid(
 def stages(
     trajectory: Trajectory, rows: int = 8, columns: int = 10, scale: int | None = None
 ) -> Image.Image:
-    """The paper's figure 1: a row a digit, time from left to right, the write window in red.
+    """Show successive steps as in the paper's figure 1: a row per image, the write window in red.
 
-    The steps shown are evenly spread; the first and the last are always among them.
+    The steps shown are evenly spaced; the first and the last are always included.
     """
     steps, n = len(trajectory.frames) - 1, min(rows, trajectory.frames.shape[1])
     shown = torch.linspace(0, steps - 1, min(columns, steps)).round().long()
     parts = {"canvas": trajectory.frames[1:], **trajectory.windows}
     rowwise = {name: part[shown, :n].transpose(0, 1).flatten(0, 1) for name, part in parts.items()}
     columns, scale = _layout(n * len(shown), trajectory.images, len(shown), scale)
-    cells = _watched(rowwise.pop("canvas"), rowwise, scale, ("write",))
+    cells = _annotated(rowwise.pop("canvas"), rowwise, scale, ("write",))
     return _picture(_tiled(cells, columns, 0))
 
 
 def drawing(
     trajectory: Trajectory, columns: int | None = None, scale: int | None = None
 ) -> list[Image.Image]:
-    """The drawing as frames of an animation, all n images abreast in a sheet.
+    """Return the frames of an animation, all n images in one grid.
 
-    The start, the T steps with the windows of each (write red, read blue), and the finished
-    images alone: T + 2 pictures.  Lines are drawn as `_outlined` says.
+    The start, the T steps with their windows (write red, read blue), and the final images without
+    windows: T + 2 pictures.  `_outlined` describes the lines.
     """
     columns, scale = _layout(len(trajectory.images), trajectory.images, columns, scale, cell=224)
     return [
-        _picture(_tiled(_watched(canvas, windows, scale), columns, 0))
+        _picture(_tiled(_annotated(canvas, windows, scale), columns, 0))
         for canvas, windows in _moments(trajectory)
     ]
 
@@ -142,21 +141,21 @@ def drawing(
 def comparison(
     inputs: Images, trajectory: Trajectory, columns: int | None = None, scale: int | None = None
 ) -> list[Image.Image]:
-    """A reconstruction as an animation: input with read window | canvas with write window.
+    """Return a reconstruction as an animation: input with read window | canvas with write window.
 
-    Frames as in `drawing`; the last one, without windows, is the still.
+    Frames as in `drawing`; the last one, without windows, serves as the still picture.
     """
-    columns, scale = _layout(len(inputs), trajectory.images, columns, scale, cell=224, abreast=2)
+    columns, scale = _layout(len(inputs), trajectory.images, columns, scale, cell=224, group=2)
     frames = []
     for canvas, windows in _moments(trajectory):
         sides = (inputs, "read"), (canvas, "write")
-        pair = [_watched(images, windows, scale, (name,)) for images, name in sides]
+        pair = [_annotated(images, windows, scale, (name,)) for images, name in sides]
         frames.append(_picture(_tiled(np.concatenate(pair, 2), columns, 0, aside=4 * scale)))
     return frames
 
 
 def _moments(trajectory: Trajectory) -> list[tuple[Tensor, dict[str, Tensor]]]:
-    """Canvas and windows at the start, after every step, and the finished canvas alone."""
+    """Return canvas and windows at the start, after every step, and the final canvas alone."""
     steps = [
         (canvas, {name: w[t] for name, w in trajectory.windows.items()})
         for t, canvas in enumerate(trajectory.frames[1:])
@@ -176,7 +175,7 @@ class Neighbours(NamedTuple):
 
 
 def neighbours(samples: Images, train: Images) -> Neighbours:
-    """Nearest training images by ‖s - x‖² = ‖s‖² - 2 s·x + ‖x‖², in chunks of bounded memory."""
+    """Find nearest training images by ‖s - x‖² = ‖s‖² - 2 s·x + ‖x‖², in chunks of bounded memory."""
     s = _unit(samples).flatten(1)
     best, place = torch.full((len(s),), math.inf), torch.zeros(len(s), dtype=torch.long)
     chunk = max(1, min(4096, 2**24 // max(1, len(s))))
@@ -192,17 +191,17 @@ def neighbours(samples: Images, train: Images) -> Neighbours:
 def side_by_side(
     left: Images, right: Images, columns: int | None = None, scale: int | None = None
 ) -> Image.Image:
-    """Each right image closes a row of k = len(left) / len(right) left ones, apart from them.
+    """End each row of k = len(left) / len(right) left images with a right one, set apart.
 
-    k = 1 shows pairs.  The paper's figure 6 has the neighbours of the samples next to them:
-    `beside(samples, neighbours(samples[k - 1 :: k], train).images)`.
-    columns: such rows abreast, near-square if None.
+    k = 1 shows pairs.  The paper's figure 6 shows samples with their nearest neighbours:
+    `side_by_side(samples, neighbours(samples[k - 1 :: k], train).images)`.
+    columns: such rows side by side, nearly square if None.
     """
     rows = len(right)
     k, rest = divmod(len(left), max(rows, 1))
     if rest:
-        raise UserError(f"{len(left)} images do not fall into {rows} equal rows: show {k * rows}")
-    columns, scale = _layout(rows, left, columns, scale, abreast=k + 1)
+        raise UserError(f"{len(left)} images do not divide into {rows} equal rows: use {k * rows}")
+    columns, scale = _layout(rows, left, columns, scale, group=k + 1)
     ends = _enlarged(right, scale)
     space = np.full((ends.shape[1], 4, ends.shape[3]), GAP, np.uint8)
     groups = _enlarged(left, scale).reshape(rows, k, *ends.shape[1:])
@@ -219,57 +218,57 @@ def _layout(
     columns: int | None,
     scale: int | None,
     cell: int = 128,
-    abreast: int = 1,
+    group: int = 1,
 ) -> tuple[int, int]:
-    """Columns of an about square sheet of n groups of some images abreast, and their enlargement.
+    """Return the columns of a nearly square grid of n groups of `group` images, and the enlargement.
 
-    The enlargement keeps an image within `cell` screen pixels and a row within SHEET.
+    The enlargement keeps an image within `cell` screen pixels and a row within MAX_WIDTH.
     """
     if n == 0:
-        raise UserError("there are no images to show: ask for at least one")
+        raise UserError("no images to show: request at least one")
     height, width = images.shape[2:]
-    columns = min(n, columns or math.ceil(math.sqrt(n * height / (abreast * width))))
-    room = min(cell, SHEET // (columns * abreast))
+    columns = min(n, columns or math.ceil(math.sqrt(n * height / (group * width))))
+    room = min(cell, MAX_WIDTH // (columns * group))
     return columns, scale or max(1, room // max(height, width))
 
 
 def _unit(images: Images) -> Tensor:
-    """Float in [0, 1], on the CPU."""
+    """Convert to float in [0, 1], on the CPU."""
     images = images.detach().cpu() if isinstance(images, Tensor) else torch.tensor(images)
     return images.float() if images.is_floating_point() else images.float() / 255
 
 
 def _enlarged(images: Images, scale: int) -> Array:
-    """Images -> cells (n, H·scale, W·scale, C) uint8, each pixel a square."""
+    """Convert images to cells (n, H·scale, W·scale, C) uint8, each pixel a square."""
     pixels = _unit(images)
     if pixels.shape[1] not in (1, 3):
         raise UserError(f"cannot show {pixels.shape[1]} channels: choose 1 (grey) or 3 (colour)")
     if pixels.isnan().any():
-        raise UserError("cannot show NaN: the model has diverged, go back to an earlier checkpoint")
+        raise UserError("cannot show NaN: the model has diverged, use an earlier checkpoint")
     levels = (pixels.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1)
     return levels.repeat_interleave(scale, 1).repeat_interleave(scale, 2).numpy()
 
 
 def _tiled(cells: Array, columns: int, gap: int, aside: int | None = None) -> Array:
-    """Cells row by row on one sheet (h', w', C), `gap` apart (`aside` from left to right)."""
+    """Arrange cells row by row: (h', w', C), `gap` apart (horizontally `aside`)."""
     aside = gap if aside is None else aside
     rows = math.ceil(len(cells) / columns)
     padding = (0, rows * columns - len(cells)), (0, gap), (0, aside), (0, 0)
     cells = np.pad(cells, padding, constant_values=GAP)
     _, h, w, depth = cells.shape
-    sheet = cells.reshape(rows, columns, h, w, depth).swapaxes(1, 2)
-    return sheet.reshape(rows * h, columns * w, depth)[: rows * h - gap, : columns * w - aside]
+    tiles = cells.reshape(rows, columns, h, w, depth).swapaxes(1, 2)
+    return tiles.reshape(rows * h, columns * w, depth)[: rows * h - gap, : columns * w - aside]
 
 
-def _picture(sheet: Array) -> Image.Image:
-    """(h, w, C) -> grey or colour picture."""
-    return Image.fromarray(np.ascontiguousarray(sheet[:, :, 0] if sheet.shape[2] == 1 else sheet))
+def _picture(image: Array) -> Image.Image:
+    """Convert (h, w, C) to a grey or colour picture."""
+    return Image.fromarray(np.ascontiguousarray(image[:, :, 0] if image.shape[2] == 1 else image))
 
 
-def _watched(
+def _annotated(
     images: Images, windows: dict[str, Tensor], scale: int, shown: Sequence[str] = tuple(COLOURS)
 ) -> Array:
-    """Enlarged colour cells with a margin, and on them the windows (n, 4) of one step by name."""
+    """Return enlarged colour cells with a margin, and the windows (n, 4) of one step drawn on them."""
     cells = _enlarged(images, scale)
     margin = max(2, round(max(cells.shape[1:3]) / 24))
     around = (0, 0), (margin, margin), (margin, margin), (0, 0)
@@ -283,11 +282,11 @@ def _watched(
 def _outlined(
     cells: Array, windows: Array, colour: tuple[int, int, int], scale: int, margin: int
 ) -> Array:
-    """Draw windows (n, 4) as squares whose lines are the thicker the sharper they look.
+    """Draw windows (n, 4) as squares: the sharper a window's filters, the thicker its lines.
 
-    A square runs along the outer edges of the pixels that the outermost filters are centred on.
+    A square runs along the outer edges of the pixels on which the outermost filters are centred.
     Line width = margin / (1 + σ), at least one screen pixel: thin is wide and blurry, thick is
-    sharp.  An edge that lies off the image is drawn in the margin: the window reaches beyond.
+    sharp.  An edge outside the image is drawn in the margin: the window extends beyond.
     """
     centre, side, sigma = windows[:, 1::-1].T, windows[:, 2], windows[:, 3]
     half = np.maximum(margin / (1 + sigma), 1) / 2
@@ -300,13 +299,13 @@ def _outlined(
     halo, outer, inner, core = (
         _square(low - grow, high + grow, pixels) for grow in (half + 1, half, -half, -half - 1)
     )
-    ink, shade = outer - inner, SHADE * (halo - core)
-    inked: Array = cells * (1 - shade) * (1 - ink) + np.array(colour, np.float32) * ink
-    return inked.round().astype(np.uint8)
+    line, shade = outer - inner, SHADE * (halo - core)
+    drawn: Array = cells * (1 - shade) * (1 - line) + np.array(colour, np.float32) * line
+    return drawn.round().astype(np.uint8)
 
 
 def _square(low: Array, high: Array, pixels: Sequence[Array]) -> Array:
-    """Share of every screen pixel within [low, high], each (2, n) as (y, x) -> (n, h, w, 1)."""
+    """Return the share of every screen pixel within [low, high], each (2, n) (y, x) -> (n, h, w, 1)."""
     rows, columns = (
         (np.minimum(far, pixel + 1) - np.maximum(near, pixel)).clip(0, 1)
         for near, far, pixel in zip(low[..., None], high[..., None], pixels, strict=True)

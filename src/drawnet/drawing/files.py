@@ -1,4 +1,4 @@
-"""Files of pictures and of animations: whole or not at all, and a GIF in one palette.
+"""Write picture and animation files: atomically, and a GIF with one palette.
 
 w h  screen pixels
 """
@@ -29,11 +29,11 @@ PICTURES: dict[str, dict[str, Any]] = {
     ".jpg": {"format": "JPEG", "quality": 95},
 }
 ANIMATIONS: dict[str, dict[str, Any]] = {".gif": {"format": "GIF"}, ".webp": PICTURES[".webp"]}
-"""How pictures and animations are saved, by the suffix of the name."""
+"""Options for saving pictures and animations, by the suffix of the name."""
 
 
 def save(image: Image.Image, path: Path | str) -> None:
-    """Write a picture as .png or .webp (exact) or .jpg, whole or not at all."""
+    """Write a picture as .png or .webp (lossless) or .jpg, atomically."""
     options, buffer = _options(path, PICTURES), io.BytesIO()
     image.save(buffer, **options)
     write_atomically(Path(path), lambda scratch: scratch.write_bytes(buffer.getvalue()))
@@ -47,7 +47,7 @@ def save_animation(
     hold: float = 1.5,
     loop: bool = True,
 ) -> None:
-    """Write frames as .gif (one palette of 256 colours) or .webp (exact), whole or not at all."""
+    """Write frames as .gif (one palette of 256 colours) or .webp (lossless), atomically."""
     content = animation(frames, path, fps=fps, hold=hold, loop=loop)
     write_atomically(Path(path), lambda scratch: scratch.write_bytes(content))
 
@@ -60,9 +60,9 @@ def animation(
     hold: float = 1.5,
     loop: bool = True,
 ) -> bytes:
-    """The content of a file of this name that shows the frames: .gif or .webp, by its suffix.
+    """Encode frames as .gif or .webp, by the suffix of `name`.
 
-    fps: frames a second, rounded to a GIF's hundredths of a second; viewers honour two or more.
+    fps: frames per second; a GIF rounds to hundredths of a second, and viewers honour two or more.
     hold: seconds that the last frame stays.  loop: start again after it.
     """
     options, buffer = dict(_options(name, ANIMATIONS)), io.BytesIO()
@@ -70,7 +70,7 @@ def animation(
     durations = [frame] * (len(frames) - 1) + [max(frame, last)]
     if options["format"] == "GIF":
         frames = _indexed(frames)
-    if loop or options["format"] != "GIF":  # a GIF that says nothing is played once
+    if loop or options["format"] != "GIF":  # without this a GIF is played once
         options["loop"] = 0 if loop else 1
     first, *rest = frames
     first.save(buffer, save_all=True, append_images=rest, duration=durations, **options)
@@ -78,7 +78,7 @@ def animation(
 
 
 def _options(path: Path | str, formats: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """What Pillow needs to know for the suffix of a path."""
+    """Return Pillow's options for the suffix of a path; UserError for an unknown one."""
     suffix = Path(path).suffix.lower()
     if suffix not in formats:
         raise UserError(f"cannot write {path}: let its name end in {' or '.join(formats)}")
@@ -86,9 +86,9 @@ def _options(path: Path | str, formats: dict[str, dict[str, Any]]) -> dict[str, 
 
 
 def _indexed(frames: Sequence[Image.Image]) -> list[Image.Image]:
-    """Frames with one palette for all: the exact colours if 256 suffice, else the median cut's.
+    """Convert frames to one palette: the exact colours if 256 suffice, else those of median cut.
 
-    Each colour goes to the nearest of the palette, undithered, so that nothing flickers.
+    Each colour maps to the nearest of the palette, without dithering, so that nothing flickers.
     """
     used, nearest = np.zeros(2**24, bool), np.zeros(2**24, np.uint8)
     for frame in frames:
@@ -105,18 +105,18 @@ def _indexed(frames: Sequence[Image.Image]) -> list[Image.Image]:
 
 
 def _packed(frame: Image.Image) -> Array:
-    """Colours as numbers below 2²⁴, (h, w)."""
+    """Convert colours to integers below 2²⁴, (h, w)."""
     r, g, b = np.asarray(frame.convert("RGB")).astype(np.int32).transpose(2, 0, 1)
     return np.asarray(r << 16 | g << 8 | b)
 
 
 def _unpacked(numbers: Array) -> Array:
-    """Numbers below 2²⁴ as colours, (k, 3) uint8."""
+    """Convert integers below 2²⁴ to colours, (k, 3) uint8."""
     return np.stack([numbers >> shift & 255 for shift in (16, 8, 0)], 1).astype(np.uint8)
 
 
 def _median_cut(frames: Sequence[Image.Image]) -> Array:
-    """256 colours for a sample of all pixels; half of it from the last frame, seen the longest."""
+    """Choose 256 colours from a sample of all pixels, half of it from the last frame, shown longest."""
     rng, size = np.random.default_rng(0), 2**16
     sizes = [size // len(frames)] * len(frames) + [size]
     chosen = [
@@ -128,7 +128,7 @@ def _median_cut(frames: Sequence[Image.Image]) -> Array:
 
 
 def save_trajectory(trajectory: Trajectory, path: Path) -> None:
-    """Write by suffix: .gif, .webp the film; .npz frames, images and windows; else the sheet."""
+    """Write .gif, .webp: the animation; .npz: frames, images and windows; else the grid, by suffix."""
     suffix = path.suffix.lower()
     if suffix in (".gif", ".webp"):
         save_animation(figures.drawing(trajectory), path)
@@ -143,9 +143,9 @@ def save_trajectory(trajectory: Trajectory, path: Path) -> None:
 
 
 def read_pictures(paths: Sequence[Path], model: Model, *, binary: bool, invert: bool) -> Tensor:
-    """Pictures brought to the model's size and colours, (n, C, H, W) in [0, 1]; UserError if unsound.
+    """Read pictures at the model's size and channels, (n, C, H, W) in [0, 1]; UserError if invalid.
 
-    binary: cut at half intensity, for models of binary pixels.
+    binary: threshold at 0.5, for models of binary pixels.
     invert: dark strokes on white paper become light strokes on black.
     """
     channels, height, width = model.shape
@@ -159,7 +159,7 @@ def read_pictures(paths: Sequence[Path], model: Model, *, binary: bool, invert: 
 
 
 def save_comparison(x: Tensor, trajectory: Trajectory, path: Path) -> None:
-    """Write input beside reconstruction: .gif, .webp the film with both windows; else the end."""
+    """Write input and reconstruction: .gif, .webp animated with both windows; else the last frame."""
     frames = figures.comparison(x, trajectory)
     if path.suffix.lower() in (".gif", ".webp"):
         save_animation(frames, path)

@@ -1,4 +1,4 @@
-"""Morphs: the way from one picture to another, through the latents."""
+"""Morphs: interpolate between two images in latent space."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -14,11 +14,11 @@ from drawnet.models.sequential import StepModel
 def morphing(
     model: StepModel, pair: Tensor, n: int, *, labels: Sequence[int] = (), seed: int = 0
 ) -> Iterator[Any]:
-    """The states of n pictures on the way from one of the pair (2, C, H, W) to the other.
+    """Yield the states of n images interpolated between the two of a pair (2, C, H, W).
 
-    Each is encoded as the noise that redraws it, both with the same draws of the posterior, so that
-    what neither picture decides stays the same; between them the way is `spherical`, and a label
-    fades into the other.
+    Each is encoded as the noise that redraws it, both with the same posterior noise, so that what
+    neither image determines stays the same; between them the path is `spherical`, and labels are
+    interpolated linearly.
     """
     eps = _noise(model, seed, "morph", range(1)).repeat(1, 2, *[1] * len(model.latents))
     y = request_labels(model, labels, range(2))
@@ -29,10 +29,10 @@ def morphing(
 
 
 def spherical(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
-    """From a to b along the great circle: (T, *latents) twice and (n,) -> (T, n, *latents).
+    """Interpolate from a to b along the great circle: (T, *latents) twice and (n,) -> (T, n, *latents).
 
     (sin((1 - s) θ) a + sin(s θ) b) / sin θ, θ the angle between them (Shoemake 1985).  A straight
-    line would pass through points nearer to the origin than noise ever is.
+    line would pass through points nearer to the origin than typical noise.
     """
     cosine = (a * b).sum() / (a.norm() * b.norm()).clamp_min(1e-12)
     theta = torch.arccos(cosine.double().clamp(-1, 1)).clamp_min(1e-6)

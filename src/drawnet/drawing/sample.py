@@ -1,12 +1,12 @@
-"""Drawing with a trained model: samples, reconstructions, completions, morphs and films of them.
+"""Draw with a trained model: samples, reconstructions, completions, morphs and their trajectories.
 
-Noise belongs to an image by its number: how images are batched changes nothing.
+Noise is keyed by image index: results do not depend on the batching.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -26,27 +26,27 @@ BATCH = 64
 """Images drawn at a time."""
 
 
-def load(path: str | Path) -> Any:
-    """The model of a run folder, a .safetensors file or a name, ready to draw; UserError if unsound."""
-    return require_generative(checkpoint.load_model(Path(path)), path)
+def load(path: str | Path, kernels: Literal["auto", "off"] = "auto") -> Any:
+    """Load the model of a run folder, file or name, ready to draw; UserError if it is invalid."""
+    return require_generative(checkpoint.load_model(Path(path), kernels), path)
 
 
 def require_generative(model: checkpoint.SavedModel, path: str | Path) -> StepModel | ImplicitModel:
-    """The network of a model, if it is one that draws; else UserError."""
+    """Return a model's network if it can generate images; else UserError."""
     if not isinstance(model.network, StepModel | ImplicitModel):
-        raise UserError(f"{path} holds a model that draws nothing ({model.kind})")
+        raise UserError(f"{path} holds a model that cannot generate images ({model.kind})")
     return model.network
 
 
 def require_inference(model: checkpoint.SavedModel, path: str | Path) -> StepModel:
-    """The network of a model, if it is one that reads pictures and draws them again; else UserError."""
+    """Return a model's network if it can read and reconstruct images; else UserError."""
     if not isinstance(model.network, StepModel):
-        raise UserError(f"{path} holds a model that redraws nothing ({model.kind})")
+        raise UserError(f"{path} holds a model that cannot reconstruct images ({model.kind})")
     return model.network
 
 
 def _noise(model: StepModel, seed: int, purpose: str, images: range) -> Tensor:
-    """(T, len(images), *latents), keyed by image."""
+    """Return noise (T, len(images), *latents), keyed by image."""
     return normal_each(seed, purpose, images, model.steps, *model.latents).transpose(0, 1)
 
 
@@ -56,17 +56,19 @@ def _batched(n: int, batch: int, trajectory: Callable[[range], Trajectory]) -> T
 
 
 def request_labels(model: Model, labels: Sequence[int], images: range) -> Tensor:
-    """What the model is told of images by number: the labels in turn, (len(images), classes).
+    """Encode the labels requested for images by index, cycling through them: (len(images), classes).
 
-    UserError for labels that the model has not, or that it is not told at all.
+    UserError for labels that the model does not have, or if it is not conditional.
     """
     if labels and not model.classes:
-        raise UserError("the model is told no labels: leave out --label")
+        raise UserError("the model is not conditional: leave out --label")
     for label in labels:
         if not 0 <= label < model.classes:
-            raise UserError(f"--label {label} is none of the model's, 0 to {model.classes - 1}")
-    turn = labels or [0]
-    return pipeline.one_hot(torch.tensor([turn[k % len(turn)] for k in images]), model.classes)
+            raise UserError(
+                f"--label {label} is not one of the model's classes, 0 to {model.classes - 1}"
+            )
+    cycle = labels or [0]
+    return pipeline.one_hot(torch.tensor([cycle[k % len(cycle)] for k in images]), model.classes)
 
 
 def sample_trajectory(
@@ -78,9 +80,9 @@ def sample_trajectory(
     temperature: float = 1.0,
     batch: int = BATCH,
 ) -> Trajectory:
-    """n samples and how they were drawn; a step model's latents have `temperature` times unit σ.
+    """Draw n samples with their trajectory; a step model's latents are scaled by `temperature`.
 
-    labels: what a conditional model is to draw, in turn; none: all its classes in turn.
+    labels: those that a conditional model draws, in turn; none: all its classes in turn.
     """
 
     def trajectory(numbers: range) -> Trajectory:
@@ -104,7 +106,7 @@ def sampling(
     seed: int = 0,
     temperature: float = 1.0,
 ) -> Iterator[Any]:
-    """The states of samples by number, step by step, as `sample_film` draws them."""
+    """Yield the states of samples by index, step by step, as in `sample_trajectory`."""
     eps = temperature * _noise(model, seed, "sample", images)
     return sequential.generate(
         model, eps, request_labels(model, labels or range(model.classes), images)
@@ -119,7 +121,7 @@ def sample(
     seed: int = 0,
     temperature: float = 1.0,
 ) -> Tensor:
-    """Pixel means of n samples from the prior, (n, C, H, W) in [0, 1]; labels as in `sample_film`."""
+    """Return pixel means of n samples, (n, C, H, W) in [0, 1]; labels as in `sample_trajectory`."""
     trajectory = sample_trajectory(model, n, labels=labels, seed=seed, temperature=temperature)
     return trajectory.images
 
@@ -128,7 +130,7 @@ def sample(
 def samples(
     model: StepModel | ImplicitModel, images: range, *, labels: Sequence[int] = (), seed: int = 0
 ) -> Tensor:
-    """The samples of these numbers as `sample` draws them, (len(images), C, H, W), nothing kept else."""
+    """Return the samples at these indices as `sample` draws them, (len(images), C, H, W)."""
     if isinstance(model, ImplicitModel):
         request_labels(model, labels, images)
         return model.frames(len(images), ImageNoise(seed, images))[-1].cpu()
@@ -144,13 +146,13 @@ def redraw_trajectory(
     seed: int = 0,
     batch: int = BATCH,
 ) -> Trajectory:
-    """How the model reads x (n, C, H, W) in [0, 1] and draws it again.
+    """Let the model read x (n, C, H, W) in [0, 1] and draw it again; return the trajectory.
 
     labels: for a conditional model, one for all images or one for each; UserError otherwise.
     """
     if model.classes and len(labels) not in (1, len(x)):
         raise UserError(
-            f"the model is told labels: --label, one for all or one for each picture ({len(x)}), "
+            f"the model is conditional: --label needs one for all or one for each image ({len(x)}), "
             f"not {len(labels)}"
         )
 
@@ -165,17 +167,17 @@ def redraw_trajectory(
 def redrawing(
     model: StepModel, x: Tensor, images: range, *, labels: Sequence[int] = (), seed: int = 0
 ) -> Iterator[Redrawn]:
-    """How pictures x (n, C, H, W), so numbered, are redrawn step by step, as `redraw_film` does."""
+    """Yield how images x (n, C, H, W), of these indices, are redrawn, as in `redraw_trajectory`."""
     return sequential.redraw(
         model, x, _noise(model, seed, "redraw", images), request_labels(model, labels, images)
     )
 
 
 def rates(model: StepModel, state: Any, images: range, *, seed: int = 0) -> Tensor:
-    """KL(q ‖ p) of every step in nats, (T, n), when the model reads what it has drawn.
+    """Return KL(q ‖ p) of every step in nats, (T, n), when the model reads its own samples.
 
-    Samples have a prior and no posterior: a picture is drawn at random from each finished canvas,
-    its pixels 0 or 1 where the model's are, and read.  state: the last one of samples, so numbered.
+    Samples have a prior and no posterior: an image is sampled from each final canvas, its pixels 0
+    or 1 where the model's are, and read.  state: the last one of samples with these indices.
     """
     uniform = uniform_each(seed, "see", images, *model.shape)
     x = model.likelihood(state).sample(uniform)
@@ -184,9 +186,9 @@ def rates(model: StepModel, state: Any, images: range, *, seed: int = 0) -> Tens
 
 
 def reads_as(model: StepModel, x: Tensor, *, seed: int = 0, draws: int = 8) -> Tensor:
-    """p(y | x) where every label is as likely before x is seen, (n, classes).
+    """Return p(y | x) under a uniform prior over the labels, (n, classes).
 
-    p(x | y) by the importance-weighted bound of so many draws, the same noise for every label.
+    p(x | y) by the importance-weighted bound with this many draws, the same noise for every label.
     """
     n, classes = len(x), model.classes
     eps = _noise(model, seed, "label", range(n * draws)).repeat(
@@ -201,7 +203,7 @@ def reads_as(model: StepModel, x: Tensor, *, seed: int = 0, draws: int = 8) -> T
 
 @torch.no_grad()
 def glimpse_trajectory(model: Glimpse, x: Tensor) -> Trajectory:
-    """Where a reader looks at x (n, C, H, W) in [0, 1]: the images, and the window of every glimpse."""
+    """Return the images x (n, C, H, W) in [0, 1] with the read window of every glimpse."""
     raw = torch.stack([state.read for state in model.eval().states(x)])
     frames = x.expand(len(raw) + 1, *x.shape)
     return Trajectory(frames, {"read": figures.geometry(model, "read", raw)})

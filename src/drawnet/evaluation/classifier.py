@@ -1,7 +1,7 @@
-"""A small convolutional classifier of images: what samples are judged by.
+"""A small convolutional classifier of images, for the evaluation of samples.
 
-Two convolutions of stride 2 with ReLUs, a layer of features, and the classes' logits.  Which class
-a sample is read as says whether a conditional model drew what it was identity; the features of the last
+Two convolutions of stride 2 with ReLUs, a layer of features, and the classes' logits.  Its prediction
+for a sample shows whether a conditional model drew the requested label; the features of the last
 layer but one serve distances between sets of images.
 
     B images   C H W pixels, values in [0, 1]   K classes   F features
@@ -22,7 +22,7 @@ from drawnet.nn import noise
 from drawnet.training import checkpoint
 
 ROWS = 1000
-"""Images that are looked at together."""
+"""Images classified at a time."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class ClassifierConfig:
     classes: int
     """K."""
     channels: int = 16
-    """Of the first convolution; the second has twice as many."""
+    """Channels of the first convolution; the second has twice as many."""
     features: int = 64
     """F, width of the last layer but one."""
 
@@ -56,7 +56,7 @@ class ReferenceClassifier(nn.Module):
         self.drop = nn.Dropout(0.3)
 
     def hidden_units(self, x: Tensor) -> Tensor:
-        """What the last layer but one says of x (B, C, H, W) in [0, 1]: (B, F), none negative."""
+        """Return the last layer but one of x (B, C, H, W) in [0, 1]: (B, F), none negative."""
         return self.hidden(self.drop(self.maps(2 * x - 1).flatten(1))).relu()  # type: ignore[no-any-return]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -64,13 +64,13 @@ class ReferenceClassifier(nn.Module):
 
     @torch.no_grad()
     def classify(self, x: Tensor) -> Tensor:
-        """The likeliest class of every image, int64 (B,)."""
+        """Return the most likely class of every image, int64 (B,)."""
         self.eval()
         return torch.cat([self(part).argmax(1) for part in x.split(ROWS)])
 
     @torch.no_grad()
     def features(self, x: Tensor) -> Tensor:
-        """`hidden_units` of every image, for a distance between sets."""
+        """Return `hidden_units` of every image, for a distance between sets."""
         self.eval()
         return torch.cat([self.hidden_units(part) for part in x.split(ROWS)])
 
@@ -87,11 +87,11 @@ def fit(
     seed: int = 0,
     **sizes: int,
 ) -> ReferenceClassifier:
-    """A classifier of pixels (N, C, H, W) uint8 of so many levels, labels (N,) int64 from 0 on.
+    """Train a classifier of pixels (N, C, H, W) uint8 of so many levels, labels (N,) int64 from 0 on.
 
-    Adam, its rate falling linearly to 0, on images shifted by up to two pixels each way; `binary`:
-    every other one as a Bernoulli draw of its intensities, so that drawn pixels are read as well as
-    means are.  The same seed gives the same weights.  sizes: of `ClassifierConfig`.
+    Adam, with a rate that falls linearly to 0, on images shifted by up to two pixels each way; `binary`:
+    half of them, at random, as Bernoulli samples of their intensities, so that it can classify sampled
+    pixels as well as means.  The same seed gives the same weights.  sizes: of `ClassifierConfig`.
     """
     shape: Any = tuple(pixels.shape[1:])
     config = ClassifierConfig(shape, int(labels.max()) + 1, **sizes)
@@ -101,12 +101,12 @@ def fit(
         optimizer = torch.optim.Adam(network.parameters(), fused=True)
         steps = epochs * -(-len(pixels) // batch)
         order = (part for _ in range(epochs) for part in torch.randperm(len(pixels)).split(batch))
-        for k, places in enumerate(order):
-            x = shifted(pixels[places].float() / (levels - 1))
+        for k, indices in enumerate(order):
+            x = shifted(pixels[indices].float() / (levels - 1))
             if binary:
                 drawn = (torch.rand_like(x) < x).float()
                 x = torch.where(torch.rand(len(x), 1, 1, 1) < 0.5, drawn, x)
-            loss = F.cross_entropy(network(x), labels[places])
+            loss = F.cross_entropy(network(x), labels[indices])
             optimizer.zero_grad()
             loss.backward()
             optimizer.param_groups[0]["lr"] = lr * (1 - k / steps)
@@ -115,7 +115,7 @@ def fit(
 
 
 def shifted(x: Tensor, by: int = 2) -> Tensor:
-    """Every image (B, C, H, W) moved by up to so many pixels each way, its border repeated."""
+    """Shift every image (B, C, H, W) by up to `by` pixels each way, repeating its border."""
     height, width = x.shape[2:]
     wide = F.pad(x, (by, by, by, by), mode="replicate")
     rows, columns = (
@@ -126,9 +126,9 @@ def shifted(x: Tensor, by: int = 2) -> Tensor:
 
 
 def cached(path: Path, data: Dataset, *, binary: bool = False) -> ReferenceClassifier:
-    """The classifier kept at this path, or where it is none of these images a new one, kept there.
+    """Load the classifier at this path, or train one and save it there if that is not of these images.
 
-    UserError if the images have no labels, or are made when asked for.
+    UserError if the images have no labels, or are generated on access.
     """
     identity = {"data": data.checksum, "binary": binary}
     if path.exists():
@@ -146,19 +146,19 @@ def cached(path: Path, data: Dataset, *, binary: bool = False) -> ReferenceClass
 
 
 def save(path: Path, network: ReferenceClassifier, header: dict[str, Any]) -> None:
-    """Write a classifier; `header` holds what else is known of it (accuracy, data)."""
+    """Write a classifier; `header` holds further metadata (accuracy, data)."""
     identity = {**header, "classifier": asdict(network.config)}
     checkpoint.save_tensors(path, network.state_dict(), identity)
 
 
 def load(path: Path) -> tuple[ReferenceClassifier, dict[str, Any]]:
-    """A classifier and its header from the file that `save` wrote; UserError if it is none."""
+    """Read a classifier and its header from a file that `save` wrote; UserError if it is not one."""
     tensors, header = checkpoint.load_tensors(path)
     try:
         sizes = dict(header["classifier"])
         config = ClassifierConfig(**sizes | {"shape": tuple(sizes["shape"])})
     except (KeyError, TypeError) as why:
-        raise UserError(f"{path} holds no classifier that this drawnet knows: {why}") from why
+        raise UserError(f"{path} holds no classifier of this version of drawnet: {why}") from why
     network = ReferenceClassifier(config)
     checkpoint.put(network, tensors, path)
     return network.eval(), header

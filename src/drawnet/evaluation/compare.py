@@ -1,13 +1,13 @@
-"""One table over runs: whatever a model allows is measured the same way for all, the rest has a reason.
+"""Compare runs in one table: whatever a model allows is measured alike for all, the rest has a reason.
 
-bound     on -log p(x) of the run's own test images as it sees them, one draw; exact where it is known
+bound     on -log p(x) of the run's own test images, as the run sees them, one sample; exact if known
 K         the bound from K importance samples
 Parzen    log-likelihood by windows over samples (`parzen.py`), on grey test images
 Fréchet   distance of samples to test images (`frechet.py`), over features of a classifier of the real
           images (`classifier.py`)
-error     share of a conditional model's samples that the classifier reads as another label
+error     share of a conditional model's samples that the classifier assigns to another label
 
-Samples are pixel means.  Those of models of binarised MNIST are held against MNIST's own grey levels.
+Samples are pixel means.  Those of models of binarised MNIST are compared with MNIST's own grey levels.
 """
 
 import json
@@ -26,7 +26,7 @@ from torch import Tensor
 from drawnet.data import Dataset, subsample_indices
 from drawnet.data.config import Data
 from drawnet.data.io import cache
-from drawnet.data.pipeline import crop, labels, to_float
+from drawnet.data.pipeline import View, crop, to_float
 from drawnet.drawing import sample
 from drawnet.errors import UserError
 from drawnet.evaluation import classifier as reference
@@ -38,19 +38,19 @@ from drawnet.training import checkpoint
 from drawnet.training.config import Run
 
 GREY = {"binarized_mnist": "mnist"}
-"""The grey levels of which a binary data set is a draw."""
+"""The grey-level data set from which a binary data set is sampled."""
 VALID = 1000
 """Validation images by which Parzen's σ is chosen."""
 BATCH = 100
 """Samples drawn at a time."""
 
 Opened = Callable[[Run[Any]], Dataset]
-"""Finds a run's data set."""
+"""Loads a run's data set."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is measured."""
+    """Numbers of samples and images."""
 
     samples: int = 10_000
     images: int = 10_000
@@ -70,7 +70,7 @@ class Figure:
 
     value: float | None
     text: str = ""
-    """As it stands in the table."""
+    """As shown in the table."""
     stderr: float | None = None
     why: str = ""
     """Of a value: what it depends on; else why there is none."""
@@ -87,40 +87,40 @@ class Row:
 
 
 class Real:
-    """The images that samples are held against, and what judges samples of them."""
+    """The images that samples are compared with, and the classifier that evaluates samples."""
 
     def __init__(
-        self, data: Dataset, plan: Plan, given: reference.ReferenceClassifier | None
+        self, data: Dataset, plan: Plan, supplied: reference.ReferenceClassifier | None
     ) -> None:
-        self.data, self.plan, self.given = data, plan, given
+        self.data, self.plan, self.supplied = data, plan, supplied
 
     def images(self, split: str, count: int) -> Tensor:
-        """So many images of a split, evenly spread, or their middle, values in [0, 1]."""
+        """Return this many images of a split, evenly spaced, cropped to the centre, values in [0, 1]."""
         whole = self.data.splits[split].pixels
         pixels = torch.from_numpy(whole[subsample_indices(len(whole), count)])
         return crop(to_float(pixels, self.data.levels, None), self.data.shape)
 
     @cached_property
     def classifier(self) -> reference.ReferenceClassifier:
-        """The classifier given, or one of these images, trained once; UserError if none can be had."""
-        if self.given:
-            if self.given.config.shape != self.data.shape:
-                sizes = f"{self.given.config.shape}, {self.data.name} has {self.data.shape}"
-                raise UserError(f"the classifier given reads images of {sizes}")
-            return self.given
+        """The supplied classifier, or one trained once on these images; UserError if there is none."""
+        if self.supplied:
+            if self.supplied.config.shape != self.data.shape:
+                sizes = f"{self.supplied.config.shape}, {self.data.name} has {self.data.shape}"
+                raise UserError(f"the supplied classifier takes images of {sizes}")
+            return self.supplied
         path = cache.folder().with_name("classifiers") / f"{self.data.checksum[:24]}.safetensors"
         if not path.exists():
-            print(f"a classifier of {self.data.name} is trained, once: {path}", file=sys.stderr)
+            print(f"training a classifier of {self.data.name}, once: {path}", file=sys.stderr)
         return reference.cached(path, self.data)
 
     @cached_property
     def moments(self) -> frechet.Moments:
-        """Of the test images' features."""
+        """Moments of the test images' features."""
         return frechet.moments(self.classifier.features(self.images("test", self.plan.images)))
 
     @cached_property
     def floor(self) -> float:
-        """The distance of as many training images as samples are drawn."""
+        """The distance of as many training images as there are samples."""
         train = self.classifier.features(self.images("train", self.plan.samples))
         return frechet.distance(frechet.moments(train), self.moments)
 
@@ -132,18 +132,18 @@ def rows(
     paths: Sequence[Path],
     opened: Opened,
     plan: Plan,
-    given: Path | None = None,
+    classifier: Path | None = None,
     *,
     progress: bool = False,
 ) -> list[Row]:
-    """A row a run.  UserError, before anything is measured, for a path or a file that is no good."""
+    """Return a row per run.  UserError, before anything is measured, for an invalid path or file."""
     if not paths:
         raise UserError("drawnet compare: name the runs to compare")
     models = [checkpoint.load_model(path) for path in paths]
-    classifier = reference.load(given)[0] if given else None
-    seen: dict[str, Real] = {}
+    supplied = reference.load(classifier)[0] if classifier else None
+    references: dict[str, Real] = {}
     return [
-        _row(path, model, opened, plan, classifier, seen, progress)
+        _row(path, model, opened, plan, supplied, references, progress)
         for path, model in zip(paths, models, strict=True)
     ]
 
@@ -153,8 +153,8 @@ def _row(
     model: checkpoint.SavedModel,
     opened: Opened,
     plan: Plan,
-    classifier: reference.ReferenceClassifier | None,
-    seen: dict[str, Real],
+    supplied: reference.ReferenceClassifier | None,
+    references: dict[str, Real],
     progress: bool,
 ) -> Row:
     data = opened(model.run)
@@ -162,17 +162,17 @@ def _row(
     try:
         original = _reference(model.run)
         name = json.dumps(asdict(original.data))
-        if name not in seen:
+        if name not in references:
             grey = data if original is model.run else opened(original)
-            seen[name] = Real(grey, plan, classifier)
-        found |= _of_samples(model, seen[name], plan)
+            references[name] = Real(grey, plan, supplied)
+        found |= _of_samples(model, references[name], plan)
     except UserError as why:
         found |= dict.fromkeys(("parzen", "frechet", "error", "speed"), _none(str(why)))
     count = sum(p.numel() for p in model.network.parameters())
     found["parameters"] = Figure(count, f"{count:,}")
     minutes = float(model.header.get("seconds", math.nan)) / 60
     found["minutes"] = (
-        _none("its file does not say") if math.isnan(minutes) else Figure(minutes, f"{minutes:.1f}")
+        _none("not in its file") if math.isnan(minutes) else Figure(minutes, f"{minutes:.1f}")
     )
     return Row(str(path), model.kind, data.name, found)
 
@@ -182,7 +182,7 @@ def _none(why: str) -> Figure:
 
 
 def _reference(run: Run[Any]) -> Run[Any]:
-    """The same run on grey levels, where its data set is a draw of some."""
+    """Return the same run on grey levels, if its data set is sampled from some."""
     grey = GREY.get(run.data.name)
     return replace(run, data=Data(grey)) if grey else run
 
@@ -190,33 +190,31 @@ def _reference(run: Run[Any]) -> Run[Any]:
 def _bounds(
     model: checkpoint.SavedModel, data: Dataset, plan: Plan, progress: bool
 ) -> dict[str, Figure]:
-    """The bound and the K-sample bound."""
+    """Measure the bound and the K-sample bound."""
     network, k = model.network, plan.importance_samples
     if not isinstance(network, LikelihoodModel):
         return dict.fromkeys(("bound", "importance"), _none("it has no density"))
     some = subsample_indices(len(data.splits["test"]), plan.images)
-    y = labels(data, "test", network.classes, network.encode_labels)[some]
-    pixels = torch.from_numpy(data.splits["test"].pixels[some])
-    settings = {"importance_samples": k, "seed": plan.seed, "progress": progress}
-    e = evaluate(network, pixels, data.levels, model.run.data, "test", y, **settings)  # type: ignore[arg-type]
+    view = View(data, "test", model.run.data.binarise, some)
+    e = evaluate(network, view, importance_samples=k, seed=plan.seed, progress=progress)
     if e.elbo_nats is None:
-        why = _none("its cost on intensities is no likelihood")
+        why = _none("its cost on intensities is not a likelihood")
         return {"bound": why, "importance": why}
     sign = "" if e.exact else "≤ "
     found = Figure(e.elbo_nats, f"{sign}{e.elbo_nats:.2f} ± {e.elbo_stderr:.2f}", e.elbo_stderr)
     if e.exact:
         return {"bound": found, "importance": _none("its likelihood is exact")}
     iw = (
-        Figure(e.iw_nats, f"≤ {e.iw_nats:.2f}") if e.iw_nats is not None else _none("not asked for")
+        Figure(e.iw_nats, f"≤ {e.iw_nats:.2f}") if e.iw_nats is not None else _none("not requested")
     )
     return {"bound": found, "importance": iw}
 
 
 def _of_samples(model: checkpoint.SavedModel, real: Real, plan: Plan) -> dict[str, Figure]:
-    """What samples say of a model: Parzen, Fréchet, error, and how fast they come."""
+    """Measure samples of a model: Parzen, Fréchet, error, and their speed."""
     network = model.network
     if not isinstance(network, StepModel | ImplicitModel):
-        raise UserError("it draws nothing")
+        raise UserError("it cannot generate images")
     if network.shape != real.data.shape:
         raise UserError(f"{real.data.name} has images of {real.data.shape}, not {network.shape}")
     start = time.perf_counter()
@@ -241,9 +239,9 @@ def _of_samples(model: checkpoint.SavedModel, real: Real, plan: Plan) -> dict[st
 
 
 def _error(network: StepModel | ImplicitModel, samples: Tensor, real: Real) -> Figure:
-    """The share of samples that are read as another label than was asked for."""
+    """Return the share of samples that are classified as another label than the requested one."""
     if not network.classes:
-        return _none("it is told no labels")
+        return _none("it has no labels")
     if real.classifier.config.classes != network.classes:
         return _none(f"the classifier knows {real.classifier.config.classes} classes")
     asked = sample.request_labels(network, range(network.classes), range(len(samples))).argmax(1)
@@ -256,7 +254,7 @@ def _error(network: StepModel | ImplicitModel, samples: Tensor, real: Real) -> F
 
 
 def columns(plan: Plan) -> dict[str, str]:
-    """Column -> heading."""
+    """Return column -> heading."""
     heads = {"bound": "-log p(x), nats"}
     if plan.importance_samples:
         heads["importance"] = f"K = {plan.importance_samples}, nats"
@@ -265,7 +263,7 @@ def columns(plan: Plan) -> dict[str, str]:
 
 
 def page(found: Sequence[Row], plan: Plan) -> str:
-    """The table in Markdown; reasons for dashes, and what the figures are, below it."""
+    """Format the table in Markdown; below it the reasons for dashes, and what the figures are."""
     heads = columns(plan)
     lines = ["| run | model | data | " + " | ".join(heads.values()) + " |"]
     lines += ["|" + "---|" * (3 + len(heads))]
@@ -290,5 +288,5 @@ def page(found: Sequence[Row], plan: Plan) -> str:
 
 
 def values(found: Sequence[Row], plan: Plan) -> dict[str, Any]:
-    """The same as JSON values."""
+    """Return the same as JSON values."""
     return {"plan": asdict(plan), "rows": [asdict(row) for row in found]}

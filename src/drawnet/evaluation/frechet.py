@@ -1,12 +1,12 @@
 """The Fréchet distance between two sets of images, over features of a classifier trained here.
 
-Each set's features are taken for a Gaussian, and the Gaussians compared (Dowson & Landau 1982):
+Each set's features are modelled as a Gaussian, and the Gaussians compared (Dowson & Landau 1982):
 
     d² = ‖μ - ν‖² + tr(A + B - 2 (A B)^½)         N(μ, A) and N(ν, B);  F features
 
-Heusel et al. 2017 (arXiv 1706.08500) do so with another network's features, and their figures are not
-comparable with these: another classifier is another yardstick.  d² of few samples is too large, by an
-amount that falls with their number: compare figures of as many samples only.
+Heusel et al. 2017 (arXiv 1706.08500) use another network's features, and their figures are not
+comparable with these.  d² of few samples is biased upwards, by an amount that falls with their number:
+compare only figures of equally many samples.
 """
 
 from typing import NamedTuple
@@ -23,16 +23,16 @@ class Moments(NamedTuple):
 
 
 def moments(features: Tensor) -> Moments:
-    """Of features (n, F), n at least 2."""
+    """Return the moments of features (n, F), n at least 2."""
     f = features.double()
     return Moments(f.mean(0), torch.cov(f.T).reshape(f.shape[1], f.shape[1]))
 
 
 def distance(a: Moments, b: Moments) -> float:
-    """d² between two Gaussians.
+    """Return d² between two Gaussians.
 
     tr (A B)^½ = Σ √λ over the eigenvalues of A^½ B A^½, which is symmetric and has those of A B;
-    what rounding makes negative counts as 0.
+    eigenvalues made negative by rounding count as 0.
     """
     values, vectors = torch.linalg.eigh(a.covariance)
     root = (vectors * values.clamp_min(0).sqrt()) @ vectors.T

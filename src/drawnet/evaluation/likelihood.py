@@ -1,6 +1,6 @@
-"""Evaluation: measures, the bound and the K-sample bound over every image of a split, each once.
+"""Metrics, the bound and the K-sample bound over every image of a view, each counted once.
 
-Noise is keyed by image, so that the figures do not depend on how images are batched.
+Noise is keyed by image, so that results do not depend on the batching.
 """
 
 import math
@@ -10,21 +10,20 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from drawnet.data.config import Data
-from drawnet.data.pipeline import ROWS, batches, crop
+from drawnet.data.pipeline import ROWS, View
 from drawnet.models.base import LikelihoodModel, LossOptions, Model
 from drawnet.nn.noise import DrawNoise, ImageNoise
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Means over the images of a split, in nats an image unless named otherwise."""
+    """Means over the images of a view, in nats per image unless named otherwise."""
 
     dataset: str
     split: str
     images: int
     elbo_nats: float | None
-    """The bound on -log p(x), or that itself if `exact`; None where the pixels' is no likelihood."""
+    """The bound on -log p(x), or -log p(x) if `exact`; None where the loss is no likelihood."""
     elbo_stderr: float | None
     """Standard error of that mean over the images."""
     rate_nats: float
@@ -38,109 +37,86 @@ class Evaluation:
     cross_entropy_cost_nats: float | None = None
     """The paper's cost of grey levels: rate + cross-entropy of intensities and the mean image.
 
-    No code length, and the same whatever the model was trained by; None for binary pixels."""
+    No code length; computed alike for every likelihood; None for binary pixels."""
     exact: bool = False
-    """Whether the model has no latents, so that elbo_nats is no bound but -log p(x)."""
+    """Whether the model has no latents, so that elbo_nats is -log p(x)."""
 
 
 @torch.no_grad()
 def measure(
     model: Model,
-    pixels: Tensor,
-    levels: int,
-    data: Data,
-    split: str,
-    y: Tensor | None = None,
+    view: View,
     *,
+    importance_samples: int = 0,
     seed: int = 0,
-    precision: torch.dtype | None = None,
+    rows: int = ROWS,
     progress: bool = False,
 ) -> dict[str, Tensor]:
-    """The model's measures of every image (n, C, H, W) uint8 of so many levels: name -> (n,), float64.
+    """Return the model's metrics of every image by name, float64 (n,), or (T, n) for sums over steps.
 
-    y: their labels (n, classes), one-hot, for a model that is labels them.
+    importance_samples: K of the K-sample bound, metric 'iw', computed for `rows` copies at a time.
     """
     model.eval()
-    y = torch.zeros(len(pixels), 0) if y is None else y
     found: dict[str, list[Tensor]] = {}
-    bar = tqdm(total=len(pixels), disable=not progress, unit="image", desc=split)
-    for numbers, whole in batches(pixels, levels, data, split):
-        x, labels = crop(whole, model.shape), y[numbers.start : numbers.stop]
-        noise, how = ImageNoise(seed, numbers), LossOptions(precision)
-        for name, values in model.objective(x, labels, noise, how).measures.items():
-            found.setdefault(name, []).append(values.double())
-        bar.update(len(numbers))
-    bar.close()
-    return {name: torch.cat(parts) for name, parts in found.items()}
+    with tqdm(total=len(view), disable=not progress, unit="image", desc=view.split) as bar:
+        for numbers, x, y in view.batches(model, rows):
+            metrics = model.loss(x, y, ImageNoise(seed, numbers), LossOptions()).metrics
+            if importance_samples:
+                assert isinstance(model, LikelihoodModel)
+                k = importance_samples
+                metrics = metrics | {"iw": importance_bound(model, x, y, numbers, k, seed, rows)}
+            for name, values in metrics.items():
+                found.setdefault(name, []).append(values.double())
+            bar.update(len(numbers))
+    return {name: torch.cat(parts, -1) for name, parts in found.items()}
+
+
+def per_image(values: Tensor) -> Tensor:
+    """Sum a metric over steps, if it has steps: (n,) or (T, n) -> (n,)."""
+    return values.sum(0) if values.dim() == 2 else values
 
 
 def summary(measured: dict[str, Tensor]) -> dict[str, dict[str, float | None]]:
-    """Mean and its standard error over the images, of every measure; one image has none."""
-    return {name: {"mean": v.mean().item(), "stderr": stderr(v)} for name, v in measured.items()}
+    """Return the mean of every metric over the images and its standard error, None for one image."""
+    images = {name: per_image(values) for name, values in measured.items()}
+    return {name: {"mean": v.mean().item(), "stderr": stderr(v)} for name, v in images.items()}
 
 
 def stderr(values: Tensor) -> float | None:
-    """The standard error of the mean of (n,); None for a single value."""
+    """Return the standard error of the mean of (n,); None for a single value."""
     return (values.std() / math.sqrt(len(values))).item() if len(values) > 1 else None
 
 
-@torch.no_grad()
 def evaluate(
     model: LikelihoodModel,
-    pixels: Tensor,
-    levels: int,
-    data: Data,
-    split: str,
-    y: Tensor | None = None,
+    view: View,
     *,
     importance_samples: int | None = None,
     seed: int = 0,
-    precision: torch.dtype | None = None,
     rows: int = ROWS,
     progress: bool = False,
-    name: str | None = None,
 ) -> Evaluation:
-    """Evaluate on pixels (n, C, H, W) uint8 of so many levels, or their middle, one draw an image.
-
-    y: their labels (n, classes), one-hot, for a model that is labels them.
-    importance_samples: K of the K-sample bound, computed `rows` copies of images at a time.
-    """
-    model.eval()
-    y = torch.zeros(len(pixels), 0) if y is None else y
-    distortion, rate, cross_entropy, iw = [], [], [], []
-    bar = tqdm(total=len(pixels), disable=not progress, unit="image", desc=split)
-    for numbers, whole in batches(pixels, levels, data, split, rows):
-        x = crop(whole, model.shape)
-        labels = y[numbers.start : numbers.stop]
-        costs = model.costs(x, labels, ImageNoise(seed, numbers), precision)
-        distortion.append(costs.distortion.double())
-        rate.append(costs.rate.double())
-        if costs.cross_entropy is not None:
-            cross_entropy.append(costs.cross_entropy.double())
-        if importance_samples:
-            k = importance_samples
-            iw.append(importance_bound(model, x, numbers, k, seed, precision, rows, labels))
-        bar.update(len(numbers))
-    bar.close()
-    d, r = torch.cat(distortion), torch.cat(rate, 1)
-    total = d + r.sum(0)
+    """Evaluate the bound by one draw of the latents for each image, and the K-sample bound if asked."""
+    k = importance_samples or 0
+    found = measure(model, view, importance_samples=k, seed=seed, rows=rows, progress=progress)
+    nats = found["nats"]
+    rate = found.get("rate", nats.new_zeros(0, len(nats)))
     likelihood = getattr(model.config, "likelihood", "bernoulli") != "cross_entropy"
-    paper = (torch.cat(cross_entropy) + r.sum(0)).mean().item() if cross_entropy else None
-    mean = total.mean().item()
-    dims = math.prod(model.shape) * math.log(2)
+    cost = found.get("cross_entropy")
+    mean = (found.get("distortion", nats) + rate.sum(0)).mean().item()
     return Evaluation(
-        dataset=name or data.name,
-        split=split,
-        images=len(total),
+        dataset=view.data.name,
+        split=view.split,
+        images=len(nats),
         elbo_nats=mean if likelihood else None,
-        elbo_stderr=stderr(total),
-        rate_nats=r.sum(0).mean().item(),
-        distortion_nats=d.mean().item(),
+        elbo_stderr=stderr(nats),
+        rate_nats=rate.sum(0).mean().item(),
+        distortion_nats=found.get("distortion", nats).mean().item(),
         importance_samples=importance_samples,
-        iw_nats=torch.cat(iw).mean().item() if iw and likelihood else None,
-        bits_per_dim=mean / dims if likelihood else None,
-        kl_per_step=r.mean(1).tolist(),
-        cross_entropy_cost_nats=paper,
+        iw_nats=found["iw"].mean().item() if k and likelihood else None,
+        bits_per_dim=mean / (math.prod(model.shape) * math.log(2)) if likelihood else None,
+        kl_per_step=rate.mean(1).tolist(),
+        cross_entropy_cost_nats=None if cost is None else (cost + rate.sum(0)).mean().item(),
         exact=model.exact,
     )
 
@@ -148,15 +124,14 @@ def evaluate(
 def importance_bound(
     model: LikelihoodModel,
     x: Tensor,
+    y: Tensor,
     numbers: range,
     k: int,
     seed: int,
-    precision: torch.dtype | None,
     rows: int = ROWS,
-    y: Tensor | None = None,
 ) -> Tensor:
     """-log 1/K Σ_k p(x, z_k)/q(z_k | x) of each image, (B,) float64, `rows` copies at a time."""
-    y, group = torch.zeros(len(x), 0) if y is None else y, max(1, rows // k)
+    group = max(1, rows // k)
     sums = torch.full((len(x),), -math.inf, dtype=torch.float64)
     for start in range(0, len(x), group):
         images = slice(start, min(start + group, len(x)))
@@ -164,6 +139,6 @@ def importance_bound(
             draws = range(first, min(first + rows, k))
             noise = DrawNoise(seed, numbers[images], draws)
             copies, labels = (part[images].repeat_interleave(len(draws), 0) for part in (x, y))
-            w = model.log_weights(copies, labels, noise, precision).double()
+            w = model.log_weights(copies, labels, noise).double()
             sums[images] = torch.logaddexp(sums[images], w.view(-1, len(draws)).logsumexp(1))
     return math.log(k) - sums

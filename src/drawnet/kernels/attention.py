@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from drawnet.kernels import apply, call, check, first
+from drawnet.kernels.compiled import apply, call, check, once_differentiable
 
 LANES = 16
 """Rows of filters are padded to a multiple of this: LANES in attention.c."""
@@ -24,7 +24,7 @@ def _filters(like: Tensor, n: int, height: int, width: int) -> Tensor:
 
 
 class Read(torch.autograd.Function):
-    """(parameters, n, *images) -> glimpses (B, sum of channels, n, n); see attention.read."""
+    """(parameters, n, *images) -> glimpses (B, sum of channels, n, n); see `nn.attention.read`."""
 
     @staticmethod
     def forward(ctx: Any, parameters: Tensor, n: int, *images: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ class Read(torch.autograd.Function):
         return glimpse
 
     @staticmethod
-    @first
+    @once_differentiable
     def backward(ctx: Any, dglimpse: Tensor) -> tuple[Tensor | None, ...]:
         parameters, filters, *images = ctx.saved_tensors
         dglimpse, n = dglimpse.contiguous(), ctx.n
@@ -52,14 +52,14 @@ class Read(torch.autograd.Function):
         for k, x in enumerate(images):
             dimage = torch.empty_like(x) if ctx.needs_input_grad[2 + k] else None
             place = (count * n * n, k * channels * n * n)
-            given = (*x.shape, n, x, parameters, filters, dglimpse, *place)
-            call("read_backward", *given, dimage, total, int(k > 0))
+            arguments = (*x.shape, n, x, parameters, filters, dglimpse, *place)
+            call("read_backward", *arguments, dimage, total, int(k > 0))
             dimages.append(dimage)
         return total, None, *dimages
 
 
 class Write(torch.autograd.Function):
-    """(canvas, patch, parameters) -> canvas + write(patch); see attention.write."""
+    """(canvas, patch, parameters) -> canvas + write(patch); see `nn.attention.write`."""
 
     @staticmethod
     def forward(ctx: Any, canvas: Tensor, patch: Tensor, parameters: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class Write(torch.autograd.Function):
         return out
 
     @staticmethod
-    @first
+    @once_differentiable
     def backward(ctx: Any, dcanvas: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         patch, parameters, filters = ctx.saved_tensors
         dcanvas = dcanvas.contiguous()

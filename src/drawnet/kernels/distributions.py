@@ -1,11 +1,11 @@
-"""Latents and the error image, fused: autograd around probability.c."""
+"""Latents and the error image, fused: autograd around distributions.c."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from drawnet.kernels import apply, call, check, first
+from drawnet.kernels.compiled import apply, call, check, once_differentiable
 
 
 class SampleAndKL(torch.autograd.Function):
@@ -19,7 +19,7 @@ class SampleAndKL(torch.autograd.Function):
         return z, kl
 
     @staticmethod
-    @first
+    @once_differentiable
     def backward(ctx: Any, dz: Tensor, dkl: Tensor) -> tuple[Tensor, Tensor, None]:
         mu, s, eps = ctx.saved_tensors
         dmu, ds = torch.empty_like(eps), torch.empty_like(eps)
@@ -29,7 +29,7 @@ class SampleAndKL(torch.autograd.Function):
 
 
 class ErrorImage(torch.autograd.Function):
-    """(x, logits) -> x - σ(logits), both of one shape; see probability.error_image."""
+    """(x, logits) -> x - σ(logits), both of one shape; see `nn.distributions.error_image`."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, logits: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ class ErrorImage(torch.autograd.Function):
         return out
 
     @staticmethod
-    @first
+    @once_differentiable
     def backward(ctx: Any, d: Tensor) -> tuple[Tensor | None, Tensor]:
         x, out = ctx.saved_tensors
         d, dlogits = d.contiguous(), torch.empty_like(x)
@@ -49,12 +49,12 @@ class ErrorImage(torch.autograd.Function):
 
 
 def error_image(x: Tensor, logits: Tensor) -> Tensor:
-    """`probability.error_image` of Bernoulli pixels, fused."""
+    """`nn.distributions.error_image` of Bernoulli pixels, fused."""
     return apply(ErrorImage, x, logits)
 
 
 def sample_and_kl(mu: Tensor, log_sigma: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
-    """`probability.sample_and_kl` against N(0, I), fused."""
+    """`nn.distributions.sample_and_kl` against N(0, I), fused."""
     check(mu, *eps.shape)
     check(log_sigma, *eps.shape)
     z, kl = apply(SampleAndKL, mu, log_sigma, eps)

@@ -1,4 +1,4 @@
-"""Unrolled layers, fused: autograd around recurrence.c."""
+"""Steps of `nn.recurrent`'s layers, fused: autograd around recurrent.c."""
 
 import ctypes
 from collections.abc import Sequence
@@ -7,31 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from drawnet.kernels import Forget, call, check, first, library, suffix
-
-ALIGN = 16
-"""Operands of products are padded to a multiple of this many columns."""
-
-
-def aligned(columns: int) -> int:
-    """So many columns, padded."""
-    return -(-columns // ALIGN) * ALIGN
-
-
-def pack(weight: Tensor, dtype: torch.dtype, columns: int, groups: int = 1) -> Tensor:
-    """A matrix (N, K), float32, laid out for products x Wᵀ with x (B, columns): K and padding.
-
-    groups: N falls into so many equal parts, each filled up with zero rows to whole panels.
-    """
-    loaded = library()
-    assert loaded is not None
-    n, k = weight.shape
-    panel = loaded.panel()
-    rows = groups * -(-(n // groups) // panel) * panel
-    out = torch.empty(rows, columns, dtype=dtype)
-    sizes = (n, k, *weight.stride(), groups, columns)
-    call(f"pack_{suffix(dtype)}", *sizes, weight, out)
-    return out
+from drawnet.kernels.compiled import NoSaveContext, call, check, once_differentiable, suffix
+from drawnet.kernels.packing import PackedWeights, aligned
 
 
 def _parts(tensors: Sequence[Tensor | None], widths: Sequence[int]) -> tuple[Any, int]:
@@ -53,88 +30,90 @@ def _gradients(ctx: Any, like: Tensor, widths: Sequence[int], first: int) -> lis
 
 
 class LSTMStep(torch.autograd.Function):
-    """(weight, bias, unroll, c, *inputs, h) -> (h', c'): one step of an unrolled `recurrence.LSTM`.
+    """(weight, bias, weights, c, *inputs, h) -> (h', c'): one step of an `LSTM`.
 
     Product, bias and cell in one node; the gates are kept as activations, nothing else is.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, weight: Tensor, bias: Tensor, unroll: Any, c: Tensor, *parts: Tensor
+        ctx: Any, weight: Tensor, bias: Tensor, weights: PackedWeights, c: Tensor, *parts: Tensor
     ) -> tuple[Tensor, Tensor]:
-        keep, parts = not isinstance(ctx, Forget), tuple(_rows(p) for p in parts)
-        x, c, widths = unroll.place(parts, keep), c.contiguous(), [p.shape[1] for p in parts]
+        keep, parts = not isinstance(ctx, NoSaveContext), tuple(_rows(p) for p in parts)
+        x, c, widths = weights.place(parts, keep), c.contiguous(), [p.shape[1] for p in parts]
         check(c, x.shape[0], bias.shape[0] // 4)
         gates = x.new_empty(x.shape[0], bias.shape[0])
         h_next, c_next = torch.empty_like(c), torch.empty_like(c)
-        given = (*c.shape, x.shape[1], *_parts(parts, widths), unroll.forward)
-        call(f"lstm_forward_{suffix(x.dtype)}", *given, bias, c, x, gates, c_next, h_next)
+        arguments = (*c.shape, x.shape[1], *_parts(parts, widths), weights.forward)
+        call(f"lstm_forward_{suffix(x.dtype)}", *arguments, bias, c, x, gates, c_next, h_next)
         if keep:
-            ctx.save_for_backward(x, gates, c, c_next, unroll.backward)
-            ctx.rows, ctx.widths = unroll.rows, widths
+            ctx.save_for_backward(x, gates, c, c_next, weights.backward)
+            ctx.grads, ctx.widths = weights.grads, widths
         return h_next, c_next
 
     @staticmethod
-    @first
+    @once_differentiable
     def backward(ctx: Any, dh: Tensor, dc: Tensor) -> tuple[Tensor | None, ...]:
-        x, gates, c, c_next, weights = ctx.saved_tensors
-        dgates, dc_prev = ctx.rows.gradient(x, aligned(gates.shape[1])), torch.empty_like(c)
+        x, gates, c, c_next, operand = ctx.saved_tensors
+        dgates, dc_prev = ctx.grads.gradient(x, aligned(gates.shape[1])), torch.empty_like(c)
         dparts = _gradients(ctx, c, ctx.widths, 4)
-        given = (*c.shape, dgates.shape[1], gates, c, c_next, dh.contiguous(), dc.contiguous())
-        made = (weights, dgates, dc_prev, *_parts(dparts, ctx.widths))
-        call(f"lstm_backward_{suffix(x.dtype)}", *given, *made)
-        ctx.rows.add(x)
+        arguments = (*c.shape, dgates.shape[1], gates, c, c_next, dh.contiguous(), dc.contiguous())
+        made = (operand, dgates, dc_prev, *_parts(dparts, ctx.widths))
+        call(f"lstm_backward_{suffix(x.dtype)}", *arguments, *made)
+        ctx.grads.add(x)
         return None, None, None, dc_prev, *dparts
 
 
 class Cell(torch.autograd.Function):
-    """(gates (B, 4U) of either operand type, bias (4U,), c (B, U)) -> (h', c'); see recurrence.cell."""
+    """(gates (B, 4U) of either operand type, bias (4U,), c (B, U)) -> (h', c')."""
 
     @staticmethod
-    def forward(ctx: Any, given: Tensor, bias: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        given, bias, c = given.contiguous(), bias.contiguous(), c.contiguous()
-        check(given, c.shape[0], 4 * c.shape[1])
-        check(bias, given.shape[1])
-        gates, h_next, c_next = (torch.empty_like(t) for t in (given, c, c))
-        name = f"cell_forward_{suffix(given.dtype)}"
-        call(name, *c.shape, given, bias, c, gates, c_next, h_next)
-        ctx.save_for_backward(gates, c, c_next)
+    def forward(ctx: Any, gates: Tensor, bias: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        gates, bias, c = gates.contiguous(), bias.contiguous(), c.contiguous()
+        check(gates, c.shape[0], 4 * c.shape[1])
+        check(bias, gates.shape[1])
+        activations, h_next, c_next = (torch.empty_like(t) for t in (gates, c, c))
+        name = f"cell_forward_{suffix(gates.dtype)}"
+        call(name, *c.shape, gates, bias, c, activations, c_next, h_next)
+        ctx.save_for_backward(activations, c, c_next)
         return h_next, c_next
 
     @staticmethod
-    @first
+    @once_differentiable
     def backward(ctx: Any, dh: Tensor, dc: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         gates, c, c_next = ctx.saved_tensors
         dgates, dc_prev = torch.empty_like(gates), torch.empty_like(c)
         name = f"cell_backward_{suffix(gates.dtype)}"
-        given = (*c.shape, gates, c, c_next, dh.contiguous(), dc.contiguous())
-        call(name, *given, dgates, dc_prev)
+        arguments = (*c.shape, gates, c, c_next, dh.contiguous(), dc.contiguous())
+        call(name, *arguments, dgates, dc_prev)
         return dgates, dgates.sum(0, dtype=torch.float32), dc_prev
 
 
 class LinearStep(torch.autograd.Function):
-    """(weight, bias, unroll, *inputs) -> W x + b: one step of an unrolled `recurrence.Linear`."""
+    """(weight, bias, weights, *inputs) -> W x + b: one step of a `Linear`."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, bias: Tensor, unroll: Any, *parts: Tensor) -> Tensor:
-        keep, parts = not isinstance(ctx, Forget), tuple(_rows(p) for p in parts)
-        x, widths = unroll.place(parts, keep), [p.shape[1] for p in parts]
+    def forward(
+        ctx: Any, weight: Tensor, bias: Tensor, weights: PackedWeights, *parts: Tensor
+    ) -> Tensor:
+        keep, parts = not isinstance(ctx, NoSaveContext), tuple(_rows(p) for p in parts)
+        x, widths = weights.place(parts, keep), [p.shape[1] for p in parts]
         out = parts[0].new_empty(x.shape[0], bias.shape[0])
-        given = (*out.shape, x.shape[1], *_parts(parts, widths), unroll.forward)
-        call(f"linear_forward_{suffix(x.dtype)}", *given, bias, x, out)
+        arguments = (*out.shape, x.shape[1], *_parts(parts, widths), weights.forward)
+        call(f"linear_forward_{suffix(x.dtype)}", *arguments, bias, x, out)
         if keep:
-            ctx.save_for_backward(x, unroll.backward)
-            ctx.rows, ctx.widths = unroll.rows, widths
+            ctx.save_for_backward(x, weights.backward)
+            ctx.grads, ctx.widths = weights.grads, widths
         return out
 
     @staticmethod
-    @first
+    @once_differentiable
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
-        x, weights = ctx.saved_tensors
+        x, operand = ctx.saved_tensors
         dout = _rows(dout)
-        g = ctx.rows.gradient(x, aligned(dout.shape[1]))
+        g = ctx.grads.gradient(x, aligned(dout.shape[1]))
         dparts = _gradients(ctx, x, ctx.widths, 3)
-        given = (*g.shape, _parts([dout], [dout.shape[1]])[0], weights, g)
-        call(f"linear_backward_{suffix(x.dtype)}", *given, *_parts(dparts, ctx.widths))
-        ctx.rows.add(x)
+        arguments = (*g.shape, _parts([dout], [dout.shape[1]])[0], operand, g)
+        call(f"linear_backward_{suffix(x.dtype)}", *arguments, *_parts(dparts, ctx.widths))
+        ctx.grads.add(x)
         return None, None, None, *dparts

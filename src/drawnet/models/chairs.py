@@ -1,14 +1,13 @@
 """Learning to generate chairs (Dosovitskiy, Springenberg, Brox 2015, arXiv 1411.5928).
 
-A network run backwards: from what a chair is, whence it is seen and how the picture is transformed
-to the picture and its mask.  There is nothing random in it.
+A generator from style, viewpoint and transformation to an image and its mask; it is deterministic.
 
     h        = FC(FC([FC(FC(style)), FC(FC(view)), FC(FC(theta))]))     leaky ReLUs
-    picture  = conv(unpool(… conv(unpool(W h))))           the mask likewise, with weights of its own
+    picture  = conv(unpool(… conv(unpool(W h))))           the mask likewise, with other weights
     loss     = 10 Σ (s - ŝ)² + Σ (m - m̂)²                 s, m: picture, mask; ^: the network's
 
-Unpooling puts every place beside three zeros; with the convolution behind it that is a transposed
-convolution of stride 2.  The ground is white, and the network says by how much a pixel is darker.
+Unpooling pads every value with three zeros; with the convolution behind it this is a transposed
+convolution of stride 2.  The background is white; the network outputs how much darker a pixel is.
 
     x      picture and mask side by side, (B, C + 1, S, S) in [0, 1], or a picture alone
     y      style one-hot, sin and cos of azimuth and elevation: (B, styles + 4)
@@ -25,7 +24,8 @@ from drawnet.data._transformations import SPREAD, drawn, transformed
 from drawnet.data.chairs import AZIMUTHS, VIEWS, encoded
 from drawnet.data.pipeline import one_hot
 from drawnet.errors import at_least
-from drawnet.models.base import ImplicitModel, LossOptions, NoiseSource, Terms, products
+from drawnet.models.base import ImplicitModel, LossOptions, Terms
+from drawnet.nn.noise import NoiseSource
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class ChairsConfig:
     num_downsamples: int = 3
     """Unpoolings between the smallest map and the picture."""
     transform: bool = True
-    """Whether training transforms the pictures, and tells the network how."""
+    """Whether training transforms the pictures, with the parameters as an input of the network."""
 
     def __post_init__(self) -> None:
         at_least(self, 1, "classes", "units", "joint", "features", "num_downsamples")
@@ -121,22 +121,22 @@ class Chairs(ImplicitModel):
             return picture[..., : self.shape[1], : self.shape[2]]
         return torch.cat([picture, self.mask(h)], 1)[..., : self.shape[1], : self.shape[2]]
 
-    def objective(self, x: Tensor, y: Tensor, noise: NoiseSource, how: LossOptions) -> Terms:
-        """The paper's loss; measures: it, and mean squared errors of picture (on white) and mask."""
+    def loss(self, x: Tensor, y: Tensor, noise: NoiseSource, options: LossOptions) -> Terms:
+        """The paper's loss; metrics: it, and mean squared errors of picture (on white) and mask."""
         theta = None
         if self.training and self.config.transform and self.mask is not None:
             theta = drawn(noise.uniform("transformation", len(x), len(SPREAD)))
             x = torch.cat(transformed(x[:, : self.colours], x[:, self.colours :], theta), 1)
-        with products(how.precision):
+        with self.autocast():
             made = self(y, theta).float()
         picture = (made - x)[:, : self.colours]
         error = (picture**2).flatten(1)
-        measures = {"picture": error.mean(1)}
+        metrics = {"picture": error.mean(1)}
         loss = 10 * error.sum(1)
         if self.mask is not None:
             mask = ((made - x)[:, self.colours :] ** 2).flatten(1)
-            loss, measures["mask"] = loss + mask.sum(1), mask.mean(1)
-        return Terms(loss, measures | {"loss": loss})
+            loss, metrics["mask"] = loss + mask.sum(1), mask.mean(1)
+        return Terms(loss, metrics | {"loss": loss})
 
     def frames(self, n: int, noise: NoiseSource) -> Tensor:
         """n chairs, any of those learned, turned once round at the first elevation: T = 31."""

@@ -1,7 +1,7 @@
 """Towards Conceptual Compression: convolutional DRAW (Gregor et al. 2016, arXiv 1604.08772).
 
 DRAW whose vectors are maps over a grid, whose windows are strided convolutions that see the whole
-image, and whose prior is learned: what the decoder has drawn tells what is to be expected next.
+image, and whose prior is learned: N(mu_p, sigma_p²) predicted from h_dec_t-1.
 
     eps_t   = x - E[x | c_t-1]                             what the canvas lacks of x
     h_enc_t = ConvLSTM(x, eps_t, h_enc_t-1, h_dec_t-1)
@@ -13,20 +13,18 @@ image, and whose prior is learned: what the decoder has drawn tells what is to b
     x      image (B, C, H, W), values in [0, 1]      c      canvas: parameters of the pixels
     h_enc, h_dec   states (B, K, h, w) of the two ConvLSTMs, on a grid coarser by 2ⁿ than the image
     z      latents (B, Z, h, w)                      B T    images, steps
-    y      labels (B, classes), one-hot, if any: beside the inputs of both ConvLSTMs and of p
+    y      labels (B, classes), one-hot, if any: further inputs of both ConvLSTMs and of p
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from drawnet.models.convolutional import ConvolutionalConfig, ConvolutionalDraw
+from drawnet.models.canvas import CanvasModel, ConvolutionalConfig, State
 from drawnet.models.sequential import drop_empty
-from drawnet.nn import distributions
 from drawnet.nn.convolution import Conv, ConvEncoder, ConvLSTM, UpConv, broadcast_spatial, halved
-from drawnet.nn.distributions import Gaussian, Pixels
+from drawnet.nn.distributions import Gaussian
 
 
 @dataclass(frozen=True)
@@ -39,23 +37,13 @@ class ConvDrawConfig(ConvolutionalConfig):
     """Z, channels of a step's latents: Z·h·w numbers a step."""
 
 
-class State(NamedTuple):
-    """What convolutional DRAW carries from step to step."""
-
-    c: Tensor
-    h_enc: Tensor
-    s_enc: Tensor
-    h_dec: Tensor
-    s_dec: Tensor
-    y: Tensor
-
-
-class ConvDraw(ConvolutionalDraw):
+class ConvDraw(CanvasModel):
     """Convolutional DRAW with one stochastic layer; images of any size."""
 
     def __init__(self, config: ConvDrawConfig, shape: tuple[int, int, int]) -> None:
         grid = halved(*shape[1:], config.num_downsamples)  # rounded up: the canvas is a cut-out
         super().__init__(config, shape, *grid)
+        self.add_first_states()
         units, kernel, classes = config.units, config.kernel, config.classes
 
         self.read = ConvEncoder(2 * shape[0], config.features, kernel, config.num_downsamples)
@@ -63,10 +51,10 @@ class ConvDraw(ConvolutionalDraw):
         self.q = Conv(units, 2 * config.latents, kernel)
         self.p = Conv(units + classes, 2 * config.latents, kernel)
         self.reread = ConvEncoder(
-            self.canvas_channels, config.features, kernel, config.num_downsamples
+            self.canvas_shape[0], config.features, kernel, config.num_downsamples
         )
         self.decoder = ConvLSTM(drop_empty(config.latents, config.features, classes), units, kernel)
-        self.write = UpConv(units, self.canvas_channels, kernel, 2**config.num_downsamples)
+        self.write = UpConv(units, self.canvas_shape[0], kernel, 2**config.num_downsamples)
         self.initialise()
 
     @torch.no_grad()
@@ -84,12 +72,8 @@ class ConvDraw(ConvolutionalDraw):
                 layer.weight.mul_(gain)
         self.p.weight.zero_()
 
-    def start(self, y: Tensor) -> State:
-        """Learned canvas and states, the same for every image."""
-        return State(*self.first(len(y)), y)
-
     def infer(self, x: Tensor, state: State) -> tuple[Gaussian, State]:
-        eps = distributions.error_image(x, self.likelihood(state))
+        eps = self.error_image(x, self.likelihood(state))
         inputs = drop_empty(self.read(x, eps), state.h_dec, broadcast_spatial(state.y, state.h_dec))
         h_enc, s_enc = self.encoder(inputs, state.h_enc, state.s_enc)
         d, log_s = self.q(h_enc).chunk(2, 1)
@@ -108,9 +92,6 @@ class ConvDraw(ConvolutionalDraw):
         _, height, width = self.shape
         c = state.c + self.write(h_dec)[..., :height, :width]
         return state._replace(c=c, h_dec=h_dec, s_dec=s_dec)
-
-    def likelihood(self, state: State) -> Pixels:
-        return self.pixels(state.c)
 
 
 Config, Model = ConvDrawConfig, ConvDraw

@@ -9,12 +9,11 @@ x   image (B, C, H, W), values in [0, 1]      B   images
 import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from drawnet.errors import at_least
 from drawnet.models.base import Classifier
-from drawnet.nn.recurrent import Linear, Unrolled
+from drawnet.nn.recurrent import Linear
 
 
 @dataclass(frozen=True)
@@ -48,8 +47,8 @@ class ConvNet(Classifier):
         self.hidden = Linear(config.channels * math.prod(sides), config.units)
         self.out = Linear(config.units, config.classes)
 
-    def logits(self, x: Tensor, precision: torch.dtype | None = None) -> Tensor:
-        with Unrolled(self, precision):
+    def logits(self, x: Tensor) -> Tensor:
+        with self.unrolled():
             h = self.hidden(self.maps(x).relu().flatten(1)).relu()
             return self.out(h)  # type: ignore[no-any-return]
 

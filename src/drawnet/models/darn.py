@@ -1,6 +1,6 @@
 """Deep autoregressive networks (Gregor et al. 2014, arXiv 1310.8499): binary units in a row.
 
-Every bit of the hidden units h and of the image x may hear the bits of its own layer before it.
+Every bit of the hidden units h and of the image x may depend on the earlier bits of its own layer.
 
     q(h_j = 1 | x)          = σ(W x + b)_j                     the encoder; if linked, + Σ_i<j V_ji h_i
     p(h_j = 1 | h_1..j-1)   = σ(b_j + Σ_i<j V_ji h_i)          the prior
@@ -29,16 +29,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drawnet.errors import UserError, at_least
-from drawnet.models.base import (
-    Costs,
-    ImplicitModel,
-    LikelihoodModel,
-    LossOptions,
-    NoiseSource,
-    Terms,
-    products,
-)
+from drawnet.models.base import ImplicitModel, LikelihoodModel, LossOptions, Terms
 from drawnet.nn.distributions import Bernoulli
+from drawnet.nn.noise import NoiseSource
 
 
 @dataclass(frozen=True)
@@ -50,11 +43,11 @@ class DARNConfig:
     tanh: int = 0
     """Deterministic tanh units between x and h, and between h and x; 0: none."""
     prior_links: bool = True
-    """Whether a hidden unit hears those before it in the prior."""
+    """Whether a hidden unit depends on earlier ones in the prior."""
     pixel_links: bool = True
-    """Whether a pixel hears those before it."""
+    """Whether a pixel depends on earlier ones."""
     encoder_links: bool = False
-    """Whether a hidden unit hears those before it in the encoder, which is drawn one by one then."""
+    """Whether a hidden unit depends on earlier ones in the encoder, which is then drawn one by one."""
     estimator: Literal["first_order", "leave_one_out"] = "first_order"
     """The encoder's gradient: the paper's, which is biased, or an unbiased one of several draws."""
     draws: int = 4
@@ -70,7 +63,7 @@ class DARNConfig:
 
 
 class Links(nn.Module):
-    """What every bit hears of those before it: bits (…, n) -> Σ_i<j V_ji bits_i, (…, n)."""
+    """Connections from earlier bits to later ones: bits (…, n) -> Σ_i<j V_ji bits_i, (…, n)."""
 
     def __init__(self, n: int) -> None:
         super().__init__()
@@ -82,11 +75,11 @@ class Links(nn.Module):
     @torch.no_grad()
     def draw(self, logits: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
         """Bits one by one by their noise (B, n), and the logits that each had then."""
-        heard, bits = logits.clone(), torch.zeros_like(logits)
+        total, bits = logits.clone(), torch.zeros_like(logits)
         for j, row in enumerate(self.weight.T):
-            bits[:, j] = uniform[:, j] < heard[:, j].sigmoid()
-            heard[:, j + 1 :] += bits[:, j, None] * row[j + 1 :]
-        return bits, heard
+            bits[:, j] = uniform[:, j] < total[:, j].sigmoid()
+            total[:, j + 1 :] += bits[:, j, None] * row[j + 1 :]
+        return bits, total
 
 
 class FirstOrder(torch.autograd.Function):
@@ -154,43 +147,44 @@ class DARN(LikelihoodModel, ImplicitModel):
 
     def log_prior(self, h: Tensor) -> Tensor:
         """log p(h), (B,)."""
-        heard = self.prior.expand_as(h)
-        return Bernoulli(heard + self.prior_links(h) if self.prior_links else heard).log_prob(h)
+        logits = self.prior.expand_as(h)
+        return Bernoulli(logits + self.prior_links(h) if self.prior_links else logits).log_prob(h)
 
     def log_pixels(self, x: Tensor, h: Tensor | None) -> Tensor:
         """log p(x | h), (B,)."""
         bits, logits = x.flatten(1), self.canvas(len(x), h)
-        heard = logits + self.pixel_links(bits) if self.pixel_links else logits
-        return Bernoulli(heard).log_prob(bits)
+        if self.pixel_links:
+            logits = logits + self.pixel_links(bits)
+        return Bernoulli(logits).log_prob(bits)
 
     def canvas(self, n: int, h: Tensor | None) -> Tensor:
-        """What the pixels hear of h, (n, C·H·W)."""
+        """The pixels' logits from h alone, (n, C·H·W)."""
         return self.bias.expand(n, -1) if h is None else self.bias + self.decoder(h)
 
     # ---- the description length -----------------------------------------------------------------
 
-    def objective(self, x: Tensor, y: Tensor, noise: NoiseSource, how: LossOptions) -> Terms:
+    def loss(self, x: Tensor, y: Tensor, noise: NoiseSource, options: LossOptions) -> Terms:
         """The description length, its rate weighted, with the chosen gradient.
 
-        Measures: nats = rate + distortion; without hidden units nats alone, which is -log p(x).
+        In evaluation by one draw.  Without hidden units nats is -log p(x), and the only metric.
         """
-        with products(how.precision):
+        with self.autocast():
             if self.exact:
                 nats = -self.log_pixels(x, None)
                 return Terms(nats, {"nats": nats})
-            if self.config.estimator == "first_order":
+            if self.training and self.config.estimator == "leave_one_out":
+                distortion, rate, score = self._leave_one_out(x, noise, options.kl_weight)
+            else:
                 uniform = noise.uniform("hidden", len(x), self.config.hidden)
                 distortion, rate = self._terms(x, uniform)
                 score = torch.zeros_like(rate)
-            else:
-                distortion, rate, score = self._leave_one_out(x, noise, how.kl_weight)
-        measures = {"nats": distortion + rate, "rate": rate, "distortion": distortion}
-        return Terms(distortion + how.kl_weight * rate + score, measures)
+        metrics = {"nats": distortion + rate, "rate": rate[None], "distortion": distortion}
+        return Terms(distortion + options.kl_weight * rate + score, metrics)
 
     def _terms(self, x: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
         """Distortion and rate of one draw, (B,).
 
-        log q hears of its own logits through h alone: ∇ log q at a given h is zero in the mean.
+        Stop-gradient on the logits of log q: its score has zero mean.
         """
         h, logits = self.infer(x, uniform)
         return -self.log_pixels(x, h), Bernoulli(logits.detach()).log_prob(h) - self.log_prior(h)
@@ -211,20 +205,8 @@ class DARN(LikelihoodModel, ImplicitModel):
         score = (log_q - log_q.detach()).view(-1, k) * (cost - others)
         return distortion.view(-1, k).mean(1), rate.view(-1, k).mean(1), score.mean(1)
 
-    def costs(
-        self, x: Tensor, y: Tensor, noise: NoiseSource, precision: torch.dtype | None = None
-    ) -> Costs:
-        """Of one draw of h; the rate (1, B), without hidden units (0, B)."""
-        with products(precision):
-            if self.exact:
-                return Costs(-self.log_pixels(x, None), x.new_zeros(0, len(x)))
-            distortion, rate = self._terms(x, noise.uniform("hidden", len(x), self.config.hidden))
-            return Costs(distortion, rate[None])
-
-    def log_weights(
-        self, x: Tensor, y: Tensor, noise: NoiseSource, precision: torch.dtype | None = None
-    ) -> Tensor:
-        with products(precision):
+    def log_weights(self, x: Tensor, y: Tensor, noise: NoiseSource) -> Tensor:
+        with self.autocast():
             if self.exact:
                 return self.log_pixels(x, None)
             uniform = noise.uniform("importance", len(x), self.config.hidden)

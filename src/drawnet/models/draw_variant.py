@@ -3,21 +3,23 @@
 Each switch of the configuration changes one thing; with all of them as they are by default this is
 `draw.py` to the bit.  Numbers in brackets are the paper's equations, letters those of `draw.py`.
 The bound that is measured is always the true one: a mistake in it is made in the objective that
-training minimises, which is reported as the measure `claimed` beside the true ones.
+training minimises, which is reported as the metric `claimed` besides the true ones.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from drawnet.errors import UserError
-from drawnet.models.base import LossOptions, NoiseSource, Terms
-from drawnet.models.draw import Draw, DrawConfig, State
+from drawnet.models.base import LossOptions, Terms
+from drawnet.models.canvas import State
+from drawnet.models.draw import Draw, DrawConfig
 from drawnet.models.sequential import bound, drop_empty
-from drawnet.nn import attention, distributions
+from drawnet.nn import attention
 from drawnet.nn.attention import LIMIT
+from drawnet.nn.noise import NoiseSource
 from drawnet.nn.recurrent import GRU, LSTM, RNN
 
 CELLS = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
@@ -104,23 +106,22 @@ class DrawVariant(Draw):
             delattr(self, name)
             self.register_buffer(name, zeros, persistent=False)
 
-    def objective(self, x: Tensor, y: Tensor, noise: NoiseSource, how: LossOptions) -> Terms:
-        """The bound as the switches have it, which is also claimed; the other measures are true.
+    def loss(self, x: Tensor, y: Tensor, noise: NoiseSource, options: LossOptions) -> Terms:
+        """The bound as the switches have it, which is also claimed; the other metrics are true.
 
-        But that with one noise, training's are taken with that noise, to save a second pass.
+        With one noise, training's are taken with that noise, to save a second pass.
         """
         k = self.config
         if k.kl == "paper" and not k.one_noise:
-            return super().objective(x, y, noise, how)
-        eps = noise.normal("latents", self.steps, len(x), *self.latents, axis=1)
-        settings: dict[str, Any] = {"precision": how.precision, "recompute": how.recompute}
-        b = bound(self, x, eps[:1].expand_as(eps) if k.one_noise else eps, y, **settings)
+            return super().loss(x, y, noise, options)
+        eps = self._noise(noise, "latents", x)
+        one = eps[:1].expand_as(eps) if k.one_noise else eps
+        b = bound(self, x, one, y, recompute=options.recompute)
         rate = wrong_rate(k, b.rate)
-        loss, claimed = b.distortion + how.kl_weight * rate, b.distortion + rate
+        loss, claimed = b.distortion + options.kl_weight * rate, b.distortion + rate
         if k.one_noise and not self.training:
-            b = bound(self, x, eps, y, **settings)
-        true = {"nats": b.total, "rate": b.rate.sum(0), "distortion": b.distortion}
-        return Terms(loss, true | {"claimed": claimed})
+            b = bound(self, x, eps, y, recompute=options.recompute)
+        return Terms(loss, self.terms(x, b, options).metrics | {"claimed": claimed})
 
     def init_from_mean(self, mean: Tensor) -> None:
         if self.config.canvas == "mean":
@@ -129,10 +130,10 @@ class DrawVariant(Draw):
     def encoder_inputs(self, x: Tensor, state: State) -> tuple[Tensor, ...]:
         k, images = self.config, [x]
         if k.error_image:
-            images.append(distributions.error_image(x, self.likelihood(state)))
+            images.append(self.error_image(x, self.likelihood(state)))
         r = [image.flatten(1) for image in images]
         if k.read:
-            r = [attention.read(images, state.next_read, k.read).flatten(1)]
+            r = [self.read(tuple(images), state.next_read).flatten(1)]
             if k.window == "unbounded":
                 r[0] = r[0] * beyond(state.next_read)
         return drop_empty(*r, *([state.h_dec] if k.feedback else []), state.y)

@@ -1,13 +1,13 @@
 """Generative adversarial nets (Goodfellow et al. 2014, arXiv 1406.2661), as for MNIST.
 
-Two players.  The generator G makes images of noise; the discriminator D tells them from real ones.
+The generator G makes images from noise; the discriminator D distinguishes them from real ones.
 
     G(z)  = σ(W ReLU(W ReLU(W z + b) + b) + b)          z uniform, of variance 1
     D(x)  = W maxout(maxout(x)) + b                     the logit of "real"; dropout at every layer
     maxout(h)_j = max_i (W_ij h + b_ij)                 the largest of some pieces
     D's loss: -log σ(D(x)) - log(1 - σ(D(G(z))))        G's: -log σ(D(G(z)))
 
-Each takes a step on every batch, D first.  G's loss is the paper's for a start where D wins easily.
+Both are updated on every batch, D first.  G's loss is the paper's non-saturating one.
 
     x   images (B, C, H, W), values in [0, 1]    z   noise (B, Z)    B   images
 """
@@ -20,17 +20,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drawnet.errors import UserError, at_least
-from drawnet.models.base import ImplicitModel, LossOptions, NoiseSource, Terms, products
+from drawnet.models.base import ImplicitModel, LossOptions, Terms
 from drawnet.nn import distributions
-from drawnet.nn.noise import ImageNoise
+from drawnet.nn.noise import ImageNoise, NoiseSource
 
 JUDGED, SIGMA = range(1000), 0.2
-"""Samples and Parzen window by which validation watches a run."""
+"""Samples and Parzen window of the selection metric."""
 
 
 @dataclass(frozen=True)
 class GANConfig:
-    """Sizes of the two players; the defaults are the authors' for MNIST."""
+    """Sizes of both networks; the defaults are the authors' for MNIST."""
 
     noise: int = 100
     """Z, numbers that an image is made of."""
@@ -116,9 +116,8 @@ class Discriminator(nn.Module):
 
 
 class GAN(ImplicitModel):
-    """The two players as one learner, trained in turn."""
+    """Generator and discriminator, updated alternately, the discriminator first."""
 
-    players = ("discriminator", "generator")
     selection_metric = "parzen"
 
     def __init__(self, config: GANConfig, shape: tuple[int, int, int]) -> None:
@@ -131,25 +130,27 @@ class GAN(ImplicitModel):
         z = noise.uniform(purpose, n, self.config.noise)
         return self.generator((2 * z - 1) * math.sqrt(3))  # type: ignore[no-any-return]
 
-    def objective(self, x: Tensor, y: Tensor, noise: NoiseSource, how: LossOptions) -> Terms:
-        """A player's loss, nats; asked for nobody's: parzen, -log p(x) by a window over samples."""
-        with products(how.precision):
-            return self._objective(x, noise, how.player)
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        players = {"discriminator": self.discriminator, "generator": self.generator}
+        return {name: list(player.parameters()) for name, player in players.items()}
 
-    def _objective(self, x: Tensor, noise: NoiseSource, player: str) -> Terms:
-        if not player:
-            samples = self.make(len(JUDGED), ImageNoise(0, JUDGED), "parzen")
-            return self._told("parzen", -distributions.log_density(x, samples, SIGMA)[0].float())
-        made = self.make(len(x), noise, f"{player} noise")
-        if player == "generator":
-            return self._told("generator", F.softplus(-self.discriminator(made, noise, "fooled")))
-        real = self.discriminator(x, noise, "real")
-        false = self.discriminator(made.detach(), noise, "made")
-        return self._told("discriminator", F.softplus(-real) + F.softplus(false))
-
-    @staticmethod
-    def _told(name: str, loss: Tensor) -> Terms:
+    def loss(self, x: Tensor, y: Tensor, noise: NoiseSource, options: LossOptions) -> Terms:
+        """The group's loss, nats; for group '': parzen, -log p(x) by a window over samples."""
+        with self.autocast():
+            if not options.group:
+                name, samples = "parzen", self.make(len(JUDGED), ImageNoise(0, JUDGED), "parzen")
+                loss = -distributions.log_density(x, samples, SIGMA)[0].float()
+            else:
+                name, made = options.group, self.make(len(x), noise, f"{options.group} noise")
+                loss = getattr(self, f"_{name}_loss")(x, made, noise)
         return Terms(loss, {name: loss})
+
+    def _generator_loss(self, x: Tensor, made: Tensor, noise: NoiseSource) -> Tensor:
+        return F.softplus(-self.discriminator(made, noise, "fooled"))
+
+    def _discriminator_loss(self, x: Tensor, made: Tensor, noise: NoiseSource) -> Tensor:
+        real = self.discriminator(x, noise, "real")
+        return F.softplus(-real) + F.softplus(self.discriminator(made.detach(), noise, "made"))
 
     def frames(self, n: int, noise: NoiseSource) -> Tensor:
         """Grey, then what the generator makes."""

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from drawnet.errors import UserError, at_least
 from drawnet.models.base import Classifier
 from drawnet.nn import attention
-from drawnet.nn.recurrent import LSTM, Linear, Unrolled
+from drawnet.nn.recurrent import LSTM, Linear
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,13 @@ class Glimpse(Classifier):
     def glimpse(self, x: Tensor, state: State) -> State:
         """Look once through the window that the state asks for."""
         next_read = attention.clip_gradient(state.next_read, self.config.window_clip)
-        r = attention.read((x,), next_read, self.config.read).flatten(1)
+        r = self.read((x,), next_read).flatten(1)
         h, s = self.encoder((r,), state.h, state.s)
         return State(h, s, self.next_read(h), state.next_read)
+
+    def read(self, images: tuple[Tensor, ...], window: Tensor) -> Tensor:
+        """Read images (B, C, H, W) through windows (B, 5): (B, len(images) · C, N, N).   (27)"""
+        return attention.read(images, window, self.config.read)
 
     def states(self, x: Tensor) -> Iterator[State]:
         """The state after every glimpse at x (B, C, H, W)."""
@@ -104,8 +108,8 @@ class Glimpse(Classifier):
             state = self.glimpse(x, state)
             yield state
 
-    def logits(self, x: Tensor, precision: torch.dtype | None = None) -> Tensor:
-        with Unrolled(self, precision):
+    def logits(self, x: Tensor) -> Tensor:
+        with self.unrolled():
             *_, state = self.states(x)
             return self.out(state.h)  # type: ignore[no-any-return]
 

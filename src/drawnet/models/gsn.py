@@ -1,17 +1,17 @@
 """Deep generative stochastic networks (Bengio, Thibodeau-Laufer et al. 2014, arXiv 1306.1091).
 
-A Markov chain over images whose steps are learned: spoil the image, and guess what it was.
+A Markov chain over images with a learned transition: corrupt the image, then reconstruct it.
 
     x̃     = x, but a share of the pixels is 0 or 1 at random            salt and pepper
     h1    = tanh(W1 x̃ + W2ᵀ h2 + b1)                                    no noise in this layer
     x̂     = σ(W1ᵀ h1 + b0)                                              the reconstruction
     h2    = tanh(W2 h1 + b2 + s ε) + s ε'                               ε, ε' ~ N(0, I)
-    x'    ~ Bernoulli(x̂), spoiled in its turn                           the next step's x̃
+    x'    ~ Bernoulli(x̂), corrupted again                               the next step's x̃
 
-Training walks back: from an image x and h2 = 0 it takes some steps, and every x̂ on the way is asked
-for x: Σ_t -log p(x | x̂_t).  No gradient passes through a drawn x'.  A sample is the x̂ of a chain of
-its own that has run for a while.  The paper's chain starts at a test image; these start at pixels drawn
-one by one with the mean of the training images, which shows no digit and is not far from all.
+Training walks back: from an image x and h2 = 0 it takes some steps, and the loss is that of every x̂
+on the way: Σ_t -log p(x | x̂_t).  No gradient passes through a sampled x'.  A sample is the x̂ at the end
+of one chain.  The paper's chain starts at a test image; these start at pixels sampled independently
+from the mean training image.
 
     x   images (B, C, H, W), values in [0, 1]    h1, h2   hidden layers (B, units)    B   images
 """
@@ -24,7 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drawnet.errors import UserError, at_least
-from drawnet.models.base import ImplicitModel, LossOptions, NoiseSource, Terms, products
+from drawnet.models.base import ImplicitModel, LossOptions, Terms
+from drawnet.nn.noise import NoiseSource
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class GSNConfig:
     sigma: float = 2.0
     """s, deviation of the upper layer's noise, before its tanh and again after it."""
     chain: int = 50
-    """Steps from the start to a sample, each sample in a chain of its own."""
+    """Steps from the start to a sample, one chain for each sample."""
 
     def __post_init__(self) -> None:
         at_least(self, 1, "units", "walk_back", "chain")
@@ -72,30 +73,30 @@ class GSN(ImplicitModel):
         self.mean.copy_(mean.flatten())
 
     def step(self, x: Tensor, h2: Tensor, noise: NoiseSource, t: int) -> tuple[Tensor, Tensor]:
-        """Logits of x̂ and the next h2, from a spoiled x (B, C·H·W) and h2 (B, units)."""
+        """Logits of x̂ and the next h2, from a corrupted x (B, C·H·W) and h2 (B, units)."""
         h1 = (F.linear(x, self.lower, self.b1) + h2 @ self.upper).tanh()
         logits = F.linear(h1, self.lower.T, self.b0).float()
         before, after = (noise.normal(f"{k} {t}", *h2.shape) for k in ("before", "after"))
-        heard = F.linear(h1, self.upper, self.b2)
-        return logits, (heard + self.config.sigma * before).tanh() + self.config.sigma * after
+        upper = F.linear(h1, self.upper, self.b2)
+        return logits, (upper + self.config.sigma * before).tanh() + self.config.sigma * after
 
     def corrupt(self, x: Tensor, noise: NoiseSource, t: int) -> Tensor:
         """Salt and pepper: of the share that is replaced, half becomes 0 and half 1."""
         u, share = noise.uniform(f"salt {t}", *x.shape), self.config.corruption
         return torch.where(u < share, (u < share / 2).to(x), x)
 
-    def objective(self, x: Tensor, y: Tensor, noise: NoiseSource, how: LossOptions) -> Terms:
+    def loss(self, x: Tensor, y: Tensor, noise: NoiseSource, options: LossOptions) -> Terms:
         """The walk-back cost, a mean over the pixels as in the authors' code, whose rate goes with it.
 
-        Measures, cross-entropies in nats an image: cost, the mean over the walk, by which validation
-        judges; last, of its last step.  They say how well the chain restores what it spoils; of its
-        samples they say nothing.
+        Metrics, cross-entropies in nats an image: cost, the mean over the walk, the selection metric;
+        last, of its last step.  They measure how well the chain restores what was
+        corrupted, and not the quality of its samples.
         """
         x = x.flatten(1)
-        with products(how.precision):
+        with self.autocast():
             costs = torch.stack(self._walk(x, noise))
-        measures = {"cost": costs.mean(0), "last": costs[-1]}
-        return Terms(costs.sum(0) / x.shape[1], measures)
+        metrics = {"cost": costs.mean(0), "last": costs[-1]}
+        return Terms(costs.sum(0) / x.shape[1], metrics)
 
     def _walk(self, x: Tensor, noise: NoiseSource) -> list[Tensor]:
         """Cross-entropy (B,) of every step from images x (B, C·H·W)."""
@@ -108,7 +109,7 @@ class GSN(ImplicitModel):
         return costs
 
     def drawn(self, logits: Tensor, noise: NoiseSource, t: int) -> Tensor:
-        """The next spoiled image, of pixels drawn after x̂."""
+        """The next corrupted image, of pixels drawn from x̂."""
         x = (noise.uniform(f"pixels {t}", *logits.shape) < logits.detach().sigmoid()).to(logits)
         return self.corrupt(x, noise, t + 1)
 

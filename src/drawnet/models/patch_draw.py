@@ -1,8 +1,8 @@
-"""DRAW whose windows are seen and filled by convolutions (after Gregor et al. 2015, arXiv 1502.04623).
+"""DRAW with convolutions in its windows (after Gregor et al. 2015, arXiv 1502.04623).
 
-DRAW with both of its windows, large ones: what the read window shows goes through strided
-convolutions to the encoder, and what the write window lays down comes through up-convolutions from
-the decoder.  Numbers in brackets are the paper's equations, `attention` holds those of the windows.
+DRAW with two large windows: the glimpse passes through strided convolutions to the encoder, and the
+patch comes through up-convolutions from the decoder.  Numbers in brackets are the paper's equations;
+`nn.attention` has those of the windows.
 
     x_hat_t = x - E[x | c_t-1]                                                             (3)
     r_t     = conv(read(x, x_hat_t)), window from h_dec_t-1                                (4), (27)
@@ -18,18 +18,16 @@ the decoder.  Numbers in brackets are the paper's equations, `attention` holds t
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from drawnet.errors import UserError
-from drawnet.models.convolutional import ConvolutionalConfig, ConvolutionalDraw
-from drawnet.models.draw import initialise_windows
+from drawnet.models.canvas import CanvasModel, ConvolutionalConfig, State, initialise_windows
 from drawnet.models.sequential import drop_empty
-from drawnet.nn import attention, distributions
+from drawnet.nn import attention
 from drawnet.nn.convolution import ConvDecoder, ConvEncoder, halved
-from drawnet.nn.distributions import Gaussian, Pixels
+from drawnet.nn.distributions import Gaussian
 from drawnet.nn.recurrent import LSTM, Linear
 
 
@@ -53,30 +51,18 @@ class PatchDrawConfig(ConvolutionalConfig):
                 )
 
 
-class State(NamedTuple):
-    """What is carried from step to step; windows are the raw parameters of the last step."""
-
-    c: Tensor
-    h_enc: Tensor
-    s_enc: Tensor
-    h_dec: Tensor
-    s_dec: Tensor
-    read: Tensor
-    write: Tensor
-    y: Tensor
-
-
-class PatchDraw(ConvolutionalDraw):
+class PatchDraw(CanvasModel):
     """DRAW with convolutions in its windows; images of any size."""
 
     config: PatchDrawConfig
 
     def __init__(self, config: PatchDrawConfig, shape: tuple[int, int, int]) -> None:
         super().__init__(config, shape)
+        self.add_first_states()
         convolutions, units = (config.features, config.kernel, config.num_downsamples), config.units
 
         self.read_head = Linear(units, 5)
-        self.read = ConvEncoder(2 * shape[0], *convolutions)
+        self.read_net = ConvEncoder(2 * shape[0], *convolutions)
         glimpse = config.features * math.prod(
             halved(config.read, config.read, config.num_downsamples)
         )
@@ -84,8 +70,8 @@ class PatchDraw(ConvolutionalDraw):
         self.q = Linear(units, 2 * config.latents)
         self.decoder = LSTM(drop_empty(config.latents, config.classes), units)
         self.write_head = Linear(units, 5)
-        self.write = ConvDecoder(
-            units, *convolutions, (self.canvas_channels, config.write, config.write)
+        self.write_net = ConvDecoder(
+            units, *convolutions, (self.canvas_shape[0], config.write, config.write)
         )
         self.initialise()
 
@@ -93,8 +79,8 @@ class PatchDraw(ConvolutionalDraw):
     def initialise(self) -> None:
         """Start with windows that already do something, as DRAW's do.
 
-        But q and z are heard louder, for the way from x through z to c is longer here, and the KL
-        collapses before it is found (measured: docs/log.md).
+        But q and z start with larger weights: the path from x through z to c is longer here, and
+        the KL collapses before it is learned (measured: docs/log.md).
         """
         self.q.weight.mul_(0.6)
         initialise_windows(
@@ -107,18 +93,21 @@ class PatchDraw(ConvolutionalDraw):
         )
         self.decoder.weight[:, : -self.config.units] *= 3.0
 
-    def start(self, y: Tensor) -> State:
-        """Learned canvas and states, the same for every image."""
-        nowhere = self.c.new_zeros(len(y), 5)
-        return State(*self.first(len(y)), nowhere, nowhere, y)
-
     def infer(self, x: Tensor, state: State) -> tuple[Gaussian, State]:
-        x_hat = distributions.error_image(x, self.likelihood(state))
+        x_hat = self.error_image(x, self.likelihood(state))
         window = self.read_head(state.h_dec)
-        r = self.read(attention.read((x, x_hat), window, self.config.read)).flatten(1)
+        r = self.read_net(self.read((x, x_hat), window)).flatten(1)
         h_enc, s_enc = self.encoder(drop_empty(r, state.h_dec, state.y), state.h_enc, state.s_enc)
         mu, log_sigma = self.q(h_enc).chunk(2, 1)
         return Gaussian(mu, log_sigma), state._replace(h_enc=h_enc, s_enc=s_enc, read=window)
+
+    def read(self, images: tuple[Tensor, ...], window: Tensor) -> Tensor:
+        """Read images (B, C, H, W) through windows (B, 5): (B, len(images) · C, N, N).   (27)"""
+        return attention.read(images, window, self.config.read)
+
+    def write(self, canvas: Tensor, patch: Tensor, window: Tensor) -> Tensor:
+        """Add a patch (B, C, N, N) to the canvas (B, C, H, W) through windows (B, 5).   (29)"""
+        return attention.write(canvas, patch, window)
 
     def prior(self, state: State) -> None:
         """N(0, I) at every step."""
@@ -126,14 +115,8 @@ class PatchDraw(ConvolutionalDraw):
     def advance(self, z: Tensor, state: State) -> State:
         h_dec, s_dec = self.decoder(drop_empty(z, state.y), state.h_dec, state.s_dec)
         window = self.write_head(h_dec)
-        c = attention.write(state.c, self.write(h_dec), window)
+        c = self.write(state.c, self.write_net(h_dec), window)
         return state._replace(c=c, h_dec=h_dec, s_dec=s_dec, write=window)
-
-    def likelihood(self, state: State) -> Pixels:
-        return self.pixels(state.c)
-
-    def windows(self, state: State) -> dict[str, Tensor]:
-        return {"read": state.read, "write": state.write}
 
 
 Config, Model = PatchDrawConfig, PatchDraw

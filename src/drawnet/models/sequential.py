@@ -2,24 +2,26 @@
 
 A sequential latent-variable model is five functions of its state: `start`, `infer`, `prior`,
 `advance` and `likelihood`.  From these follow the variational bound, the importance-weighted
-bound, ancestral sampling, reconstruction and the film of both.
+bound, ancestral sampling, reconstruction and encoding.
 
-    B images   T steps   Z latents a step   K importance samples   (all log-probabilities in nats)
-    y labels, one-hot (B, classes); (B, 0) for a model that is told nothing
+    B images   T steps   Z latents a step   (all log-probabilities in nats)
+    x    images (B, C, H, W) in [0, 1]          eps  noise (T, B, *latents), N(0, I)
+    y    labels, one-hot (B, classes); None or (B, 0) for a model without classes
 """
 
 from abc import abstractmethod
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from drawnet.models.base import Costs, LikelihoodModel, LossOptions, NoiseSource, Terms
+from drawnet.models.base import LikelihoodModel, LossOptions, Terms
 from drawnet.nn import distributions
 from drawnet.nn.distributions import Gaussian, Pixels
-from drawnet.nn.recurrent import Unrolled
+from drawnet.nn.noise import NoiseSource
 
 T = TypeVar("T", int, Tensor)
 
@@ -35,57 +37,65 @@ class StepModel(LikelihoodModel):
     latents: tuple[int, ...]
     """Shape of one step's z without the batch: (Z,)."""
 
+    # ---- what a model declares ------------------------------------------------------------------
+
     @abstractmethod
     def start(self, y: Tensor) -> Any:
-        """The state before the first step, of images with the labels y (B, classes), one-hot."""
+        """Return the state before the first step, for images with the labels y (B, classes)."""
 
     @abstractmethod
     def infer(self, x: Tensor, state: Any) -> tuple[Gaussian, Any]:
-        """q(z_t | x, state), and the state with the encoder moved on; x is (B, C, H, W) in [0, 1]."""
+        """Return q(z_t | x, state), and the state after the encoder's step."""
 
     @abstractmethod
     def prior(self, state: Any) -> Gaussian | None:
-        """p(z_t | state); None stands for N(0, I)."""
+        """Return p(z_t | state); None stands for N(0, I)."""
 
     @abstractmethod
     def advance(self, z: Tensor, state: Any) -> Any:
-        """The state after the decoder has taken z_t and written on the canvas."""
+        """Return the state after the decoder has taken z_t and written on the canvas."""
 
     @abstractmethod
     def likelihood(self, state: Any) -> Pixels:
-        """The distribution over images that the state's canvas stands for."""
-
-    def objective(self, x: Tensor, y: Tensor, noise: NoiseSource, how: LossOptions) -> Terms:
-        """The bound, its rate weighted; measures: nats = rate + distortion, both unweighted."""
-        b = self._bound(x, y, noise, how)
-        rate, distortion = b.rate.sum(0), b.distortion
-        measures = {"nats": distortion + rate, "rate": rate, "distortion": distortion}
-        return Terms(distortion + how.kl_weight * rate, measures)
-
-    def costs(
-        self, x: Tensor, y: Tensor, noise: NoiseSource, precision: torch.dtype | None = None
-    ) -> Costs:
-        """`bound`'s distortion and rate; of grey levels, the canvas's cross-entropy too."""
-        b = self._bound(x, y, noise, LossOptions(precision))
-        if getattr(self.config, "likelihood", "bernoulli") == "bernoulli":
-            return Costs(b.distortion, b.rate)
-        return Costs(b.distortion, b.rate, distributions.cross_entropy(x, self.likelihood(b.state)))
-
-    def _bound(self, x: Tensor, y: Tensor, noise: NoiseSource, how: LossOptions) -> "Bound":
-        """`bound` with latents of the noise's own."""
-        eps = noise.normal("latents", self.steps, len(x), *self.latents, axis=1)
-        return bound(self, x, eps, y=y, precision=how.precision, recompute=how.recompute)
-
-    def log_weights(
-        self, x: Tensor, y: Tensor, noise: NoiseSource, precision: torch.dtype | None = None
-    ) -> Tensor:
-        """`step.log_weights` of latents of their own."""
-        eps = noise.normal("importance", self.steps, len(x), *self.latents, axis=1)
-        return log_weights(self, x, eps, y, precision=precision)
+        """Return the distribution over images that the state's canvas stands for."""
 
     def windows(self, state: Any) -> dict[str, Tensor]:
-        """Attention windows of the last step by name ('read', 'write'), raw parameters (B, 5)."""
+        """Return the last step's attention windows ('read', 'write'), raw parameters (B, 5)."""
         return {}
+
+    # ---- what kernels may replace ---------------------------------------------------------------
+
+    def error_image(self, x: Tensor, p: Pixels) -> Tensor:
+        """x - E[x] under p: what the canvas lacks, (B, C, H, W).   DRAW (3)"""
+        return distributions.error_image(x, p)
+
+    def sample_and_kl(self, q: Gaussian, p: Gaussian | None, eps: Tensor) -> tuple[Tensor, Tensor]:
+        """z ~ q by its noise eps, and KL(q ‖ p), (B,).   DRAW (6), (10)-(11)"""
+        return distributions.sample_and_kl(q, p, eps)
+
+    # ---- what follows ---------------------------------------------------------------------------
+
+    def loss(self, x: Tensor, y: Tensor, noise: NoiseSource, options: LossOptions) -> Terms:
+        """The bound, its rate weighted; in evaluation of grey levels also metric cross_entropy.
+
+        That is the mean image's cross-entropy with the intensities, (B,), which is no likelihood.
+        """
+        b = bound(self, x, self._noise(noise, "latents", x), y, recompute=options.recompute)
+        return self.terms(x, b, options)
+
+    def terms(self, x: Tensor, b: "Bound", options: LossOptions) -> Terms:
+        """Return the loss and metrics of a bound."""
+        rate = b.rate.sum(0)
+        metrics = {"nats": b.distortion + rate, "rate": b.rate, "distortion": b.distortion}
+        if not self.training and getattr(self.config, "likelihood", "bernoulli") != "bernoulli":
+            metrics["cross_entropy"] = distributions.cross_entropy(x, self.likelihood(b.state))
+        return Terms(b.distortion + options.kl_weight * rate, metrics)
+
+    def log_weights(self, x: Tensor, y: Tensor, noise: NoiseSource) -> Tensor:
+        return log_weights(self, x, self._noise(noise, "importance", x), y)
+
+    def _noise(self, noise: NoiseSource, purpose: str, x: Tensor) -> Tensor:
+        return noise.normal(purpose, self.steps, len(x), *self.latents, axis=1)
 
 
 class Bound(NamedTuple):
@@ -105,45 +115,50 @@ class Bound(NamedTuple):
 
 
 def bound(
-    model: StepModel,
-    x: Tensor,
-    eps: Tensor,
-    y: Tensor | None = None,
-    *,
-    precision: torch.dtype | None = None,
-    recompute: int = 0,
+    model: StepModel, x: Tensor, eps: Tensor, y: Tensor | None = None, *, recompute: int = 0
 ) -> Bound:
-    """Unroll the model over x (B, C, H, W) with noise eps (T, B, *latents).
+    """Unroll the model over x with noise eps.
 
-    y: labels, see `labelled`.
-    precision: operand type of the matrix products, None for the model's own.
-    recompute: keep only every so-manieth state for the backward pass and compute the others again;
-    memory falls from T to about T/recompute + recompute steps, for one more forward pass.
+    recompute: checkpoint every K-th state and recompute the rest in the backward pass; memory
+    falls from T to about T/K + K steps, for one more forward pass.  0: keep all.
     """
-    with Unrolled(model, precision, recompute) as session:
-        state = model.start(labelled(model, eps, y))
+    sequence, length = model.unrolled(recompute), recompute or model.steps
+    with sequence:
+        state = model.start(check_labels(model, eps, y))
         rates: list[Tensor] = []
-        for first in range(0, model.steps, recompute or model.steps):
-            noise = eps[first : first + (recompute or model.steps)]
+        for noise in eps.split(length):
+            arguments = (model, sequence, x, noise, type(state), *state)
             if recompute and torch.is_grad_enabled():
-                kind = type(state)
-                rate, *parts = checkpoint(
-                    _segment, model, session, x, noise, kind, *state, use_reentrant=False
-                )
-                state = kind(*parts)
+                rate, *parts = checkpoint(_segment, *arguments, use_reentrant=False)
             else:
-                rate, *parts = _segment(model, session, x, noise, type(state), *state)
-                state = type(state)(*parts)
+                rate, *parts = _segment(*arguments)
+            state = type(state)(*parts)
             rates.append(rate)
         likelihood = model.likelihood(state)
     return Bound(-likelihood.log_prob(x), torch.cat(rates), state)
 
 
-def labelled(model: StepModel, eps: Tensor, y: Tensor | None = None) -> Tensor:
-    """y (B, classes), one-hot, for the images of eps (T, B, *latents); None: (B, 0).
+def _segment(
+    model: StepModel,
+    sequence: AbstractContextManager[Any],
+    x: Tensor,
+    eps: Tensor,
+    kind: type,
+    *parts: Tensor,
+) -> tuple[Tensor, ...]:
+    """Some steps in a row: (rate (t, B), *state)."""
+    state, rates = kind(*parts), []
+    with sequence:
+        for noise in eps:
+            q, state = model.infer(x, state)
+            z, kl = model.sample_and_kl(q, model.prior(state), noise)
+            state = model.advance(z, state)
+            rates.append(kl)
+    return torch.stack(rates), *state
 
-    ValueError where that is not what the model is told.
-    """
+
+def check_labels(model: StepModel, eps: Tensor, y: Tensor | None = None) -> Tensor:
+    """Return y (B, classes) for the images of eps, (B, 0) for None; ValueError if it does not fit."""
     y = eps.new_zeros(eps.shape[1], 0) if y is None else y.to(eps)
     if y.shape != (eps.shape[1], model.classes):
         raise ValueError(
@@ -153,33 +168,18 @@ def labelled(model: StepModel, eps: Tensor, y: Tensor | None = None) -> Tensor:
 
 
 def drop_empty(*inputs: T) -> tuple[T, ...]:
-    """Those inputs of a layer that have a width: sizes but 0, tensors (B, K, …) with K > 0."""
+    """Return those inputs of a layer that have a width: sizes but 0, tensors (B, K, …) with K > 0."""
     return tuple(k for k in inputs if (k.shape[1] if isinstance(k, Tensor) else k))
 
 
-def _segment(
-    model: StepModel, session: Unrolled, x: Tensor, eps: Tensor, kind: type, *parts: Tensor
-) -> tuple[Tensor, ...]:
-    """Some steps in a row: (rate (t, B), *state)."""
-    state, rates = kind(*parts), []
-    with session:
-        for noise in eps:
-            q, state = model.infer(x, state)
-            z, kl = distributions.sample_and_kl(q, model.prior(state), noise)
-            state = model.advance(z, state)
-            rates.append(kl)
-    return torch.stack(rates), *state
-
-
 @torch.no_grad()
-def generate(
-    model: StepModel, eps: Tensor, y: Tensor | None = None, *, precision: torch.dtype | None = None
-) -> Iterator[Any]:
-    """Ancestral sampling with noise eps (T, B, *latents): the state after every step.   (13)-(16)"""
-    with Unrolled(model, precision) as session:
-        state = model.start(labelled(model, eps, y))
+def generate(model: StepModel, eps: Tensor, y: Tensor | None = None) -> Iterator[Any]:
+    """Draw by ancestral sampling: the state after every step.   (13)-(16)"""
+    sequence = model.unrolled()
+    with sequence:
+        state = model.start(check_labels(model, eps, y))
     for noise in eps:
-        with session:
+        with sequence:
             p = model.prior(state)
             state = model.advance(noise if p is None else p.sample(noise), state)
         yield state
@@ -193,70 +193,39 @@ class Redrawn(NamedTuple):
     rate: Tensor
     """KL(q_t ‖ p_t) in nats, (B,).   (10)-(11)"""
     noise: Tensor
-    """(z_t - mu_p) / sigma_p, (B, *latents): what `generate` needs in order to draw the same."""
+    """(z_t - mu_p) / sigma_p, (B, *latents): the noise with which `generate` draws the same."""
 
 
 @torch.no_grad()
-def redraw(
-    model: StepModel,
-    x: Tensor,
-    eps: Tensor,
-    y: Tensor | None = None,
-    *,
-    precision: torch.dtype | None = None,
-) -> Iterator[Redrawn]:
-    """Read x (B, C, H, W) and draw it again with noise eps (T, B, *latents), step by step."""
-    with Unrolled(model, precision) as session:
-        state = model.start(labelled(model, eps, y))
+def redraw(model: StepModel, x: Tensor, eps: Tensor, y: Tensor | None = None) -> Iterator[Redrawn]:
+    """Read x and draw it again, step by step."""
+    sequence = model.unrolled()
+    with sequence:
+        state = model.start(check_labels(model, eps, y))
     for noise in eps:
-        with session:
+        with sequence:
             q, state = model.infer(x, state)
             z, p = q.sample(noise), model.prior(state)
             state = model.advance(z, state)
         yield Redrawn(state, q.kl(p), z if p is None else p.standardise(z))
 
 
-def reconstruct(
-    model: StepModel,
-    x: Tensor,
-    eps: Tensor,
-    y: Tensor | None = None,
-    *,
-    precision: torch.dtype | None = None,
-) -> Iterator[Any]:
-    """Read x and redraw it with noise eps (T, B, *latents): the state after every step."""
-    return (moment.state for moment in redraw(model, x, eps, y, precision=precision))
+def reconstruct(model: StepModel, x: Tensor, eps: Tensor, y: Tensor | None = None) -> Iterator[Any]:
+    """Read x and draw it again: the state after every step."""
+    return (step.state for step in redraw(model, x, eps, y))
 
 
-def encode(
-    model: StepModel,
-    x: Tensor,
-    eps: Tensor,
-    y: Tensor | None = None,
-    *,
-    precision: torch.dtype | None = None,
-) -> Tensor:
-    """The noise (T, B, *latents) with which `generate` draws what `redraw` draws of x and eps."""
-    moments = redraw(model, x, eps, y, precision=precision)
-    return torch.stack([moment.noise for moment in moments])
+def encode(model: StepModel, x: Tensor, eps: Tensor, y: Tensor | None = None) -> Tensor:
+    """Return the noise (T, B, *latents) with which `generate` draws what `redraw` draws."""
+    return torch.stack([step.noise for step in redraw(model, x, eps, y)])
 
 
 @torch.no_grad()
-def log_weights(
-    model: StepModel,
-    x: Tensor,
-    eps: Tensor,
-    y: Tensor | None = None,
-    *,
-    precision: torch.dtype | None = None,
-) -> Tensor:
-    """log p(x, z) - log q(z | x) for z ~ q, (B,): their log-mean-exp over draws bounds log p(x).
-
-    (Burda et al. 2015, arXiv 1509.00519.)  x: (B, C, H, W); eps: (T, B, *latents); y: `labelled`.
-    """
-    with Unrolled(model, precision):
-        state = model.start(labelled(model, eps, y))
-        total = torch.zeros(len(x), device=x.device)
+def log_weights(model: StepModel, x: Tensor, eps: Tensor, y: Tensor | None = None) -> Tensor:
+    """Return log p(x, z) - log q(z | x) for z ~ q, (B,)."""
+    with model.unrolled():
+        state = model.start(check_labels(model, eps, y))
+        total = x.new_zeros(len(x))
         for noise in eps:
             q, state = model.infer(x, state)
             z, p = q.sample(noise), model.prior(state)

@@ -1,9 +1,8 @@
-"""DRAW with a convolutional eye and hand (after Gregor et al. 2015, arXiv 1502.04623).
+"""DRAW between convolutions (after Gregor et al. 2015, arXiv 1502.04623).
 
-DRAW without attention (17)-(18), whose encoder is shown what strided convolutions make of the whole
-image, and whose decoder writes the whole canvas through up-convolutions.  Between the two stand
-DRAW's own LSTMs and vector of latents: the convolutions see alike at every place, the vectors what
-is where.
+DRAW without attention (17)-(18), whose encoder reads the whole image through strided convolutions,
+and whose decoder writes the whole canvas through up-convolutions.  Between them are DRAW's LSTMs and
+vector of latents: convolutions are the same at every place, the vectors carry what is where.
 
     x_hat_t = x - E[x | c_t-1]                             what the canvas lacks of x
     h_enc_t = LSTM(h_enc_t-1, [conv(x, x_hat_t), h_dec_t-1])
@@ -18,16 +17,14 @@ is where.
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from drawnet.models.convolutional import ConvolutionalConfig, ConvolutionalDraw
+from drawnet.models.canvas import CanvasModel, ConvolutionalConfig, State
 from drawnet.models.sequential import drop_empty
-from drawnet.nn import distributions
 from drawnet.nn.convolution import ConvDecoder, ConvEncoder, halved
-from drawnet.nn.distributions import Gaussian, Pixels
+from drawnet.nn.distributions import Gaussian
 from drawnet.nn.recurrent import LSTM, Linear
 
 
@@ -36,22 +33,12 @@ class StemDrawConfig(ConvolutionalConfig):
     """Sizes of a DRAW between convolutions; the defaults suit 28 × 28 pixels on a small machine."""
 
 
-class State(NamedTuple):
-    """What is carried from step to step: the canvas, and output and cell of each LSTM, labels."""
-
-    c: Tensor
-    h_enc: Tensor
-    s_enc: Tensor
-    h_dec: Tensor
-    s_dec: Tensor
-    y: Tensor
-
-
-class StemDraw(ConvolutionalDraw):
+class StemDraw(CanvasModel):
     """DRAW between convolutions; images of any size."""
 
     def __init__(self, config: StemDrawConfig, shape: tuple[int, int, int]) -> None:
         super().__init__(config, shape)
+        self.add_first_states()
         convolutions, units = (config.features, config.kernel, config.num_downsamples), config.units
 
         self.read = ConvEncoder(2 * shape[0], *convolutions)
@@ -59,7 +46,7 @@ class StemDraw(ConvolutionalDraw):
         self.encoder = LSTM(drop_empty(glimpse, units, config.classes), units)
         self.q = Linear(units, 2 * config.latents)
         self.decoder = LSTM(drop_empty(config.latents, config.classes), units)
-        self.write = ConvDecoder(units, *convolutions, (self.canvas_channels, *shape[1:]))
+        self.write = ConvDecoder(units, *convolutions, self.canvas_shape)
         self.initialise()
 
     @torch.no_grad()
@@ -67,12 +54,8 @@ class StemDraw(ConvolutionalDraw):
         """Start with q near N(0, I), so that the first steps are not spent on silencing it."""
         self.q.weight.mul_(0.3)
 
-    def start(self, y: Tensor) -> State:
-        """Learned canvas and states, the same for every image."""
-        return State(*self.first(len(y)), y)
-
     def infer(self, x: Tensor, state: State) -> tuple[Gaussian, State]:
-        x_hat = distributions.error_image(x, self.likelihood(state))
+        x_hat = self.error_image(x, self.likelihood(state))
         r = self.read(x, x_hat).flatten(1)
         h_enc, s_enc = self.encoder(drop_empty(r, state.h_dec, state.y), state.h_enc, state.s_enc)
         mu, log_sigma = self.q(h_enc).chunk(2, 1)
@@ -84,9 +67,6 @@ class StemDraw(ConvolutionalDraw):
     def advance(self, z: Tensor, state: State) -> State:
         h_dec, s_dec = self.decoder(drop_empty(z, state.y), state.h_dec, state.s_dec)
         return state._replace(c=state.c + self.write(h_dec), h_dec=h_dec, s_dec=s_dec)
-
-    def likelihood(self, state: State) -> Pixels:
-        return self.pixels(state.c)
 
 
 Config, Model = StemDrawConfig, StemDraw

@@ -9,7 +9,7 @@ A step model of one step: one look at the image, one vector of latents, one canv
 
     x      image (B, C, H, W), values in [0, 1]      c      canvas: parameters of the pixels
     z      latents (B, Z)                            B      images
-    y      labels (B, classes), one-hot, if any: beside x and beside z
+    y      labels (B, classes), one-hot, if any: a further input of both networks
 """
 
 import itertools
@@ -42,7 +42,7 @@ class VAEConfig:
     components: int = distributions.COMPONENTS
     """Logistics of a mixture."""
     classes: int = 0
-    """Classes of images that the model is told; 0: none."""
+    """Classes of images that the model is conditioned on; 0: none."""
 
     def __post_init__(self) -> None:
         at_least(self, 1, "units", "layers", "latents", "components")
@@ -69,10 +69,8 @@ class VAE(StepModel):
         super().__init__()
         self.config, self.shape, self.classes = config, shape, config.classes
         self.steps, self.latents, units = 1, (config.latents,), config.units
-        canvas_channels = distributions.canvas_channels(
-            config.likelihood, shape[0], config.components
-        )
-        self.canvas_shape = (canvas_channels, *shape[1:])
+        channels = distributions.canvas_channels(config.likelihood, shape[0], config.components)
+        self.canvas_shape = (channels, *shape[1:])
 
         self.encoder = hidden(math.prod(shape) + config.classes, units, config.layers)
         self.q = Linear(units, 2 * config.latents)

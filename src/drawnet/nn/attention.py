@@ -21,9 +21,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from drawnet import kernels
-from drawnet.kernels import attention as fused
-
 LIMIT = 12.0
 """Clamp on log variance, log stride and log intensity: exp(12) = 163,000."""
 
@@ -118,8 +115,6 @@ def read(images: Sequence[Tensor], parameters: Tensor, n: int) -> Tensor:
     Returns the glimpses one after another, (B, len(images) · C, N, N).
     """
     check_side(n)
-    if kernels.usable(*images, parameters) and fused.small(images[0], n):
-        return fused.read(images, parameters, n)
     height, width = images[0].shape[-2:]
     w = window(parameters, n, height, width)
     f_y, f_x = filterbanks(w, n, height, width)
@@ -134,8 +129,6 @@ def write(canvas: Tensor, patch: Tensor, parameters: Tensor) -> Tensor:
     canvas: (B, C, H, W); patch: (B, C, N, N); parameters: (B, 5) as in `window`.
     """
     check_side(patch.shape[-1])
-    if kernels.usable(canvas, patch, parameters) and fused.small(canvas, patch.shape[-1]):
-        return fused.write(canvas, patch, parameters)
     height, width = canvas.shape[-2:]
     w = window(parameters, patch.shape[-1], height, width)
     f_y, f_x = filterbanks(w, patch.shape[-1], height, width)

@@ -1,8 +1,6 @@
-"""Convolutions for networks that are unrolled over many steps, and what is made of them.
+"""Convolutions, and encoders, decoders and recurrent cells made of them.
 
-Inside `Unrolled(model, dtype)` their operands are rounded to that type, as those of `recurrence`
-are, and everything outside the products stays float32.  Weight gradients are formed step by step:
-a convolution's product is large already (B·H·W rows), so that nothing is gained by waiting.
+Operands of their products may be rounded, as those of `recurrent` are (`recurrent.Operands`).
 
     B images   K channels   H W sides of the grid
 """
@@ -15,9 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drawnet import kernels
 from drawnet.errors import UserError
-from drawnet.kernels import recurrent as fused
 from drawnet.nn.recurrent import Layer, Linear, cell
 
 
@@ -34,14 +30,10 @@ class Conv(Layer):
         self.bias = nn.Parameter(torch.zeros(outputs))
         nn.init.normal_(self.weight, std=(inputs * kernel**2) ** -0.5)
 
-    def begin(self, dtype: torch.dtype | None) -> torch.dtype | None:
-        """A convolution needs to know no more of its sequence than the operands' type."""
-        return dtype
-
     def product(self, *inputs: Tensor) -> Tensor:
         """W * x, in the type of the operands."""
         x = inputs[0] if len(inputs) == 1 else torch.cat(inputs, 1)
-        dtype = self.unroll or x.dtype
+        dtype = self.operand_dtype or x.dtype
         return F.conv2d(x.to(dtype), self.weight.to(dtype), None, self.stride, self.kernel // 2)
 
     def forward(self, *inputs: Tensor) -> Tensor:
@@ -79,19 +71,13 @@ class ConvLSTM(nn.Module):
         super().__init__()
         self.gates = Conv(sum(inputs) + units, 4 * units, kernel)
         parts = self.gates.weight.data.split((*inputs, units), 1)
-        for part in parts:  # each input is heard alike, however few channels it has
+        for part in parts:  # scaled by each input's own width
             nn.init.normal_(part, std=(len(parts) * part[0].numel()) ** -0.5)
         nn.init.ones_(self.gates.bias.data[units : 2 * units])  # remember at the start
 
     def forward(self, inputs: tuple[Tensor, ...], h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """inputs (B, in, H, W) …, h and c (B, units, H, W) -> (h', c')."""
         gates, bias = self.gates.product(*inputs, h), self.gates.bias
-        if kernels.usable(h, c) and kernels.serves(gates.dtype):
-            # To a cell without neighbours, a grid of K channels is a row of K·H·W units.
-            biases = bias[:, None].expand(-1, c[0, 0].numel()).flatten()
-            new = kernels.apply(fused.Cell, gates.flatten(1), biases, c.flatten(1))
-            h, c = (t.view(c.shape) for t in new)
-            return h, c
         return cell(gates.to(c.dtype) + bias[:, None, None], c)
 
 

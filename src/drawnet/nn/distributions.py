@@ -10,9 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from drawnet import kernels
-from drawnet.kernels import distributions as fused
-
 LOG_2PI = math.log(2 * math.pi)
 
 
@@ -51,16 +48,11 @@ class Gaussian(NamedTuple):
 
 def sample_and_kl(q: Gaussian, p: Gaussian | None, eps: Tensor) -> tuple[Tensor, Tensor]:
     """z ~ q by its noise eps, and KL(q ‖ p): (B, …) and (B,)."""
-    simple = p is None and eps.dim() == 2 and q.mu.stride(1) == 1 == q.log_sigma.stride(1)
-    if simple and q.mu.stride() == q.log_sigma.stride() and kernels.usable(*q, eps):
-        return fused.sample_and_kl(*q, eps.contiguous())
     return q.sample(eps), q.kl(p)
 
 
 def error_image(x: Tensor, p: "Pixels") -> Tensor:
     """x - E[x] under p, (B, C, H, W): what the canvas lacks; x - σ(c) for Bernoulli pixels.   (3)"""
-    if isinstance(p, Bernoulli) and kernels.usable(x, p.logits) and x.shape == p.logits.shape:
-        return fused.error_image(x, p.logits)
     return x - p.mean
 
 
@@ -74,7 +66,7 @@ class Pixels(Protocol):
 
     @property
     def mean(self) -> Tensor:
-        """E[x], (B, C, H, W): what a film shows."""
+        """E[x], (B, C, H, W): what pictures of the canvas show."""
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x) in nats, (B,)."""
@@ -255,7 +247,5 @@ def log_density(x: Tensor, samples: Tensor, *sigmas: float) -> Tensor:
     for part in x.flatten(1).double().split(PARZEN_ROWS):
         squares = (part**2).sum(1)[:, None] - 2 * part @ s.T + lengths
         found.append(torch.stack([(-squares / (2 * v**2)).logsumexp(1) for v in sigmas]))
-    constant = torch.tensor(
-        [math.log(m) + d * math.log(math.sqrt(2 * math.pi) * v) for v in sigmas]
-    )
-    return torch.cat(found, 1) - constant.double()[:, None]
+    constant = [math.log(m) + d * math.log(math.sqrt(2 * math.pi) * v) for v in sigmas]
+    return torch.cat(found, 1) - s.new_tensor(constant)[:, None]

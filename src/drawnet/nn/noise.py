@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -44,6 +45,16 @@ def stream(seed: int, start: int, count: int, n: int) -> Tensor:
     return torch.cat(parts)
 
 
+class NoiseSource(Protocol):
+    """Where noise comes from: a training step's (`Noise`) or each image's own (`ImageNoise`)."""
+
+    def normal(self, purpose: str, *shape: int, axis: int = 0) -> Tensor:
+        """N(0, 1) of this shape, whose `axis` counts the images."""
+
+    def uniform(self, purpose: str, *shape: int, axis: int = 0) -> Tensor:
+        """U(0, 1), likewise."""
+
+
 @dataclass(frozen=True)
 class Noise:
     """The noise of one training step: this process's rows `rank` of `world` equal parts."""
@@ -70,7 +81,7 @@ class Noise:
 
 
 class _Keyed(ABC):
-    """Noise that belongs to each row by a key of its own, with the face of a step's `Noise`."""
+    """Noise that belongs to each row by a key of its own, with the interface of a step's `Noise`."""
 
     @abstractmethod
     def keys(self, purpose: str) -> Iterator[tuple[Key, ...]]:

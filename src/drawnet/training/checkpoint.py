@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from drawnet import kernels as accelerator
 from drawnet import models, weights
 from drawnet.errors import UserError
 from drawnet.models.base import Model
@@ -56,7 +57,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and header of a file that `save_tensors` wrote; UserError if it is none."""
+    """Tensors and header of a file that `save_tensors` wrote; UserError for any other."""
     if not path.is_file():
         raise UserError(f"{path} is not there")
     try:
@@ -90,7 +91,7 @@ def save_model(path: Path, network: Model, run: Run[Any], header: Mapping[str, A
 
 
 def located(path: Path) -> Path:
-    """A model's file: a run folder's, that path itself, or the weights of that name if it is none.
+    """A model's file: a run folder's, that path itself, else the bundled weights of that name.
 
     UserError, with the names that there are, if nothing is found.
     """
@@ -103,8 +104,11 @@ def located(path: Path) -> Path:
     raise UserError(f"{path} is not there, nor do weights of that name come with drawnet ({there})")
 
 
-def load_model(path: Path) -> SavedModel:
-    """The model of a run folder, a file or a name; UserError if there is none or it is unsound."""
+def load_model(path: Path, kernels: str = "auto") -> SavedModel:
+    """Load the model of a run folder, a file or a name; UserError if there is none or it is unsound.
+
+    kernels: 'auto' installs the CPU kernels that agree with the formulas, 'off' none.
+    """
     path = located(path)
     tensors, header = load_tensors(path)
     try:
@@ -114,6 +118,8 @@ def load_model(path: Path) -> SavedModel:
     network: Model = models.build(run.model, shape)
     kind = to_json(run)["model"]["kind"]
     put(network, migration.tensors(kind, tensors), path)
+    if kernels != "off":
+        accelerator.install(network)
     return SavedModel(network.eval(), run, header)
 
 

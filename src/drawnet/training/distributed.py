@@ -1,4 +1,4 @@
-"""Rank, world and means over torch.distributed; one process is the case world = 1."""
+"""Rank, world size and means over torch.distributed; one process is the case world = 1."""
 
 import importlib
 import os
@@ -12,11 +12,11 @@ from torch import Tensor
 
 @contextmanager
 def group() -> Iterator[None]:
-    """Join the processes that `torchrun` started, if it did; leave them at the end."""
+    """Join the processes that `torchrun` started, if any, and leave them at the end."""
     started = "WORLD_SIZE" in os.environ and int(os.environ["WORLD_SIZE"]) > 1
     if started:
-        # Its functions keep the group that there is when they are defined, as their default: imported
-        # later, by an optimiser, they would keep gloo's threads alive, to be aborted at exit.
+        # Its functions keep the group at their definition as their default: imported later, by an
+        # optimiser, they would keep gloo's threads alive, which are then aborted at exit.
         importlib.import_module("torch.distributed.nn.functional")
         dist.init_process_group("gloo")
     try:
@@ -27,17 +27,17 @@ def group() -> Iterator[None]:
 
 
 def world() -> int:
-    """How many processes work together."""
+    """Return the number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """This process's number, 0 .. world-1; number 0 writes the files."""
+    """Return this process's rank, 0 .. world-1; rank 0 writes the files."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def mean(tensors: list[Tensor]) -> None:
-    """Replace every tensor, in place, by its mean over the processes: one message for all."""
+    """Replace every tensor, in place, by its mean over the processes, in one message."""
     if world() == 1:
         return
     flat = torch.cat([t.reshape(-1) for t in tensors])
@@ -48,7 +48,7 @@ def mean(tensors: list[Tensor]) -> None:
 
 
 def any_true(flag: bool) -> bool:
-    """Whether the flag is up in any process."""
+    """Return whether the flag is set in any process."""
     if world() == 1:
         return flag
     tensor = torch.tensor(float(flag))
@@ -57,6 +57,6 @@ def any_true(flag: bool) -> bool:
 
 
 def barrier() -> None:
-    """Wait until every process is here."""
+    """Wait until every process has arrived."""
     if world() > 1:
         dist.barrier()

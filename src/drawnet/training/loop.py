@@ -3,6 +3,9 @@
 images -> stream -> binarise -> objective -> mean over the world -> optimiser -> metrics.jsonl
 """
 
+import contextlib
+import ctypes
+import gc
 import json
 import math
 import sys
@@ -17,14 +20,15 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from drawnet import kernels, models
+from drawnet import kernels as accelerator
+from drawnet import models
 from drawnet.data import Dataset, GeneratedImages, pipeline
 from drawnet.errors import UserError
 from drawnet.evaluation import likelihood
+from drawnet.evaluation.likelihood import per_image
 from drawnet.models.base import ImplicitModel, LossOptions, Terms
 from drawnet.models.sequential import StepModel
-from drawnet.nn import noise as noise_
-from drawnet.nn.noise import Noise
+from drawnet.nn.noise import Noise, stream
 from drawnet.training import checkpoint, distributed, provenance
 from drawnet.training.config import Run, check
 from drawnet.training.run_dir import interruptible, locked, open_board, open_metrics
@@ -36,29 +40,31 @@ SAMPLES = 64
 # ---- one step -----------------------------------------------------------------------------------
 
 
-def learning_rate(run: Run[Any], seen: int) -> float:
+def learning_rate(run: Run[Any], examples_seen: int) -> float:
     """Linear warm-up, then constant, halved every `half_life`, or a cosine to lr/50 at the end."""
-    rise = min(1.0, (seen + run.batch) / run.warmup) if run.warmup else 1.0
+    rise = min(1.0, (examples_seen + run.batch) / run.warmup) if run.warmup else 1.0
     if run.decay == "none":
         return run.lr * rise
     if run.decay == "exponential":
-        return run.lr * rise * math.exp2(-seen / run.half_life)
-    done = min(1.0, max(0, seen - run.warmup) / max(1, run.examples - run.warmup))
+        return run.lr * rise * math.exp2(-examples_seen / run.half_life)
+    done = min(1.0, max(0, examples_seen - run.warmup) / max(1, run.examples - run.warmup))
     return run.lr * rise * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
 
 
-def schedule(run: Run[Any], seen: int) -> dict[str, float]:
-    """What the optimiser is told at this position: lr, and SGD's momentum, which rises linearly."""
-    settings = {"lr": learning_rate(run, seen)}
+def schedule(run: Run[Any], examples_seen: int) -> dict[str, float]:
+    """Return the optimiser's settings at this position: lr, and SGD's momentum, which rises linearly."""
+    settings = {"lr": learning_rate(run, examples_seen)}
     if run.optimizer == "sgd":
-        risen = min(1.0, seen / run.momentum_rise) if run.momentum_rise else 1.0
+        risen = min(1.0, examples_seen / run.momentum_rise) if run.momentum_rise else 1.0
         settings["momentum"] = run.momentum + risen * (run.final_momentum - run.momentum)
     return settings
 
 
-def kl_weight(run: Run[Any], seen: int) -> float:
+def kl_weight(run: Run[Any], examples_seen: int) -> float:
     """Weight of the rate in the objective, rising from 0 over the first `kl_warmup` examples."""
-    return run.kl_weight * (min(1.0, (seen + run.batch) / run.kl_warmup) if run.kl_warmup else 1.0)
+    return run.kl_weight * (
+        min(1.0, (examples_seen + run.batch) / run.kl_warmup) if run.kl_warmup else 1.0
+    )
 
 
 def not_finite(model: nn.Module, loss: Tensor) -> str:
@@ -70,67 +76,79 @@ def not_finite(model: nn.Module, loss: Tensor) -> str:
 
 
 def train_step(
-    session: Session,
-    pixels: Tensor | GeneratedImages,
-    levels: int,
-    precision: torch.dtype,
-    y: Tensor | None = None,
+    session: Session, pixels: Tensor | GeneratedImages, levels: int, y: Tensor | None = None
 ) -> dict[str, float]:
-    """Advance by one batch: the model's measures and the gradient's norm.
+    """Advance by one batch: the model's metrics and the gradient's norm.
 
-    pixels: images, or what makes them: then every epoch sees them made anew.
-    y: labels of all the images, one-hot, for a model that is told them.
+    pixels: images, or what generates them: then every epoch sees new ones.
+    y: encoded labels of all the images, for a model with classes.
     """
     run, model, progress = session.run, session.model, session.progress
     local = run.batch // distributed.world()
     noise = Noise(run.seed, progress.examples_seen, distributed.rank(), distributed.world())
-    order = noise_.stream(run.seed, progress.examples_seen, run.batch, len(pixels))
+    order = stream(run.seed, progress.examples_seen, run.batch, len(pixels))
     places = numbers = order[distributed.rank() * local :][:local]
     if isinstance(pixels, GeneratedImages):
         position = progress.examples_seen + distributed.rank() * local + torch.arange(local)
         numbers = places + position - position % len(pixels)  # epoch · n + place
-    mine = torch.as_tensor(pixels[numbers])
+    mine, uniform = torch.as_tensor(pixels[numbers]), None
     if run.data.binarise == "dynamic":
-        uniform: Tensor | None = noise.uniform("binarise", *mine.shape)
-    else:
-        uniform = pipeline.fixed_noise(run.data, "train", numbers.tolist(), mine.shape[1:])
+        uniform = noise.uniform("binarise", *mine.shape)
+    elif run.data.binarise == "static":
+        uniform = pipeline.fixed_noise("train", numbers.tolist(), mine.shape[1:])
     x = pipeline.to_float(mine, levels, uniform)
     x = pipeline.crop(x, model.shape, noise.uniform("window", local, 2))
     labels = torch.zeros(local, 0) if y is None else y[places]
-    how = LossOptions(precision, run.recompute, kl_weight(run, progress.examples_seen))
+    options = LossOptions(run.recompute, kl_weight(run, progress.examples_seen))
     metrics: dict[str, float] = {}
     culprits: list[str] = []
-    for player in model.players:
-        objective = partial(model.objective, x, labels, noise, how._replace(player=player))
-        metrics |= update(session, player, objective, culprits)
+    for group, parameters in model.parameter_groups().items():
+        terms = partial(model.loss, x, labels, noise, options._replace(group=group))
+        metrics |= update(session, group, parameters, terms, culprits)
     finish_step(session, culprits)
     return metrics
 
 
 def update(
-    session: Session, player: str, objective: Callable[[], Terms], culprits: list[str]
+    session: Session,
+    group: str,
+    parameters: list[nn.Parameter],
+    terms: Callable[[], Terms],
+    culprits: list[str],
 ) -> dict[str, float]:
-    """One step down a player's objective; one that is not finite is skipped, and why noted."""
-    run, model = session.run, session.model
-    losses, measures = objective()
+    """One step down a parameter group's loss; one that is not finite is skipped, and why noted."""
+    run = session.run
+    losses, metrics = terms()
     loss = losses.mean()
     session.optimizer.zero_grad(set_to_none=True)
-    own = [p for name, p in model.named_parameters() if name.startswith(player)]
-    loss.backward(inputs=own if player else None)
+    loss.backward(inputs=parameters if group else None)
 
-    terms = torch.stack([loss.detach(), *(m.detach().mean() for m in measures.values())])
-    gradients = [p.grad for p in own if p.grad is not None]
-    distributed.mean([terms, *gradients])
+    means = torch.stack([loss.detach(), *(per_image(m.detach()).mean() for m in metrics.values())])
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    distributed.mean([means, *gradients])
     norm = nn.utils.get_total_norm(gradients)
-    if (norm + terms[0]).isfinite():
-        nn.utils.clip_grads_with_norm_(own, run.clip, norm)
-        for group in session.optimizer.param_groups:
-            group |= schedule(run, session.progress.examples_seen)
+    if (norm + means[0]).isfinite():
+        nn.utils.clip_grads_with_norm_(parameters, run.clip, norm)
+        for settings in session.optimizer.param_groups:
+            settings |= schedule(run, session.progress.examples_seen)
         session.optimizer.step()
     else:
-        culprits.append(not_finite(model, terms[0]))
-    means = dict(zip(measures, terms[1:].tolist(), strict=True))
-    return means | {f"norm {player}".strip(): norm.item()}
+        culprits.append(not_finite(session.model, means[0]))
+    values = dict(zip(metrics, means[1:].tolist(), strict=True))
+    return values | {f"norm {group}".strip(): norm.item()}
+
+
+def tune_allocator() -> None:
+    """Prepare a process for many like iterations.
+
+    The C library keeps freed memory for the next iteration, instead of returning some 100 MB to the
+    system each time; Python's collector skips the objects that exist already.
+    """
+    gc.freeze()
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(-3, 2**25)  # M_MMAP_THRESHOLD
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
 def finish_step(session: Session, culprits: list[str]) -> None:
@@ -161,7 +179,13 @@ def finish_step(session: Session, culprits: list[str]) -> None:
 
 
 def train(
-    run: Run[Any], data: Dataset, folder: Path, *, resume: bool = False, tensorboard: bool = False
+    run: Run[Any],
+    data: Dataset,
+    folder: Path,
+    *,
+    resume: bool = False,
+    tensorboard: bool = False,
+    kernels: str = "auto",
 ) -> Progress:
     """Train until `run.examples`, or until Ctrl-C or SIGTERM, which keep a checkpoint.
 
@@ -173,16 +197,16 @@ def train(
         raise UserError(f"--batch {run.batch} does not divide over {distributed.world()} processes")
     check_pixels(run, data.levels)
     kind = models.of(run.model)
-    y = {
-        split: pipeline.labels(data, split, getattr(run.model, "classes", 0), kind.encode_labels)
+    y, _ = (
+        pipeline.labels(data, split, getattr(run.model, "classes", 0), kind.encode_labels)
         for split in ("train", "valid")
-    }
-    run = replace(run, precision=kernels.precision(run.precision))
-    kernels.tune_allocator()
+    )
+    run = replace(run, precision=accelerator.precision(run.precision, kernels))
+    tune_allocator()
     whole = data.splits["train"].pixels
     pixels = whole if isinstance(whole, GeneratedImages) else torch.from_numpy(whole)
     with locked(folder), interruptible() as stopped:
-        session = Session.fresh(run, pixels, data.levels, data.shape)
+        session = Session.fresh(run, pixels, data.levels, data.shape, kernels)
         saved = folder / "training.safetensors"
         if saved.exists():
             if not resume:
@@ -222,13 +246,12 @@ class Loop:
         self,
         session: Session,
         data: Dataset,
-        y: dict[str, Tensor],
+        y: Tensor,
         folder: Path,
         tensorboard: bool,
     ) -> None:
         self.session, self.data, self.y, self.folder = session, data, y, folder
         self.is_main = distributed.rank() == 0
-        self.precision = kernels.operands(session.run.precision)
         self.sums: dict[str, list[float]] = {}
         self.log = (
             open_metrics(folder / "metrics.jsonl", session.progress.examples_seen)
@@ -253,9 +276,7 @@ class Loop:
                     self.farewell(stopped)
                     return
                 before, clocks = progress.examples_seen, (time.perf_counter(), time.process_time())
-                metrics = train_step(
-                    self.session, pixels, self.data.levels, self.precision, self.y["train"]
-                )
+                metrics = train_step(self.session, pixels, self.data.levels, self.y)
                 progress.seconds += time.perf_counter() - clocks[0]
                 progress.cpu_seconds += time.process_time() - clocks[1]
                 bar.update(min(progress.examples_seen, run.examples) - before)
@@ -286,25 +307,19 @@ class Loop:
             self.save()
 
     def evaluate(self) -> None:
-        """Measures of the averaged weights on validation images; keep them if they are the best."""
+        """Measure the averaged weights on validation images; keep them if they are the best."""
         if not self.is_main:
             return
-        s, images = self.session, self.data.splits["valid"]
-        measured = likelihood.measure(
-            s.average,
-            torch.from_numpy(images.pixels[: s.run.validation_images]),
-            self.data.levels,
-            s.run.data,
-            "valid",
-            self.y["valid"],
-            precision=self.precision,
-        )
-        means = {f"valid_{k}": v.mean().item() for k, v in measured.items()}
+        s = self.session
+        some = slice(s.run.validation_images)
+        view = pipeline.View(self.data, "valid", s.run.data.binarise, some)
+        found = likelihood.measure(s.average, view)
+        means = {f"valid_{name}": per_image(v).mean().item() for name, v in found.items()}
         self.write(means)
-        selection_metric = f"valid_{s.average.selection_metric}"
-        if means[selection_metric] < s.progress.best:
-            s.progress.best = means[selection_metric]
-            self.save_model({selection_metric: means[selection_metric]})
+        metric = f"valid_{s.average.selection_metric}"
+        if means[metric] < s.progress.best:
+            s.progress.best = means[metric]
+            self.save_model({metric: means[metric]})
         self.sample_grid()
 
     def save_model(self, best: dict[str, float]) -> None:

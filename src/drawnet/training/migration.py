@@ -1,4 +1,4 @@
-"""What files of earlier versions call by other names: read as what it is called now."""
+"""Names in files of earlier versions, converted to the present ones on reading."""
 
 import re
 from collections.abc import Mapping
@@ -14,18 +14,21 @@ FLAGS = {
     "--model.halvings": "--model.num-downsamples",
     "--model.spoiled": "--model.corruption",
 }
-"""Options of the command line, which this release still takes under their old names."""
-TENSORS = {"glimpse": {"look.": "next_read."}}
+"""Options of the command line that this release still accepts under their former names."""
+TENSORS = {
+    "glimpse": {"look.": "next_read."},
+    "patch_draw": {"read.": "read_net.", "write.": "write_net."},
+}
 """Parts of the names of a model's tensors."""
 
 
 def renamed(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """The values under today's names."""
+    """Return the values under their present names."""
     return {names.get(name, name): value for name, value in values.items()}
 
 
 def tensors(kind: str, values: Mapping[str, V]) -> dict[str, V]:
-    """The tensors of a model or of a checkpoint of it under today's names."""
+    """Return the tensors of a model, or of a checkpoint of it, under their present names."""
     found = dict(values)
     for old, new in TENSORS.get(kind, {}).items():
         place = re.compile(rf"(^|\.){re.escape(old)}")

@@ -1,4 +1,4 @@
-"""Where a result comes from: which drawnet, at which commit, on which machine."""
+"""Provenance of a result: version of drawnet, commit and machine."""
 
 import os
 import platform
@@ -13,11 +13,11 @@ from drawnet import __version__
 
 @cache
 def commit() -> str | None:
-    """The commit of the source that is running, '+' behind it if it is changed; None outside git."""
-    house = Path(__file__).parent
-    command = ["git", "-C", str(house), "describe", "--always", "--exclude=*", "--dirty=+"]
+    """Return the commit of the running source, with '+' if it is modified; None outside git."""
+    folder = Path(__file__).parent
+    command = ["git", "-C", str(folder), "describe", "--always", "--exclude=*", "--dirty=+"]
     try:
-        tracked = ["git", "-C", str(house), "ls-files", "--error-unmatch", "__init__.py"]
+        tracked = ["git", "-C", str(folder), "ls-files", "--error-unmatch", "__init__.py"]
         subprocess.run(tracked, capture_output=True, check=True)
         return subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
@@ -25,7 +25,7 @@ def commit() -> str | None:
 
 
 def processor() -> str:
-    """The processor by its name, and how many of its cores this process may use."""
+    """Return the processor's name, and how many of its cores this process may use."""
     name = platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -36,7 +36,7 @@ def processor() -> str:
 
 
 def build_metadata() -> dict[str, str | int | None]:
-    """What goes into a model's file beside its weights."""
+    """Return the metadata that is saved with a model's weights."""
     return {
         "drawnet": __version__,
         "commit": commit(),

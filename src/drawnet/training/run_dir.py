@@ -1,9 +1,9 @@
-"""A run's folder and its process: who may write there, what goes on from where, what stops it.
+"""A run's folder and process: its lock, its metrics, and the signals that stop it.
 
 model.safetensors      the best weights on the validation images so far
-training.safetensors   all that is needed to go on
-metrics.jsonl          a line every so many steps
-samples/               a sheet at every evaluation
+training.safetensors   all that is needed to resume
+metrics.jsonl          a line every few steps
+samples/               a sample grid at every evaluation
 """
 
 import fcntl
@@ -19,16 +19,16 @@ from drawnet.errors import UserError
 from drawnet.training import checkpoint, distributed
 
 
-def open_metrics(path: Path, seen: int) -> IO[str]:
-    """metrics.jsonl without the lines that lie after the position of the checkpoint."""
-    kept = []
+def open_metrics(path: Path, examples_seen: int) -> IO[str]:
+    """Open metrics.jsonl without the lines beyond the checkpoint's position."""
+    lines = []
     for line in path.read_text().splitlines() if path.exists() else []:
         try:
-            if json.loads(line)["examples"] <= seen:
-                kept.append(line + "\n")
-        except (ValueError, KeyError):  # cut off in the middle by a kill
+            if json.loads(line)["examples"] <= examples_seen:
+                lines.append(line + "\n")
+        except (ValueError, KeyError):  # truncated by a kill
             continue
-    checkpoint.write_text(path, "".join(kept))
+    checkpoint.write_text(path, "".join(lines))
     return path.open("a")
 
 
@@ -42,7 +42,7 @@ def open_board(folder: Path) -> Any:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock while training there; UserError if another process does."""
+    """Hold the folder's lock while training there; UserError if another process holds it."""
     if distributed.rank():
         yield
         return
@@ -61,20 +61,20 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[list[str]]:
-    """A list that takes the name of the signal when Ctrl-C or SIGTERM comes; a second one kills."""
-    came: list[str] = []
+    """Yield a list that receives the name of a signal, Ctrl-C or SIGTERM; a second one interrupts."""
+    received: list[str] = []
 
     def note(number: int, _frame: object) -> None:
-        if came:
+        if received:
             raise KeyboardInterrupt
-        came.append(signal.Signals(number).name)
+        received.append(signal.Signals(number).name)
 
     if threading.current_thread() is not threading.main_thread():
-        yield came  # signals go to the main thread alone
+        yield received  # only the main thread receives signals
         return
     before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield came
+        yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

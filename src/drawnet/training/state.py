@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from drawnet import kernels as accelerator
 from drawnet import models
 from drawnet.data import GeneratedImages, pipeline
 from drawnet.errors import UserError
@@ -73,6 +74,7 @@ class Session:
         pixels: Tensor | GeneratedImages,
         levels: int,
         shape: tuple[int, int, int] | None = None,
+        kernels: str = "auto",
     ) -> "Session":
         """A model initialised from the run's seed and the mean image of the training data.
 
@@ -84,6 +86,10 @@ class Session:
         mean = pipeline.mean_image(pixels)
         model.init_from_mean(pipeline.crop(mean, model.shape) / (levels - 1))
         average.load_state_dict(model.state_dict())
+        for network in (model, average):
+            network.precision = accelerator.operand_dtype(run.precision, kernels)
+            if kernels != "off":
+                accelerator.install(network)
         return cls(run, model, average.eval(), optimiser(run, model))
 
     def state(self) -> dict[str, Tensor]:

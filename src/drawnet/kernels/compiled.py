@@ -1,0 +1,140 @@
+"""The C files of this folder: compiled once with the system's compiler, called with addresses.
+
+Compilation takes two seconds.  The library is kept in the user's cache folder under a key of source,
+compiler and processor.
+"""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SOURCES = sorted(Path(__file__).parent.glob("*.[ch]"))
+FLAGS = ["-O3", "-march=native", "-std=gnu11", "-fPIC", "-shared", "-fvisibility=hidden"]
+FLAGS += ["-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros"]
+FLAGS += ["-fassociative-math", "-freciprocal-math", "-Wno-psabi"]
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept: $XDG_CACHE_HOME/drawnet or ~/.cache/drawnet."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "drawnet"
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return platform.machine() + "".join(
+        sorted({line for line in lines if line.startswith(("model name", "flags"))})
+    )
+
+
+def build(folder: Path | None = None) -> Path:
+    """The library's path in `folder`, compiled there unless it lies there.  OSError if it fails."""
+    named = os.environ.get("CC")
+    compiler = shutil.which(named) if named else shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        raise OSError(f"no C compiler ({named or 'cc or gcc'}) was found")
+    # PyTorch's own OpenMP library, where it brings one: two of them would fight for the cores.
+    openmp = sorted((Path(torch.__file__).parent / "lib").glob("libgomp*"))
+    units = [str(path) for path in SOURCES if path.suffix == ".c"]
+    command = [compiler, *FLAGS, "-fopenmp", *units, *map(str, openmp[:1])]
+    texts = [path.read_text() for path in SOURCES]
+    key = "\n".join([*texts, *command, torch.__version__, _processor()])
+    folder = folder or cache_folder()
+    library = folder / f"kernels-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
+    if not library.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            built = Path(scratch) / library.name
+            done = subprocess.run([*command, "-o", str(built)], capture_output=True, text=True)
+            if done.returncode:
+                lines = done.stderr.splitlines() or ["failed"]
+                why = next((line for line in lines if "error" in line), lines[0])
+                raise OSError(f"{compiler}: {why}")
+            built.replace(library)
+    return library
+
+
+@cache
+def library() -> ctypes.CDLL | str:
+    """The compiled kernels; or, in words, why there are none."""
+    if os.environ.get("DRAWNET_KERNELS") == "0":
+        return "DRAWNET_KERNELS=0"
+    try:
+        return ctypes.CDLL(str(build()))
+    except (OSError, RuntimeError) as why:  # RuntimeError: Path.home() of a user without a home
+        return str(why)
+
+
+def usable(*tensors: Tensor) -> bool:
+    """Whether kernels can take these: float32 on the CPU, and no tracer is looking on."""
+    plain = all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)
+    return plain and not torch._C._is_tracing() and not torch.compiler.is_compiling()
+
+
+def check(tensor: Tensor, *shape: int) -> None:
+    """ValueError for a tensor of another shape: kernels do not check sizes."""
+    if tensor.shape != shape:
+        raise ValueError(f"expected a tensor of shape {shape}, not {tuple(tensor.shape)}")
+
+
+@cache
+def _function(name: str, arity: int) -> Any:
+    """A kernel whose arguments are words: addresses (None is NULL) and C longs."""
+    function = getattr(library(), name)
+    function.argtypes, function.restype = [ctypes.c_void_p] * arity, None
+    return function
+
+
+def call(name: str, *arguments: Any) -> None:
+    """Call a kernel with numbers and tensors, whose addresses it gets."""
+    words = [a.data_ptr() if isinstance(a, Tensor) else a for a in arguments]
+    _function(name, len(words))(*words)
+
+
+def suffix(dtype: torch.dtype) -> str:
+    """What the names of kernels for such operands end with."""
+    return "bf16" if dtype is torch.bfloat16 else "f32"
+
+
+def serves(operand: torch.dtype) -> bool:
+    """Whether products of such operands have a kernel on this processor."""
+    loaded = library()
+    if isinstance(loaded, str):
+        return False
+    return operand == torch.float32 or (operand == torch.bfloat16 and hasattr(loaded, "pack_bf16"))
+
+
+def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark a backward pass that has no derivative: asking for one is a RuntimeError."""
+
+    def checked(ctx: Any, *gradients: Tensor) -> Any:
+        if torch.is_grad_enabled():
+            raise RuntimeError("the fused layers have no second derivative")
+        return backward(ctx, *gradients)
+
+    return checked
+
+
+class NoSaveContext:
+    """The context of a forward pass without gradients."""
+
+    def save_for_backward(self, *_: Tensor) -> None:
+        """Nothing is saved."""
+
+
+def apply(function: type[torch.autograd.Function], *operands: Any) -> Any:
+    """Call function.apply, without its bookkeeping where gradients are off."""
+    if torch.is_grad_enabled():
+        return function.apply(*operands)
+    return function.forward(NoSaveContext(), *operands)

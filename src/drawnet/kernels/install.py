@@ -1,0 +1,261 @@
+"""Put kernels in place of a model's layers and operations, each after a comparison with the formula.
+
+The formulas of `nn` and `models` define what is computed.  A kernel replaces one of them in one
+model, as an attribute of that instance, and only if it gives the formula's values and gradients on
+a small random batch.  It stands back wherever it does not: an equation was changed, a compiler
+erred, the device or the number type has no kernel.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from drawnet.kernels import attention, distributions
+from drawnet.kernels.compiled import library, serves, usable
+from drawnet.kernels.layers import KERNELS, PackedSequence
+from drawnet.nn.convolution import ConvLSTM
+from drawnet.nn.distributions import Bernoulli, Gaussian, Pixels
+from drawnet.nn.recurrent import LSTM, Operands
+
+KERNEL = "kernel"
+"""What `install` reports of a part that was replaced."""
+BATCH = 4
+"""Images of a comparison."""
+TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
+"""Largest relative difference that rounding explains."""
+
+
+def install(model: nn.Module) -> dict[str, str]:
+    """Replace what kernels compute as the formulas do; return what serves each part, by name.
+
+    Values are 'kernel', or why the formula stays.  A kernel that differs from its formula and a
+    library that cannot be compiled are warnings of one line.  Parts that a class outside drawnet
+    defines are never replaced.  Installing again compares again.
+    """
+    uninstall(model)
+    accelerator = Accelerator(model)
+    names = [*accelerator.layers, *accelerator.operations]
+    if not names:
+        return {}
+    loaded = library()
+    if isinstance(loaded, str):
+        warnings.warn(f"kernels are off, formulas serve, slower: {loaded}", stacklevel=2)
+        return dict.fromkeys(names, loaded)
+    if not usable(*model.parameters()):
+        kinds = ", ".join(sorted({f"{p.dtype} on {p.device.type}" for p in model.parameters()}))
+        return dict.fromkeys(names, f"kernels take float32 on the CPU, the weights are {kinds}")
+    report = accelerator.compare()
+    for name, found in report.items():
+        if found != KERNEL:
+            line = f"kernels: {name} is not what its kernel computes ({found}): the formula stays"
+            warnings.warn(line, stacklevel=2)
+    accelerator.attach()
+    return report
+
+
+def uninstall(model: nn.Module) -> None:
+    """Leave a model its formulas alone."""
+    for name, value in list(vars(model).items()):
+        if isinstance(getattr(value, "__self__", None), Accelerator):
+            del vars(model)[name]
+
+
+class Accelerator:
+    """A model's kernels; methods stand in for the model's methods of the same names."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.layers = {name: m for name, m in model.named_modules() if type(m) in KERNELS}
+        self.operations = [name for name in OPERATIONS if _defined_here(model, name)]
+
+    def attach(self) -> None:
+        """Take the places of what was compared, and of the sequence's context."""
+        for name in ("unrolled", *self.operations):
+            vars(self.model)[name] = getattr(self, name)
+
+    def formula(self, name: str) -> Callable[..., Any]:
+        """The model's own method."""
+        return getattr(type(self.model), name).__get__(self.model)
+
+    # ---- what runs ------------------------------------------------------------------------------
+
+    def unrolled(self, steps: int = 0) -> AbstractContextManager[Any]:
+        """`Model.unrolled`, in which layers run their kernels."""
+        layers, dtype = list(self.layers.values()), self.model.precision or torch.float32
+        if serves(dtype) and usable(*(p for layer in layers for p in layer.parameters())):
+            return PackedSequence(self.model, dtype, steps, layers)
+        return self.formula("unrolled")(steps)
+
+    def read(self, images: Sequence[Tensor], window: Tensor) -> Tensor:
+        """`nn.attention.read`, fused."""
+        n = self.model.config.read
+        if usable(*images, window) and attention.small(images[0], n):
+            return attention.read(images, window, n)
+        return self.formula("read")(images, window)
+
+    def write(self, canvas: Tensor, patch: Tensor, window: Tensor) -> Tensor:
+        """`nn.attention.write`, fused."""
+        if usable(canvas, patch, window) and attention.small(canvas, patch.shape[-1]):
+            return attention.write(canvas, patch, window)
+        return self.formula("write")(canvas, patch, window)
+
+    def error_image(self, x: Tensor, p: Pixels) -> Tensor:
+        """`nn.distributions.error_image` of Bernoulli pixels, fused."""
+        if isinstance(p, Bernoulli) and x.shape == p.logits.shape and usable(x, p.logits):
+            return distributions.error_image(x, p.logits)
+        return self.formula("error_image")(x, p)
+
+    def sample_and_kl(self, q: Gaussian, p: Gaussian | None, eps: Tensor) -> tuple[Tensor, Tensor]:
+        """`nn.distributions.sample_and_kl` against N(0, I), fused."""
+        flat = p is None and eps.dim() == 2 and q.mu.stride(1) == 1 == q.log_sigma.stride(1)
+        if flat and q.mu.stride() == q.log_sigma.stride() and usable(*q, eps):
+            return distributions.sample_and_kl(*q, eps.contiguous())
+        return self.formula("sample_and_kl")(q, p, eps)
+
+    # ---- the comparison -------------------------------------------------------------------------
+
+    def compare(self) -> dict[str, str]:
+        """Hold every kernel against its formula as it stands; only those that agree remain."""
+        report = {}
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+            torch.manual_seed(0)
+            for name, layer in list(self.layers.items()):
+                if (found := _compare_layer(layer)) != KERNEL:
+                    del self.layers[name]
+                report[name] = found
+            for name in list(self.operations):
+                pair, inputs = (
+                    (self.formula(name), getattr(self, name)),
+                    OPERATIONS[name](self.model),
+                )
+                if (found := _compare(*pair, inputs, TOLERANCE[torch.float32])) != KERNEL:
+                    self.operations.remove(name)
+                report[name] = found
+        return report
+
+
+def _defined_here(model: nn.Module, name: str) -> bool:
+    """Whether it is drawnet that defines this method of the model, and the model makes use of it."""
+    if name in ("read", "write") and not getattr(getattr(model, "config", None), name, 0):
+        return False
+    owners = (kind for kind in type(model).__mro__ if name in vars(kind))
+    return next(owners, object).__module__.partition(".")[0] == "drawnet"
+
+
+def _compare_layer(layer: nn.Module) -> str:
+    """Two steps of a layer with its kernel and without, in every number type that has kernels."""
+
+    def stepped(context: AbstractContextManager[Any]) -> Callable[..., list[Any]]:
+        def run(*inputs: Any) -> list[Any]:
+            with context:
+                return [layer(*inputs), layer(*inputs)]
+
+        return run
+
+    for dtype in (kind for kind in TOLERANCE if serves(kind)):
+        formula = stepped(Operands(layer, dtype))
+        kernel = stepped(PackedSequence(layer, dtype, 0, [layer]))
+        inputs, weights = _layer_inputs(layer), tuple(layer.parameters())
+        if (found := _compare(formula, kernel, inputs, TOLERANCE[dtype], weights)) != KERNEL:
+            return found
+    return KERNEL
+
+
+def _compare(
+    formula: Callable[..., Any],
+    kernel: Callable[..., Any],
+    inputs: tuple[Any, ...],
+    tolerance: float,
+    weights: tuple[Tensor, ...] = (),
+) -> str:
+    """'kernel' if values and gradients agree, else what differs and by how much."""
+    wanted = [t for t in (*_tensors(inputs), *weights) if t.requires_grad]
+    try:
+        values = [list(_tensors(function(*inputs))) for function in (formula, kernel)]
+        if [v.shape for v in values[0]] != [v.shape for v in values[1]]:
+            return "other shapes"
+        seeds = [torch.randn_like(v) for v in values[0]]
+        gradients = [torch.autograd.grad(v, wanted, seeds, allow_unused=True) for v in values]
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as why:
+        return f"{type(why).__name__}: {why}".splitlines()[0]
+    for what, (ours, theirs) in (("values", values), ("gradients", gradients)):
+        pairs = zip(ours, theirs, strict=True)
+        off = max(_distance(a, b, by_image=not weights) for a, b in pairs)
+        if not off <= tolerance:
+            return f"{what} off by {off:.2g}"
+    return KERNEL
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors in nested tuples, lists and named tuples."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple | list):
+        for part in value:
+            yield from _tensors(part)
+
+
+def _distance(formula: Tensor | None, kernel: Tensor | None, by_image: bool) -> float:
+    """Norm of the difference relative to the larger norm, of the worst image or of all."""
+    if formula is None or kernel is None:  # no gradient is a gradient of zeros
+        rest = formula if kernel is None else kernel
+        return 0.0 if rest is None else float(rest.abs().max())
+    rows = [t.detach().reshape(len(t) if by_image else 1, -1) for t in (formula, kernel)]
+    size = torch.maximum(*(row.norm(dim=1) for row in rows))
+    return float(((rows[0] - rows[1]).norm(dim=1) / (size + 1e-6)).max())
+
+
+def _layer_inputs(layer: Any) -> tuple[Any, ...]:
+    """Random inputs of a layer, the first in two parts where it can be."""
+    units = len(layer.gates.bias if isinstance(layer, ConvLSTM) else layer.bias) // 4
+    grid = (3, 3) if isinstance(layer, ConvLSTM) else ()
+    weight = layer.gates.weight if isinstance(layer, ConvLSTM) else layer.weight
+    recurrent = isinstance(layer, ConvLSTM | LSTM)
+    width = weight.shape[1] - units * recurrent
+    sizes = [width // 2, width - width // 2] if width > 1 else [width]
+    parts = tuple(torch.randn(BATCH, n, *grid, requires_grad=True) for n in sizes)
+    if not recurrent:
+        return parts
+    return parts, *(torch.randn(BATCH, units, *grid, requires_grad=True) for _ in range(2))
+
+
+def _windows() -> Tensor:
+    """Parameters of one ordinary window, a small and a large one, and one beyond the clamps."""
+    raw = torch.randn(BATCH, 5) * torch.tensor([[0.3], [0.5], [1.0], [1.0]])
+    raw[1, 2:4], raw[2, 2:4], raw[3, 2:] = -2.0, 1.0, torch.tensor([14.0, -13.0, 13.0])
+    return raw.requires_grad_()
+
+
+def _images(model: Any, channels: int) -> Tensor:
+    return torch.rand(BATCH, channels, *model.shape[1:], requires_grad=True)
+
+
+def _read_inputs(model: Any) -> tuple[Any, ...]:
+    return (_images(model, model.shape[0]), _images(model, model.shape[0])), _windows()
+
+
+def _write_inputs(model: Any) -> tuple[Any, ...]:
+    n, channels = model.config.write, model.canvas_shape[0]
+    patch = torch.randn(BATCH, channels, n, n, requires_grad=True)
+    return _images(model, channels), patch, _windows()
+
+
+def _error_inputs(model: Any) -> tuple[Any, ...]:
+    logits = torch.randn(BATCH, *model.shape, requires_grad=True)
+    return _images(model, model.shape[0]), Bernoulli(logits)
+
+
+def _latent_inputs(model: Any) -> tuple[Any, ...]:
+    joint = torch.randn(BATCH, 2 * model.latents[0], requires_grad=True)
+    return Gaussian(*joint.chunk(2, 1)), None, torch.randn(BATCH, model.latents[0])
+
+
+OPERATIONS: dict[str, Callable[[Any], tuple[Any, ...]]] = {
+    "read": _read_inputs, "write": _write_inputs,
+    "error_image": _error_inputs, "sample_and_kl": _latent_inputs,
+}  # fmt: skip
+"""Methods of a model that have a kernel, and random inputs for each."""

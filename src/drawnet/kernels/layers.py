@@ -1,0 +1,111 @@
+"""The layers' kernels during one sequence: weights packed once, gradients formed together."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from drawnet.kernels.compiled import apply, usable
+from drawnet.kernels.packing import PackedWeights
+from drawnet.kernels.recurrent import Cell, LinearStep, LSTMStep
+from drawnet.nn.convolution import ConvLSTM
+from drawnet.nn.recurrent import LSTM, Linear, Operands
+
+
+class LayerKernel:
+    """Stands in for one layer's `forward`; inputs that it does not serve go to the formula."""
+
+    def __init__(self, layer: Any, dtype: torch.dtype, steps: int) -> None:
+        self.layer, self._outer = layer, list[Any]()
+
+    def enter(self) -> None:
+        """Take the place of the formula."""
+        self._outer.append(vars(self.layer).get("forward"))
+        vars(self.layer)["forward"] = self  # a module's own setattr is slow
+
+    def leave(self) -> None:
+        """Give it back."""
+        if (outer := self._outer.pop()) is None:
+            del vars(self.layer)["forward"]
+        else:
+            vars(self.layer)["forward"] = outer
+
+    def formula(self, *inputs: Any) -> Any:
+        """The layer's own `forward`."""
+        return type(self.layer).forward(self.layer, *inputs)
+
+
+class PackedKernel(LayerKernel):
+    """… of a layer with packed weights."""
+
+    groups: ClassVar[int] = 1
+    """Equal parts of the outputs that are used together element by element."""
+
+    def __init__(self, layer: Any, dtype: torch.dtype, steps: int) -> None:
+        super().__init__(layer, dtype, steps)
+        self.weights = PackedWeights(layer.weight, layer.bias, dtype, steps, self.groups)
+
+    def enter(self) -> None:
+        super().enter()
+        self.weights.grads.block = None
+
+    def leave(self) -> None:
+        super().leave()
+        if torch.is_grad_enabled():  # the backward pass has a packing of its own
+            vars(self.weights).pop("forward", None)
+
+
+class LinearKernel(PackedKernel):
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        if not usable(*inputs):
+            return self.formula(*inputs)
+        w = self.weights
+        return apply(LinearStep, w.weight, w.constant_bias, w, *inputs)
+
+
+class LSTMKernel(PackedKernel):
+    groups = 4
+
+    def __call__(self, inputs: tuple[Tensor, ...], h: Tensor, c: Tensor) -> Any:
+        if not usable(c, h, *inputs):
+            return self.formula(inputs, h, c)
+        w = self.weights
+        return apply(LSTMStep, w.weight, w.constant_bias, w, c, *inputs, h)
+
+
+class ConvLSTMKernel(LayerKernel):
+    def __call__(self, inputs: tuple[Tensor, ...], h: Tensor, c: Tensor) -> Any:
+        if not usable(c, h, *inputs):
+            return self.formula(inputs, h, c)
+        gates = self.layer.gates.product(*inputs, h)
+        # To a cell without neighbours, a grid of K channels is a row of K·H·W units.
+        biases = self.layer.gates.bias[:, None].expand(-1, c[0, 0].numel()).flatten()
+        new = apply(Cell, gates.flatten(1), biases, c.flatten(1))
+        return tuple(t.view(c.shape) for t in new)
+
+
+KERNELS: dict[type[nn.Module], type[LayerKernel]] = {
+    Linear: LinearKernel, LSTM: LSTMKernel, ConvLSTM: ConvLSTMKernel,
+}  # fmt: skip
+
+
+class PackedSequence(Operands):
+    """A sequence in which layers run their kernels; outside of it they run their formulas."""
+
+    def __init__(
+        self, model: nn.Module, dtype: torch.dtype, steps: int, layers: Sequence[nn.Module]
+    ) -> None:
+        """steps: how many are unrolled at a time, 0 for all; a new block begins with them."""
+        super().__init__(model, dtype)
+        self.kernels = [KERNELS[type(layer)](layer, dtype, steps) for layer in layers]
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        for kernel in self.kernels:
+            kernel.enter()
+
+    def __exit__(self, *exception: object) -> None:
+        for kernel in self.kernels:
+            kernel.leave()
+        super().__exit__(*exception)
