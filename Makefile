@@ -1,9 +1,11 @@
-# `make demo` and `make test` need only Python 3.11 and pip; each makes .venv as needed.
+# `make demo`, `make test` and `make docs` need only Python 3.11 and pip; each makes .venv as needed.
 PYTHON ?= python3
 BIN = .venv/bin
 TORCH = 2.13.0
 
-.PHONY: demo test lint types clean
+PYTEST = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2
+
+.PHONY: demo test test-all lint types docs clean
 
 demo: .venv/ready
 	$(BIN)/drawnet train digits_quick --out out/demo --resume
@@ -13,7 +15,10 @@ demo: .venv/ready
 	$(BIN)/drawnet sample out/demo -n 16 --seed 0 --out out/demo/drawing.gif
 
 test: .venv/ready lint types
-	$(BIN)/python -m pytest
+	$(PYTEST) -m "not slow"
+
+test-all: test
+	$(PYTEST) -m slow
 
 lint: .venv/ready
 	$(BIN)/ruff check .
@@ -26,8 +31,17 @@ types: .venv/ready
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet torch==$(TORCH)
-	$(BIN)/pip install --quiet -e '.[data,demo]' pytest ruff mypy hatchling httpx websockets
+	$(BIN)/pip install --quiet -e '.[data,demo,plots]' pytest pytest-xdist hypothesis \
+	  ruff mypy hatchling httpx playwright
+	touch $@
+
+docs: .venv/docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -d out/doctrees docs out/site
+	@echo out/site/index.html
+
+.venv/docs: .venv/ready
+	$(BIN)/pip install --quiet -e '.[docs]'
 	touch $@
 
 clean:
-	rm -rf .venv out runs dist
+	rm -rf .venv .hypothesis out runs dist

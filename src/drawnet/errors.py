@@ -1,4 +1,4 @@
-"""The one exception that users see, and what most often raises it."""
+"""The one exception that users see, and its most frequent causes."""
 
 import difflib
 from collections.abc import Iterable
@@ -7,27 +7,27 @@ from typing import Any
 
 
 class UserError(Exception):
-    """Something the user can mend: one line saying what is wrong, where, and what to do.
+    """An error that the user can fix: one line saying what is wrong, where, and what to do.
 
     The command line prints the line and exits with status 2; a library user may catch it.
     """
 
 
 def at_least(config: Any, low: int, *names: str) -> None:
-    """UserError if one of these settings of a model is less than `low`."""
+    """Raise UserError if one of these settings of a model is less than `low`."""
     for name in names:
         if (value := getattr(config, name)) < low:
             raise UserError(f"--model.{name} must be at least {low}, not {value}")
 
 
 def defining(folder: Path, text: str) -> list[str]:
-    """The Python files of a folder in which a line begins so, by name; none of them is imported."""
+    """Return the Python files of a folder with a line beginning so, by name, without importing them."""
     files = sorted(folder.glob("*.py"))
     return [f.stem for f in files if f"\n{text}" in f.read_text(encoding="utf-8")]
 
 
 def choose(kind: str, name: str, names: Iterable[str]) -> str:
-    """The name if it is one of the names; else UserError, with the nearest."""
+    """Return the name if it is one of the names; else raise UserError with the closest match."""
     names = list(names)
     if name in names:
         return name

@@ -1,14 +1,22 @@
-"""The table of a study: means, spreads, intervals, and a plot that shows just these."""
+"""The table of a study: means, spreads, intervals, and a chart that shows just these."""
 
 import json
 import math
-import xml.etree.ElementTree as ET
-from itertools import pairwise
+import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from drawnet.ablation import table
+from drawnet.errors import UserError
+
+for package in table.EXTRA:
+    pytest.importorskip(package, reason="the tables' tests need the extra `plots`")
+
+from matplotlib.colors import to_hex  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
 
 BASE, OTHER = [100.0, 102.0, 101.0], [101.5, 104.0, 102.0]
 
@@ -37,6 +45,17 @@ def test_students_quantiles_are_the_published_ones(freedom, expected):
     assert table.student(freedom) == pytest.approx(expected, abs=1e-3)
 
 
+def test_the_study_of_the_documents_has_the_intervals_it_had():
+    """Taken before by quantiles of our own."""
+    page = json.loads(Path("docs/ablation/table.json").read_text())
+    base, *others = (table.Row(**row) for row in page["rows"])
+    spread, freedom = table.pooled(r.bounds for r in (base, *others))
+    for r in others:
+        again = table.compared(replace(r, difference=None, interval=None), base, spread, freedom)
+        assert again.interval == pytest.approx(r.interval, abs=1e-3)
+        assert again.difference == pytest.approx(r.difference)
+
+
 def test_a_row_is_means_spread_and_the_difference():
     base, row, bug = table.rows(study())
     assert (base.bound, base.spread, base.difference, base.interval) == (101.0, 1.0, None, None)
@@ -57,7 +76,7 @@ def test_the_interval_is_of_a_relative_spread_pooled_over_the_variants():
         assert r.interval == pytest.approx(2.7764 * spread * error, rel=1e-4)
     alone = table.rows([result("baseline", 0, 100.0), result("gru", 1, 90.0)])[1]
     assert (alone.difference, alone.interval) == (-10.0, None), "one seed each has no spread"
-    assert "| `gru` | 90.00 | -10.00 |" in table.markdown("toy", [base, alone], [])
+    assert "| `gru` | 90.00 | -10.00 |" in table.markdown("toy", [base, alone])
 
 
 def test_nineteen_of_twenty_intervals_hold_the_difference():
@@ -103,31 +122,56 @@ def test_an_unfinished_study_has_no_table(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_plot_shows_every_seed_its_mean_and_interval_where_they_are():
+@pytest.mark.parametrize("absent", [["matplotlib"], ["scipy"], ["scipy", "matplotlib"]])
+def test_a_missing_extra_does_not_lose_the_table(tmp_path, monkeypatch, capsys, absent):
+    (tmp_path / "table.svg").write_text("an earlier one")
+    for package in absent:
+        monkeypatch.setitem(sys.modules, package, None)
+    table.write(tmp_path, "valid", study(), {}, {})
+    (line,) = capsys.readouterr().out.splitlines()
+    page, chart = (tmp_path / "table.md").read_text(), tmp_path / "table.svg"
+    assert line.startswith("No ") and "pip install 'drawnet[plots]'" in line and line in page
+    assert chart.exists() == ("table.svg" in page) == ("matplotlib" not in absent)
+    assert ("no_read` | 102.50 ± 1.32 | +1.50 |" in page) == ("scipy" in absent)
+    assert len(json.loads((tmp_path / "table.json").read_text())["rows"]) == 3
+
+
+def test_a_chart_without_the_extra_says_which_it_is(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(UserError, match=r"pip install 'drawnet\[plots\]'"):
+        table.plot("toy", [])
+
+
+def test_the_chart_shows_every_seed_its_mean_and_interval_where_they_are():
     shift = {"no_read": -3.0, "gru": 0.2, "rnn": 8.0, "t1": 60.0}
     found = [result("baseline", seed, nats) for seed, nats in enumerate(BASE)]
     for name, mean in shift.items():
         found += [result(name, k, b + mean + 0.1 * (k - 1)) for k, b in enumerate(BASE)]
-    root = ET.fromstring(table.plot("a < b", table.rows(found)))
-    assert any("a < b" in (t.text or "") for t in root.findall(".//{*}text"))
-    dots = [
-        (float(c.get("cx")), float(c.get("cy")), float(c.get("r")))
-        for c in root.findall(".//{*}circle")
-    ]
-    means = [(x, y) for x, y, r in dots if r > 4]
-    seeds = [(x, y) for x, y, r in dots if r < 4]
-    assert len(means) == 4 and len(seeds) == 12
-    assert all(a[0] < b[0] and a[1] < b[1] for a, b in pairwise(means)), "best first, asinh rises"
-    zero, unit = means[1][0], (means[3][0] - means[2][0]) / (math.asinh(60) - math.asinh(8))
-    for (x, _), value in zip(means, (-3, 0.2, 8, 60), strict=True):
-        assert x - zero == pytest.approx(unit * (math.asinh(value) - math.asinh(0.2)), abs=0.2)
-    bars = [e for e in root.findall(".//{*}line") if e.get("stroke-width") == "2"]
-    assert len(bars) == 4
-    for bar, (x, y) in zip(bars, means, strict=True):
-        assert float(bar.get("x1")) < x < float(bar.get("x2")) and float(bar.get("y1")) == y
-    colours = [bar.get("stroke") for bar in bars]
-    assert colours == [table.BETTER, table.UNSURE, table.WORSE, table.WORSE]
+    rows = table.rows(found)
+    table.differences(axes := Figure().add_subplot(), "a", rows)
+    assert axes.get_xscale() == "asinh"
+    assert [t.get_text() for t in axes.get_yticklabels()] == list(shift), "best first"
+    low, high = sorted(axes.get_xlim())
+    colours = [table.BETTER, table.UNSURE, table.WORSE, table.WORSE]
+    bars, seeds, means = (axes.collections[k::3] for k in range(3))
+    for y, row in enumerate(rows[1:]):
+        assert means[y].get_offsets().tolist() == [[row.difference, y]]
+        ends = [row.difference - row.interval, row.difference + row.interval]
+        assert bars[y].get_segments()[0] == pytest.approx(np.array([[ends[0], y], [ends[1], y]]))
+        dots = [[b - rows[0].bound, y] for b in row.bounds]
+        assert np.array(seeds[y].get_offsets()) == pytest.approx(np.array(dots))
+        assert low < min(ends[0], dots[0][0]) and max(ends[1], dots[2][0]) < high
+        said = [axes.texts[y].get_color(), to_hex(bars[y].get_color()[0])]
+        assert said == [colours[y], to_hex(means[y].get_facecolor()[0])] == 2 * [colours[y]]
+        assert axes.texts[y].get_text() == table.plus_minus(row.difference, row.interval, "+")
 
 
 def test_a_claim_is_a_diamond():
-    assert table.plot("toy", table.rows(study())).count("<polygon") == 1
+    table.differences(axes := Figure().add_subplot(), "toy", table.rows(study()))
+    (claim,) = [c for c in axes.collections if to_hex(c.get_edgecolor()[0]) == table.CLAIM]
+    assert claim.get_offsets().tolist() == [[80.0 - 101.0, 0]]
+
+
+def test_a_chart_is_the_same_text_every_time():
+    one, other = (table.plot("a < b $x^2$", table.rows(study())) for _ in range(2))
+    assert one == other and "a &lt; b $x^2$; baseline 101.00 ± 1.00</text>" in one

@@ -1,6 +1,9 @@
 """The page in a real browser: it shows what Python computes, step by step, and asks nobody else."""
 
 import base64
+import io
+import re
+import shutil
 from urllib.parse import parse_qsl, urlsplit
 
 import numpy as np
@@ -11,18 +14,24 @@ from PIL import Image
 from drawnet.drawing import complete, morph, sample
 from drawnet.models.draw import DrawConfig
 
-for name in ("httpx", "websockets", "starlette", "uvicorn"):
-    pytest.importorskip(name, reason="the page's tests need httpx, websockets, starlette, uvicorn")
+for name in ("httpx", "playwright", "starlette", "uvicorn"):
+    pytest.importorskip(name, reason="the page's tests need httpx, playwright, starlette, uvicorn")
 
-import browser as chromium  # noqa: E402
+from playwright.sync_api import expect, sync_playwright  # noqa: E402
+
 from conftest import small  # noqa: E402
 from served import Server, levels, save  # noqa: E402
 
-if chromium.PROGRAM is None:
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+if CHROMIUM is None:
     pytest.skip("the page's tests need chromium", allow_module_level=True)
 
-DONE = "document.body.dataset.state == 'done'"
-REST = DONE + " && !document.body.classList.contains('playing')"
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update",
+]  # fmt: skip
+expect.set_options(timeout=30_000)
+DONE, REST = "[data-state=done]", "[data-state=done]:not(.playing)"
 NARROW, WIDE = (360, 740), (1280, 800)
 
 
@@ -32,7 +41,7 @@ def paths(tmp_path_factory):
     draw = DrawConfig(steps=12, units=16, latents=4, read=2, write=5)
     return [
         save(folder, "windows", draw, (1, 28, 28)),
-        save(folder, "told", small("conv_draw", classes=10), (1, 28, 28)),
+        save(folder, "labelled", small("conv_draw", classes=10), (1, 28, 28)),
         save(folder, "colour", small("conv_draw", likelihood="mixture"), (3, 16, 16)),
         save(folder, "vae", small("vae"), (1, 28, 28)),
     ]
@@ -46,47 +55,70 @@ def server(paths):
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory):
-    program = chromium.Browser(tmp_path_factory.mktemp("profile"))
-    yield program
-    program.close()
+def browser():
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def tabs(browser):
+    """A tab without touch and one with it; what they complain of, and the addresses they ask for."""
+    complaints, urls = [], []
+    tabs = [browser.new_page(has_touch=touch, is_mobile=touch) for touch in (False, True)]
+    for page in tabs:
+        page.on("console", lambda m: m.type in ("error", "assert") and complaints.append(m.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: urls.append(request.url))
+    return tabs, complaints, urls
 
 
 @pytest.fixture
-def visit(program, server):
-    """Opens the page at a fragment; at the end nobody has complained or called anyone else."""
-    pages = []
+def visit(tabs, server):
+    """Load the page at a fragment, and wait until it is done (and at rest).
 
-    def go(fragment="", **settings):
-        width, height = settings.pop("size", WIDE)
-        page = program.page(server.url + fragment, width=width, height=height, **settings)
-        pages.append(page)
+    fast  plays four times as fast
+    still, dark, size, touch: what the browser says of its user and screen
+
+    At the end nobody has complained, and no other host was asked for anything.
+    """
+    pages, complaints, urls = tabs
+    complaints.clear()
+    urls.clear()
+
+    def load(
+        fragment="", state=REST, *, fast=False, still=False, dark=False, size=WIDE, touch=False
+    ):
+        page = pages[touch]
+        page.set_viewport_size({"width": size[0], "height": size[1]})
+        motion, scheme = "reduce" if still else "no-preference", "dark" if dark else "light"
+        page.emulate_media(reduced_motion=motion, color_scheme=scheme)
+        page.goto("about:blank")  # another fragment alone loads nothing
+        page.goto(server.url + fragment)
+        if fast:
+            page.get_by_label("4×").check()
+        until(page, state)
         return page
 
-    yield go
+    yield load
     for page in pages:
-        page.js("1")  # what has happened until now is heard
-        assert page.complaints == []
-        hosts = {
-            urlsplit(url).netloc for url in page.requests if not url.startswith(("data:", "blob:"))
-        }
-        assert hosts <= {urlsplit(server.url).netloc, ""}
-        page.close()
+        page.goto("about:blank")
+    hosts = {urlsplit(url).netloc for url in urls if not url.startswith(("data:", "blob:"))}
+    assert complaints == [] and hosts <= {urlsplit(server.url).netloc, ""}
 
 
-PIXELS = """(() => {
-  const view = document.querySelector('%s'), { width, height } = view;
-  const box = view.getContext('2d').getImageData(0, 0, width, height);
-  let raw = '';
-  for (let k = 0; k < box.data.length; k++) raw += String.fromCharCode(box.data[k]);
-  return [view.width, view.height, btoa(raw)];
-})()"""
+def until(page, state="", **data):
+    """Wait until the body is in this state and has these data-KEY."""
+    values = "".join(f"[data-{key}='{value}']" for key, value in data.items())
+    page.locator(f"body{state}{values}").wait_for()
 
 
 def canvas(page, selector="#view"):
     """Screen pixels of a canvas, (h, w, 3) uint8."""
-    width, height, raw = page.js(PIXELS % selector)
-    return np.frombuffer(base64.b64decode(raw), np.uint8).reshape(height, width, 4)[:, :, :3]
+    url = page.locator(selector).evaluate("canvas => canvas.toDataURL()")
+    with Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) as image:
+        return np.asarray(image.convert("RGB"))
 
 
 def tiles(page, n, columns, shape, selector="#view"):
@@ -116,27 +148,19 @@ def tiles(page, n, columns, shape, selector="#view"):
 
 
 def plain(page):
-    """Windows off, playing over."""
-    page.js(
-        "document.querySelector('#windows').checked && document.querySelector('#windows').click()"
-    )
+    """Windows off."""
+    if (box := page.locator("#windows")).is_visible():
+        box.uncheck()
 
 
 def seek(page, t):
-    page.js(
-        f"(e => {{ e.value = {t}; e.dispatchEvent(new Event('input', {{bubbles: true}})) }})"
-        "(document.querySelector('#time'))"
-    )
-    page.until(f"document.body.dataset.step == {t}")
-
-
-def fragment(page):
-    return page.js("location.hash")
+    page.locator("#time").fill(str(t))
+    until(page, step=t)
 
 
 def values(page):
-    """The fragment's words."""
-    return dict(parse_qsl(fragment(page).partition("?")[2]))
+    """The words of the address's fragment."""
+    return dict(parse_qsl(page.evaluate("location.hash").partition("?")[2]))
 
 
 # ---- draw ---------------------------------------------------------------------------------------
@@ -144,7 +168,6 @@ def values(page):
 
 def test_the_first_sheet_is_drawn_unasked_and_shows_what_python_computes(visit, paths):
     page = visit()
-    page.until(REST)
     trajectory = sample.sample_trajectory(sample.load(paths[0]), 16, seed=1)
     assert torch.equal(tiles(page, 16, 4, (1, 28, 28)), levels(trajectory.images))
     plain(page)
@@ -156,7 +179,7 @@ def test_the_first_sheet_is_drawn_unasked_and_shows_what_python_computes(visit, 
 
 def test_windows_are_where_python_says(visit, paths):
     page = visit("#draw?n=1&seed=1&step=5")
-    page.until(DONE + " && document.body.dataset.step == 5")
+    until(page, step=5)
     seen, trajectory = canvas(page), sample.sample_trajectory(sample.load(paths[0]), 1, seed=1)
     red = (seen[:, :, 0] > 200) & (seen[:, :, 1] < 120)
     ys, xs = np.nonzero(red)
@@ -179,11 +202,10 @@ def test_windows_are_where_python_says(visit, paths):
 
 def test_drawing_starts_within_a_second_of_the_click(visit):
     page = visit()
-    page.until(REST)
     times = []
     for _ in range(12):  # the best of some, for other work on the machine
         times.append(
-            page.js("""new Promise((resolve) => {
+            page.evaluate("""new Promise((resolve) => {
               const start = performance.now(), { body } = document;
               new MutationObserver((_, watch) => {
                 if (body.dataset.step >= 1) {
@@ -195,55 +217,54 @@ def test_drawing_starts_within_a_second_of_the_click(visit):
               document.querySelector('#go').click();
             })""")
         )
-        page.until(REST)
-        if min(times) < 1000:
+        if times[-1] < 1000:
             break
+        until(page, REST)
     assert min(times) < 1000, times
 
 
 def test_keys_draw_step_open_and_label(visit):
-    page = visit("#draw?model=told&n=20")
-    page.until(REST)
-    page.key(" ")
-    page.until(f"location.hash.includes('seed=2') && {REST}")
-    page.key("ArrowLeft")
-    page.until("document.body.dataset.step == 2")
-    page.key("Home")
-    page.key("ArrowRight")
-    page.until("document.body.dataset.step == 1")
-    page.key("Enter")
-    page.until("location.hash.includes('open=0')")
-    page.key("Escape")
-    page.until("!location.hash.includes('open')")
-    page.key("7")
-    page.until(f"location.hash.includes('label=7') && {REST}")
-    assert page.js("document.querySelector('#labels :checked').value") == "7"
+    page = visit("#draw?model=labelled&n=20")
+    page.keyboard.press("Space")
+    expect(page).to_have_url(re.compile("seed=2"))
+    until(page, REST)
+    page.keyboard.press("ArrowLeft")
+    until(page, step=2)
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    until(page, step=1)
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile("open=0"))
+    page.keyboard.press("Escape")
+    expect(page).not_to_have_url(re.compile("open"))
+    page.keyboard.press("7")
+    expect(page).to_have_url(re.compile("label=7"))
+    until(page, REST)
+    expect(page.locator("#labels :checked")).to_have_value("7")
 
 
 def test_a_click_opens_a_picture_with_its_rates(visit, paths):
-    page = visit("#draw?n=9&seed=4")
-    page.until(REST)
-    left, top, width, height = page.box("#view")
-    page.drag((left + width * 0.83, top + height * 0.5))  # the sixth
-    page.until("location.hash.includes('open=5')")
+    page = visit("#draw?n=9&seed=4", fast=True)
+    box = page.locator("#view").bounding_box()
+    page.click("#view", position={"x": box["width"] * 0.83, "y": box["height"] * 0.5})  # the sixth
+    expect(page).to_have_url(re.compile("open=5"))
     plain(page)
     trajectory = sample.sample_trajectory(sample.load(paths[0]), 9, seed=4)
     assert torch.equal(tiles(page, 1, 1, (1, 28, 28)), levels(trajectory.images[5:6]))
     *_, state = sample.sampling(sample.load(paths[0]), range(9), seed=4)
     rate = sample.rates(sample.load(paths[0]), state, range(9), seed=4)[:, 5].sum()
-    caption = page.js("document.querySelector('#caption').textContent")
-    assert f"{rate:.1f} nats in all" in caption and "no posterior of its own" in caption
+    expect(page.locator("#caption")).to_contain_text(f"{rate:.1f} nats in all")
+    expect(page.locator("#caption")).to_contain_text("no posterior of its own")
     bars = canvas(page, "#strip")
     assert len(np.unique(bars.reshape(-1, 3), axis=0)) > 2
     page.click("#next")
-    page.until("location.hash.includes('open=6')")
+    expect(page).to_have_url(re.compile("open=6"))
     page.click("#close")
-    page.until("!location.hash.includes('open')")
+    expect(page).not_to_have_url(re.compile("open"))
 
 
 def test_labels_are_drawn_as_asked(visit, paths):
-    page = visit("#draw?model=told&n=6&label=3&seed=2")
-    page.until(REST)
+    page = visit("#draw?model=labelled&n=6&label=3&seed=2", fast=True)
     trajectory = sample.sample_trajectory(sample.load(paths[1]), 6, labels=[3], seed=2)
     assert torch.equal(tiles(page, 6, 3, (1, 28, 28)), levels(trajectory.images))
 
@@ -251,13 +272,37 @@ def test_labels_are_drawn_as_asked(visit, paths):
 # ---- the other views ----------------------------------------------------------------------------
 
 
-def scribble(page, pad="#padA", swipe=False):
-    """A stroke on a pad."""
-    left, top, width, height = page.box(pad)
-    points = [
-        (left + width * u, top + height * v) for u, v in ((0.3, 0.3), (0.7, 0.35), (0.5, 0.8))
-    ]
-    (page.swipe if swipe else page.drag)(*points)
+def scribble(page, pad="#padA", touch=False):
+    """Draw a stroke on a pad; the page is done when it has answered this one."""
+    page.locator(pad).scroll_into_view_if_needed()
+    box = page.locator(pad).bounding_box()
+    first, *others = (
+        {"x": box["x"] + box["width"] * u, "y": box["y"] + box["height"] * v}
+        for u, v in ((0.3, 0.3), (0.7, 0.35), (0.5, 0.8))
+    )
+    if touch:  # playwright itself can only tap
+        session = page.context.new_cdp_session(page)
+
+        def finger(kind, *points):
+            session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+        finger("touchStart", first)
+        for point in others:
+            finger("touchMove", point)
+        unsettle(page)
+        finger("touchEnd")
+    else:
+        page.mouse.move(**first)
+        page.mouse.down()
+        for point in others:
+            page.mouse.move(**point)
+        unsettle(page)
+        page.mouse.up()
+
+
+def unsettle(page):
+    """Whatever is done by now does not count."""
+    page.evaluate("document.body.dataset.state = 'waiting'")
 
 
 def picture(text, shape=(1, 28, 28)):
@@ -268,12 +313,10 @@ def picture(text, shape=(1, 28, 28)):
 
 @pytest.mark.parametrize("touch", [False, True])
 def test_a_drawing_is_redrawn(visit, paths, touch):
-    page = visit("#redraw", size=NARROW if touch else WIDE, touch=touch)
-    page.until(REST)
+    page = visit("#redraw", size=NARROW if touch else WIDE, touch=touch, fast=True)
     before = values(page)["x"]
-    page.js("document.body.dataset.state = 'waiting'")
-    scribble(page, swipe=touch)
-    page.until(REST)
+    scribble(page, touch=touch)
+    until(page, REST)
     x = picture(values(page)["x"])
     assert values(page)["x"] != before and 30 < x.sum() < 200
     trajectory = sample.redraw_trajectory(sample.load(paths[0]), x[None], seed=1)
@@ -282,15 +325,14 @@ def test_a_drawing_is_redrawn(visit, paths, touch):
         seek(page, t)
         assert torch.equal(tiles(page, 1, 1, (1, 28, 28)), levels(trajectory.frames[t]))
         assert torch.equal(tiles(page, 1, 1, (1, 28, 28), "#padA"), levels(x[None]))
-    assert "nats in all" in page.js("document.querySelector('#caption').textContent")
+    expect(page.locator("#caption")).to_contain_text("nats in all")
 
 
 def test_a_dropped_picture_is_read_light_on_dark(visit):
     """Dark strokes on white paper, off the middle."""
-    page = visit("#redraw")
-    page.until(REST)
-    page.js("document.body.dataset.state = 'waiting'")
-    page.js("""(async () => {
+    page = visit("#redraw", fast=True)
+    unsettle(page)
+    page.evaluate("""(async () => {
       const paper = Object.assign(document.createElement('canvas'), { width: 300, height: 200 });
       const pen = paper.getContext('2d');
       pen.fillStyle = '#eee'; pen.fillRect(0, 0, 300, 200);
@@ -301,7 +343,7 @@ def test_a_dropped_picture_is_read_light_on_dark(visit):
       const drop = new DragEvent('drop', { dataTransfer: data, bubbles: true });
       document.querySelector('#padA').dispatchEvent(drop);
     })()""")
-    page.until(REST)
+    until(page, REST)
     x = picture(values(page)["x"])[0]
     rows, columns = x.nonzero().T
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (4, 23, 12, 15)
@@ -309,12 +351,10 @@ def test_a_dropped_picture_is_read_light_on_dark(visit):
 
 
 def test_what_is_rubbed_out_is_completed(visit, paths):
-    page = visit("#complete?n=4")
-    page.until(REST)
+    page = visit("#complete?n=4", fast=True)
     page.click("[data-hide=right]")
-    page.js("document.body.dataset.state = 'waiting'")
     scribble(page)  # rubs out more
-    page.until(REST)
+    until(page, REST)
     x, known = picture(values(page)["x"]), picture(values(page)["known"], (28, 28)).bool()
     assert not known[:, 14:].any() and not known[:, :14].all() and known[:, :14].any()
     rounds = list(complete.completing(sample.load(paths[0]), x, known, 4, seed=1))
@@ -325,11 +365,9 @@ def test_what_is_rubbed_out_is_completed(visit, paths):
 
 
 def test_a_morph_goes_from_one_to_the_other(visit, paths):
-    page = visit("#morph")
-    page.until(DONE)
-    page.js("document.body.dataset.state = 'waiting'")
+    page = visit("#morph", DONE)
     scribble(page, "#padB")
-    page.until(DONE)
+    until(page, DONE)
     words = values(page)
     pair = torch.stack([picture(words["a"]), picture(words["b"])])
     *_, state = morph.morphing(sample.load(paths[0]), pair, 33, seed=1)
@@ -343,13 +381,11 @@ def test_a_morph_goes_from_one_to_the_other(visit, paths):
 @pytest.mark.parametrize("model", ["colour", "vae"])
 def test_other_models_do_not_break_it(visit, view, model):
     page = visit(f"#{view}?model={model}", still=True)
-    page.until(DONE)
     assert len(np.unique(canvas(page))) > 3
-    assert page.js("document.querySelector('#status').className") == "quiet"
+    expect(page.locator("#status")).to_have_class("quiet")
     if view != "draw":
-        page.js("document.body.dataset.state = 'waiting'")
         scribble(page)
-        page.until(DONE)
+        until(page, DONE)
 
 
 # ---- links, files, looks ------------------------------------------------------------------------
@@ -358,7 +394,7 @@ def test_other_models_do_not_break_it(visit, view, model):
 @pytest.mark.parametrize(
     "start",
     [
-        "#draw?model=told&n=20&seed=9&temperature=0.7&label=4&step=2",
+        "#draw?model=labelled&n=20&seed=9&temperature=0.7&label=4&step=2",
         "#draw?n=9&seed=5&open=3",
         "#redraw?seed=3&step=4",
         "#complete?seed=3&step=7",
@@ -366,22 +402,20 @@ def test_other_models_do_not_break_it(visit, view, model):
     ],
 )
 def test_a_link_gives_the_same_picture_again(visit, start):
-    one = visit(start)
-    step = start.partition("step=")[2]
-    still = f"({REST}) && document.body.dataset.step == {step or 12}"
-    one.until(still)
-    link = fragment(one)
-    other = visit(link, still=True)
-    other.until(still)
-    assert fragment(other) == link
-    assert np.array_equal(canvas(one), canvas(other))
-    assert np.array_equal(canvas(one, "#padA"), canvas(other, "#padA"))
+    first = shown(visit(start, fast=True), start)
+    assert shown(visit(first[0], still=True), start) == first
+
+
+def shown(page, start):
+    """The link to what a page shows, and that, once it is at the step of the link that it came by."""
+    until(page, step=start.partition("step=")[2] or 12)
+    link = page.evaluate("location.hash")
+    return link, canvas(page).tobytes(), canvas(page, "#padA").tobytes()
 
 
 def test_a_link_from_other_weights_says_so(visit):
-    page = visit("#draw?model=windows&weights=00000000&n=4")
-    page.until(DONE)
-    assert "other weights" in page.js("document.querySelector('#status').textContent")
+    page = visit("#draw?model=windows&weights=00000000&n=4", DONE)
+    expect(page.locator("#status")).to_contain_text("other weights")
 
 
 def test_odd_links_are_taken_as_well_as_they_can_be(visit):
@@ -390,67 +424,57 @@ def test_odd_links_are_taken_as_well_as_they_can_be(visit):
         "#draw?n=1e9&seed=-4&label=x&open=99&step=zz&temperature=nan",
         "#redraw?x=%3F%3F",
     ):
-        page = visit(odd)
-        page.until(DONE)
-
-
-def saved(page, button, folder):
-    """The file that a button saves."""
-    page.ask("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
-    page.click(button)
-    chromium.wait(lambda: [p for p in folder.iterdir() if p.suffix in (".png", ".gif")], 30)
-    (path,) = folder.iterdir()
-    return path
+        visit(odd, DONE)
 
 
 @pytest.mark.parametrize("view", ["draw", "redraw", "complete", "morph"])
-def test_every_view_is_saved(visit, view, tmp_path):
+def test_every_view_is_saved(visit, view):
     page = visit(f"#{view}", still=True)
-    page.until(DONE)
-    for name, kind in (("png", "PNG"), ("gif", "GIF")):
-        folder = tmp_path / name
-        folder.mkdir()
-        with Image.open(saved(page, f"#{name}", folder)) as image:
-            assert image.format == kind and min(image.size) >= 28
-            if view == "draw" and kind == "PNG":
+    for name in ("png", "gif"):
+        with page.expect_download() as download:
+            page.click(f"#{name}")
+        with Image.open(download.value.path()) as image:
+            assert image.format == name.upper() and min(image.size) >= 28
+            assert download.value.suggested_filename.endswith(f".{name}")
+            if view == "draw" and name == "png":
                 assert np.array_equal(np.asarray(image.convert("RGB")), canvas(page))
 
 
-def test_the_page_says_when_the_server_is_gone(program, paths):
+def test_the_page_says_when_the_server_is_gone(browser, paths):
     server = Server(paths[3])
-    page = program.page(server.url)
-    page.until(DONE)
+    page = browser.new_page()
+    page.goto(server.url)
+    until(page, DONE)
     server.close()
     page.click("#go")
-    page.until("document.querySelector('#status').textContent.includes('does not answer')")
+    expect(page.locator("#status")).to_contain_text("does not answer")
     page.close()
 
 
 def test_still_for_those_who_ask_for_it(visit):
-    page = visit(still=True)
-    page.until("document.body.dataset.received == 12")
-    assert page.js("document.body.classList.contains('playing')") is False
-    page.until("document.body.dataset.step == 12")
+    page = visit(state="", still=True)
+    until(page, received=12)
+    assert page.locator("body.playing").count() == 0
+    until(page, step=12)
 
 
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("size", [NARROW, WIDE])
-def test_it_fits_and_can_be_read(visit, size, dark, tmp_path):
+def test_it_fits_and_can_be_read(visit, size, dark):
     """No view is wider than its screen; text stands out from its ground; what is pressed has a name."""
     page = visit(size=size, dark=dark, still=True, touch=size == NARROW)
     for view in ("draw", "redraw", "complete", "morph"):
-        page.js(f"document.querySelector('[data-tab={view}]').click()")
-        page.until(f"document.body.dataset.view == '{view}' && {DONE}")
-        assert page.js("document.documentElement.scrollWidth") == size[0]
-        page.screenshot(tmp_path / f"{view}-{size[0]}-{'dark' if dark else 'light'}.png")
+        page.click(f"[data-tab={view}]")
+        until(page, DONE, view=view)
+        assert page.evaluate("document.documentElement.scrollWidth") == size[0]
         ground = "getComputedStyle(document.documentElement).backgroundColor"
         for text in ("body", "#lead", "figcaption", "#count", "legend"):
-            colours = page.js(
+            colours = page.evaluate(
                 f"[{ground}, getComputedStyle(document.querySelector({text!r})).color]"
                 ".map((c) => c.match(/\\d+/g).slice(0, 3).map(Number))"
             )
             assert contrast(*colours) > 4.5, (view, text)
-        nameless = page.js("""[...document.querySelectorAll('button, input, select, a, canvas')]
+        nameless = page.evaluate("""[...document.querySelectorAll('button, input, select, a, canvas')]
           .filter((e) => e.offsetParent && !e.ariaLabel && !e.textContent.trim())
           .filter((e) => !e.labels?.[0]?.textContent.trim())
           .map((e) => e.outerHTML)""")

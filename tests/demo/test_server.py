@@ -86,7 +86,7 @@ def test_it_says_what_it_shows(server):
 
 
 @pytest.mark.parametrize("k", range(4))
-def test_a_drawing_is_the_film_that_python_computes(server, paths, k):
+def test_a_drawing_is_the_trajectory_that_python_computes(server, paths, k):
     model = sample.load(paths[k])
     labels = [2, 0] if model.classes else []
     request = {"model": paths[k].stem, "n": 7, "seed": 3, "temperature": 0.8, "labels": labels}
@@ -105,7 +105,7 @@ def test_a_drawing_is_the_film_that_python_computes(server, paths, k):
 
 
 @pytest.mark.parametrize("k", range(4))
-def test_a_redrawing_is_the_film_that_python_computes(server, paths, k):
+def test_a_redrawing_is_the_trajectory_that_python_computes(server, paths, k):
     model = sample.load(paths[k])
     x = picture(model.shape)
     if paths[k].stem == "colour":
@@ -188,14 +188,14 @@ GOOD = {"model": "windows", "n": 2}
 @pytest.mark.parametrize(
     ("view", "request_", "status", "message"),
     [
-        ("draw", {"n": 0}, 400, "n must be a whole number from 1 to 64"),
+        ("draw", {"n": 0}, 400, "n must be an integer from 1 to 64"),
         ("draw", {"n": 2.5}, 400, "n must be"),
         ("draw", {"n": True}, 400, "n must be"),
         ("draw", {"sede": 1}, 400, "did you mean 'seed'"),
         ("draw", {"seed": -1}, 400, "seed must be"),
         ("draw", {"temperature": 3}, 400, "from 0 to 2"),
         ("draw", {"temperature": math.nan}, 400, "from 0 to 2"),
-        ("draw", {"labels": [1]}, 400, "windows is told no labels"),
+        ("draw", {"labels": [1]}, 400, "windows is not conditional"),
         ("draw", {"model": "told", "labels": [3]}, 400, "from 0 to 2"),
         ("draw", {"n": 2, "only": 2}, 400, "below n"),
         ("draw", {"model": "tolt"}, 404, "there are: windows, told, colour, vae"),
@@ -325,7 +325,7 @@ def test_two_hundred_requests_at_once_are_all_answered_and_leave_nothing(server)
     assert all(text.endswith('{"end":true}\n') for text in good)
     for status, again, text in answers:
         if status != 200:
-            assert (status, again) == (503, "1") and "come again" in json.loads(text)["error"]
+            assert (status, again) == (503, "1") and "try again later" in json.loads(text)["error"]
     assert server.process.poll() is None
     assert server.lines("draw", **GOOD)[-1] == {"end": True}
     assert memory(server.process) < before + 40e6
@@ -410,7 +410,7 @@ def test_the_demo_takes_what_is_bundled_or_says_how_to_make_it(paths, tmp_path, 
 
 def test_a_model_that_reads_nothing_is_refused(tmp_path):
     path = save(tmp_path, "reader", small("glimpse", classes=3), (1, 8, 8))
-    with pytest.raises(UserError, match="redraws nothing"):
+    with pytest.raises(UserError, match="cannot reconstruct images"):
         serve.exhibited([path])
 
 
@@ -465,5 +465,5 @@ def test_the_examples_of_the_description_work(kind, tmp_path):
 
 def test_the_description_names_every_value():
     for view, fields in requests.FIELDS.items():
-        (part,) = re.findall(rf"^### `{view}`\n(.*?)(?=^#|\Z)", PAGE, re.M | re.S)
+        (part,) = re.findall(rf"^##+ `{view}`\n(.*?)(?=^#|\Z)", PAGE, re.M | re.S)
         assert set(re.findall(r"^\| `(\w+)`", part, re.M)) == set(fields)

@@ -7,25 +7,22 @@ import pytest
 import charts
 import results
 
-SVG = "{http://www.w3.org/2000/svg}"
+figure = pytest.importorskip("matplotlib.figure", reason="charts need the extra `plots`")
 
 
 def record(curve, *steps):
     return {"curve": curve, "evaluations": [{"kl_per_step": list(steps)}] if steps else []}
 
 
-def test_a_curve_falls_from_left_to_right_and_every_step_has_its_bar():
-    curve = [[100, 1.0, 120.0], [200, 10.0, 100.0], [300, 100.0, 90.0]]
-    root = ET.fromstring(charts.of(record(curve, 4.0, 2.0, 1.0)))
-    points = [
-        tuple(map(float, p.split(",")))
-        for p in root.find(f".//{SVG}polyline").get("points").split()
-    ]
-    x, y = zip(*points, strict=True)
-    assert x[1] - x[0] == pytest.approx(x[2] - x[1], abs=0.2)  # logarithmic in the minutes
-    assert y[1] - y[0] == pytest.approx(2 * (y[2] - y[1]), abs=0.2)  # linear in the value
-    bars = [float(r.get("height")) for r in root.iter(f"{SVG}rect")][1:]
-    assert bars[0] == pytest.approx(2 * bars[1], abs=0.2) == pytest.approx(4 * bars[2], abs=0.4)
+def test_a_curve_is_over_the_logarithm_of_the_minutes_and_every_step_has_its_bar():
+    one, other = figure.Figure().subplots(1, 2)
+    charts.learning(one, [(1.0, 120.0), (10.0, 100.0), (100.0, 90.0)])
+    assert one.get_xscale() == "log" and one.get_yscale() == "linear"
+    assert one.lines[0].get_xydata().tolist() == [[1, 120], [10, 100], [100, 90]]
+    charts.rates(other, [4.0, 2.0, 1.0])
+    assert [bar.get_height() for bar in other.patches] == [4, 2, 1]
+    assert [bar.get_center()[0] for bar in other.patches] == [1, 2, 3]
+    assert other.get_ylim()[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -34,11 +31,14 @@ def test_a_curve_falls_from_left_to_right_and_every_step_has_its_bar():
         ([[10, 1.0, 5.0]], (), 1),
         ([[10, 0.0, 5.0], [20, 0.0, 5.0]], (), 1),
         ([[10, 0.1, 0.003], [20, 3.0, 0.002]], (7.0,), 1),
+        ([[10, 0.1, 0.003], [20, 3.0, 0.002]], (7.0, 3.0), 2),
         ([], (0.0, 0.0), 1),
     ],
 )
 def test_odd_records_have_charts_too(curve, steps, panels):
-    assert len(ET.fromstring(charts.of(record(curve, *steps))).findall(f"{SVG}g")) == panels
+    root = ET.fromstring(chart := charts.of(record(curve, *steps)))
+    assert len(root.findall(".//*[@id='axes_1']") + root.findall(".//*[@id='axes_2']")) == panels
+    assert charts.of(record(curve, *steps)) == chart, "the same text every time"
 
 
 def test_nothing_to_show_is_no_chart():

@@ -1,11 +1,11 @@
-"""What each part of DRAW is worth: variants of a recipe under one budget, and their table."""
+"""Ablation of DRAW: variants of a recipe under one budget, and their table."""
 
 import ast
 from pathlib import Path
 
 
 def titles() -> dict[str, str]:
-    """Every variant and what it changes, in the order of their file, which is not imported."""
+    """Return every variant and what it changes, in the order of their file, without importing it."""
     tree = ast.parse(Path(__file__).with_name("variants.py").read_text(encoding="utf-8"))
     return {
         node.name: (ast.get_docstring(node) or "").partition("\n")[0]

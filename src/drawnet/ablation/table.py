@@ -7,18 +7,27 @@ the spread is taken to be the same part of the bound everywhere, and pooled.
     b̄_v - b̄_0 ± t_f s √(b̄_v² / n_v + b̄_0² / n_0)                      n_v   its seeds; 0: the baseline
 """
 
+import io
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from drawnet import ablation
-from drawnet.ablation.svg import END, MIDDLE, dot, line, picture, text
+from drawnet.errors import UserError
 from drawnet.training.checkpoint import write_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+EXTRA = {"scipy": "intervals", "matplotlib": "chart"}
+"""What the packages of the extra `plots` are for."""
 
 
 @dataclass(frozen=True)
@@ -58,15 +67,13 @@ def deviation(values: Sequence[float]) -> float | None:
     return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
-def student(freedom: int, level: float = 0.95) -> float:
-    """t with P(|T| < t) = level under Student's distribution, by bisection.
+def student(freedom: int, level: float = 0.95) -> float | None:
+    """t with P(|T| < t) = level under Student's distribution; None for no freedom, or without scipy."""
+    if not freedom or find_spec("scipy") is None:
+        return None
+    from scipy.stats import t
 
-    With u = √f tan φ the density becomes cos^(f-1) φ, on a bounded interval.
-    """
-    angle = np.linspace(0, math.pi / 2, 20_001)
-    density = np.cos(angle) ** (freedom - 1)
-    mass = np.concatenate(([0.0], np.cumsum((density[1:] + density[:-1]) / 2)))
-    return math.sqrt(freedom) * math.tan(float(np.interp(level, mass / mass[-1], angle)))
+    return float(t.ppf((1 + level) / 2, freedom))
 
 
 def pooled(groups: Iterable[Sequence[float]]) -> tuple[float | None, int]:
@@ -94,7 +101,8 @@ def rows(results: Sequence[dict[str, Any]]) -> list[Row]:
 def compared(r: Row, base: Row, spread: float | None, freedom: int) -> Row:
     """The row with its difference to the baseline."""
     error = math.hypot(*(k.bound / math.sqrt(len(k.seeds)) for k in (r, base)))
-    interval = None if spread is None else student(freedom) * spread * error
+    quantile = student(freedom)
+    interval = None if spread is None or quantile is None else quantile * spread * error
     return replace(r, difference=r.bound - base.bound, interval=interval)
 
 
@@ -131,9 +139,10 @@ def write(
     left: dict[str, str],
     failed: dict[str, str],
 ) -> None:
-    """table.md, table.json and table.svg; nothing if no run is finished.
+    """Write table.md, table.json and table.svg; nothing if no run is finished.
 
     left, failed: why variants were left out, and runs failed, by name.
+    Without the extra `plots` there are no intervals and no chart, and a line says so.
     """
     if not results:
         return
@@ -141,10 +150,20 @@ def write(
     title = f"{results[0]['dataset']}, {split}: {results[0]['images']} images"
     notes = [f"{name} is left out: {why}." for name, why in left.items()]
     notes += [f"{name} failed: {why}." for name, why in failed.items()]
+    missing = [what for package, what in EXTRA.items() if find_spec(package) is None]
+    if missing:
+        notes.append(
+            f"No {' and no '.join(missing)}: pip install 'drawnet[plots]', then run again."
+        )
+        print(notes[-1])
+    chart = "chart" not in missing
     values = {"data": title, "rows": [asdict(r) for r in found], "left": left, "failed": failed}
-    write_text(folder / "table.md", markdown(title, found, notes))
+    write_text(folder / "table.md", markdown(title, found, notes, chart))
     write_text(folder / "table.json", json.dumps(values, indent=1) + "\n")
-    write_text(folder / "table.svg", plot(title, found))
+    if chart:
+        write_text(folder / "table.svg", plot(title, found))
+    else:  # one of an earlier table
+        (folder / "table.svg").unlink(missing_ok=True)
 
 
 # ---- Markdown -----------------------------------------------------------------------------------
@@ -155,7 +174,10 @@ HEAD = (
 )
 
 
-def markdown(title: str, found: Sequence[Row], notes: Sequence[str]) -> str:
+def markdown(
+    title: str, found: Sequence[Row], notes: Sequence[str] = (), chart: bool = True
+) -> str:
+    """The page: the rows, what the columns hold, the chart, the variants, and the notes."""
     lines = [
         f"| `{r.variant}` | {plus_minus(r.bound, r.spread)} | "
         f"{'' if r.difference is None else plus_minus(r.difference, r.interval, '+')} | "
@@ -165,7 +187,7 @@ def markdown(title: str, found: Sequence[Row], notes: Sequence[str]) -> str:
     ]
     named = "".join(f"- `{r.variant}`: {r.what}\n" for r in found)
     left = "".join(f"- {note}\n" for note in notes)
-    picture = "\n![Differences to the baseline](table.svg)\n"
+    picture = "\n![Differences to the baseline](table.svg)\n" if chart else ""
     return f"{title}\n\n{HEAD}{''.join(lines)}{legend(found)}{picture}\n{named}{left and chr(10) + left}"
 
 
@@ -191,89 +213,83 @@ def plus_minus(value: float, error: float | None, sign: str = "") -> str:
     return f"{value:{sign}.2f}" + ("" if error is None else f" ± {error:.2f}")
 
 
-# ---- the plot -----------------------------------------------------------------------------------
+# ---- the chart ----------------------------------------------------------------------------------
 
-WIDTH, LABELS, FIGURES, LINE, TOP = 860, 170, 150, 24, 58
-TICKS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000]
+TICKS = [0, *(sign * t for t in (1, 5, 20, 100, 500, 2000, 10_000) for sign in (-1, 1))]
 BETTER, WORSE, UNSURE, CLAIM = "#1b7f5c", "#b03a2e", "#5d6d7e", "#c77c11"
+STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "drawnet",
+    "font.size": 9,
+    "font.sans-serif": ["DejaVu Sans"],
+    "text.parse_math": False,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.titlesize": 10,
+    "axes.axisbelow": True,
+    "axes.spines.left": False,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.edgecolor": "#bbb",
+    "axes.grid": True,
+    "grid.color": "#e3e6e8",
+    "xtick.color": "#bbb",
+    "xtick.labelcolor": "#222",
+    "ytick.major.size": 0,
+}
+METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+
+
+def svg(width: float, height: float, draw: "Callable[[Figure], object]") -> str:
+    """The picture, of so many inches, that `draw` puts on an empty figure: the same text every time."""
+    try:
+        from matplotlib import style
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as why:
+        raise UserError("charts need an extra: pip install 'drawnet[plots]'") from why
+    with style.context(["default", STYLE]):
+        draw(figure := Figure((width, height), layout="constrained"))
+        figure.savefig(file := io.StringIO(), format="svg", metadata=METADATA)
+    return "\n".join(line.strip() for line in file.getvalue().splitlines()) + "\n"
 
 
 def plot(title: str, found: Sequence[Row]) -> str:
-    """Differences to the baseline as an SVG picture: best first, a dot a seed, mean and interval.
+    """Differences to the baseline as an SVG picture: best first, a dot a seed, mean and interval."""
+    height = 1.2 + 0.24 * len(found)
+    return svg(9, height, lambda figure: differences(figure.add_subplot(), title, found))
+
+
+def differences(axes: "Axes", title: str, found: Sequence[Row]) -> None:
+    """The rows that are compared, best first.
 
     The axis is asinh(nats), about linear within a nat and logarithmic beyond.  A diamond is what
     would be claimed.  Green is better than the baseline, red worse, grey neither for sure.
     """
     base = next((r for r in found if r.variant == "baseline"), None)
     shown = sorted((r for r in found if r.difference is not None), key=lambda r: r.bound)
-    ends = [0.0, *(v for r in shown for v in extent(r))]
-    low, high = math.asinh(min(ends)) - 0.3, math.asinh(max(ends)) + 0.3
-
-    def x(nats: float) -> float:
-        return LABELS + (math.asinh(nats) - low) / (high - low) * (WIDTH - LABELS - FIGURES)
-
-    bottom = TOP + LINE * len(shown)
-    parts = [
-        text(
-            16, 26, "Difference to the baseline's bound, nats", "font-weight='600' font-size='15'"
-        ),
-        text(16, 44, f"{title}; baseline {plus_minus(base.bound, base.spread)}" if base else title),
-    ]
-    ticks = [t for k in TICKS for t in (-k, k) if low < math.asinh(t) < high]
-    for tick in spaced(sorted([0, *ticks]), x):
-        colour = "#333" if tick == 0 else "#e3e6e8"
-        parts.append(line(x(tick), TOP, x(tick), bottom, colour, 1))
-        parts.append(text(x(tick), bottom + 18, f"{tick:+d}" if tick else "0", MIDDLE))
-    parts.append(text(x(0) - 10, bottom + 38, "← better", "text-anchor='end' fill='#777'"))
-    parts.append(text(x(0) + 10, bottom + 38, "worse →", "fill='#777'"))
-    for k, r in enumerate(shown):
-        parts += drawn(r, TOP + LINE * (k + 0.5), x)
-    return picture(WIDTH, bottom + 50, parts)
-
-
-def extent(r: Row) -> list[float]:
-    """The differences that a row shows."""
-    assert r.difference is not None
-    half = r.interval or 0.0
-    return [*seedwise(r), r.difference - half, r.difference + half, *claim(r)]
-
-
-def seedwise(r: Row) -> list[float]:
-    """Every seed's bound less the baseline's mean."""
-    assert r.difference is not None
-    return [b - r.bound + r.difference for b in r.bounds]
-
-
-def claim(r: Row) -> list[float]:
-    """The claimed bound less the baseline's, if there is one."""
-    assert r.difference is not None
-    return [] if r.claimed is None else [r.claimed - r.bound + r.difference]
-
-
-def spaced(ticks: Sequence[int], x: Any, room: float = 34) -> list[int]:
-    """Those ticks that have room beside the ones nearer to 0."""
-    kept: list[int] = []
-    for tick in sorted(ticks, key=abs):
-        if all(abs(x(tick) - x(other)) >= room for other in kept):
-            kept.append(tick)
-    return kept
-
-
-def drawn(r: Row, y: float, x: Any) -> list[str]:
-    """A row of the plot at the height y."""
-    assert r.difference is not None
-    d, half = r.difference, r.interval
-    sure = half is not None and abs(d) > half
-    colour = (BETTER if d < 0 else WORSE) if sure else UNSURE
-    parts = [text(LABELS - 14, y + 4, r.variant, END)]
-    parts.append(text(WIDTH - 16, y + 4, plus_minus(d, half, "+"), f"{END} fill='{colour}'"))
-    if half is not None:
-        parts.append(line(x(d - half), y, x(d + half), y, colour, 2))
-    parts += [dot(x(v), y, 2.6, "white", colour) for v in seedwise(r)]
-    for v in claim(r):
-        corners = (0, -5), (5, 0), (0, 5), (-5, 0)
-        points = " ".join(f"{x(v) + right:.1f},{y + down:.1f}" for right, down in corners)
-        parts.append(
-            f'<polygon points="{points}" fill="white" stroke="{CLAIM}" stroke-width="1.6"/>'
-        )
-    return [*parts, dot(x(d), y, 4.5, colour, "white")]
+    if base:
+        title = f"{title}; baseline {plus_minus(base.bound, base.spread)}"
+    axes.set_title("Difference to the baseline's bound, nats: left of 0 is better")
+    axes.set_xlabel(title)
+    axes.set_xscale("asinh")
+    axes.set_xticks(TICKS, [f"{t:+,}" if t else "0" for t in TICKS])
+    axes.minorticks_off()
+    axes.set_yticks(range(len(shown)), [r.variant for r in shown])
+    axes.set_ylim(max(len(shown), 1) - 0.5, -0.5)
+    axes.grid(axis="y", visible=False)
+    axes.axvline(0, color="#333", linewidth=1)
+    for y, r in enumerate(shown):
+        assert r.difference is not None
+        d, half, shift = r.difference, r.interval, r.difference - r.bound
+        sure = half is not None and abs(d) > half
+        colour = (BETTER if d < 0 else WORSE) if sure else UNSURE
+        axes.errorbar(d, y, xerr=half, color=colour, linewidth=2)
+        seeds = [bound + shift for bound in r.bounds]
+        axes.scatter(seeds, [y] * len(seeds), 14, "white", edgecolors=colour, zorder=3)
+        if r.claimed is not None:
+            axes.scatter(r.claimed + shift, y, 40, "white", marker="D", edgecolors=CLAIM, zorder=3)
+        axes.scatter(d, y, 45, colour, edgecolors="white", zorder=4)
+        axes.annotate(
+            plus_minus(d, half, "+"), (1.01, y), xycoords=axes.get_yaxis_transform(),
+            va="center", color=colour, annotation_clip=False,
+        )  # fmt: skip

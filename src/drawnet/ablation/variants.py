@@ -1,12 +1,12 @@
 """DRAW with one thing changed: what `drawnet ablate` compares.  A variant is a public function here.
 
-Each takes the baseline's run and returns its own; the first line of its docstring says what is
-changed, what follows what to expect.  Names that begin with `bug_` are mistakes that public ports
-of DRAW make.  Some of these change the number that is reported: `drawnet ablate` shows what such a
-port would claim beside the true bound.
+Each takes the baseline's run and returns its own; the first line of its docstring states the change,
+the rest what to expect.  Names that begin with `bug_` are mistakes in public ports of DRAW.  Some of
+these change the reported number: `drawnet ablate` shows what such a port would claim next to the
+true bound.
 
-Known mistakes that are no variants: height and width swapped is nothing on square images, samples
-that are reconstructions leave training as it is, and a cross-entropy on grey values has no bound.
+Known mistakes that are not variants: height and width swapped (no effect on square images), samples
+that are reconstructions (no effect on training), and a cross-entropy on grey values (no bound).
 """
 
 from dataclasses import asdict, replace
@@ -28,7 +28,7 @@ def _switch(run: Drawing, **switches: Any) -> Drawing:
 
 
 def baseline(run: Drawing) -> Drawing:
-    """The recipe as it is: what all others are compared with."""
+    """The recipe unchanged: the reference for all others."""
     return run
 
 
@@ -36,9 +36,9 @@ def baseline(run: Drawing) -> Drawing:
 
 
 def no_read(run: Drawing) -> Drawing:
-    """No read attention: the encoder sees the whole image and its error (17).
+    """No read attention: the encoder sees the whole image and its error image (17).
 
-    More weights and more arithmetic a step, for a bound that is no better (docs/experiments.md).
+    More weights and more arithmetic per step, for a bound that is no better (docs/experiments.md).
     """
     return _set(run, read=0)
 
@@ -49,15 +49,15 @@ def no_write(run: Drawing) -> Drawing:
 
 
 def no_attention(run: Drawing) -> Drawing:
-    """Neither window, the paper's DRAW without attention: 87.40 nats against 80.97 there.
+    """No windows, the paper's DRAW without attention: 87.40 nats against 80.97 there.
 
-    After five epochs it is ahead here, and its seeds lie closer together (docs/experiments.md).
+    After five epochs it is ahead here, and its seeds vary less (docs/experiments.md).
     """
     return _set(run, read=0, write=0)
 
 
 def shared_window(run: Drawing) -> Drawing:
-    """One window to write with and then to read through: many ports' mistake (one attention head).
+    """One window, for writing and then for reading: a mistake of many ports (one attention head).
 
     It can read only where it wrote last, with the γ that it wrote with.
     """
@@ -65,12 +65,12 @@ def shared_window(run: Drawing) -> Drawing:
 
 
 def no_gamma(run: Drawing) -> Drawing:
-    """Windows without an intensity γ (27), (29): the patch must say it all, and nothing is amplified."""
+    """Windows without an intensity γ (27), (29): the patch sets the scale, nothing is amplified."""
     return _switch(run, intensity=False)
 
 
 def ordinary_windows(run: Drawing) -> Drawing:
-    """Windows that start as any linear map of h_dec does, not as `initialise_windows` has them."""
+    """Windows initialised like any linear map of h_dec, not by `initialise_windows`."""
     return _switch(run, first_windows=False)
 
 
@@ -78,32 +78,32 @@ def ordinary_windows(run: Drawing) -> Drawing:
 
 
 def no_error_image(run: Drawing) -> Drawing:
-    """The encoder is not shown x̂ (3): it knows the canvas only by h_dec."""
+    """The encoder does not see x̂ (3): it knows the canvas only through h_dec."""
     return _switch(run, error_image=False)
 
 
 def no_feedback(run: Drawing) -> Drawing:
-    """The encoder is not shown h_dec_t-1 (5): it knows the canvas only by x̂."""
+    """The encoder does not see h_dec_t-1 (5): it knows the canvas only through x̂."""
     return _switch(run, feedback=False)
 
 
 def zero_states(run: Drawing) -> Drawing:
-    """Zero instead of learned initial states of both cells; the canvas is learned as before."""
+    """Zero instead of learned initial states of both cells; the initial canvas is still learned."""
     return _switch(run, learned_states=False)
 
 
 def grey_canvas(run: Drawing) -> Drawing:
-    """The canvas is learned from grey on, not from the mean training image on."""
+    """The initial canvas is learned from grey, not from the mean training image."""
     return _switch(run, canvas="grey")
 
 
 def learned_prior(run: Drawing) -> Drawing:
-    """p(z_t) told by h_dec_t-1 instead of N(0, I), as in convolutional DRAW."""
+    """p(z_t) predicted from h_dec_t-1 instead of N(0, I), as in convolutional DRAW."""
     return _set(run, prior="learned")
 
 
 def rnn(run: Drawing) -> Drawing:
-    """Plain tanh units instead of LSTM: a third of the weights, and nothing that keeps a memory."""
+    """Plain tanh units instead of LSTM: a third of the weights, and no gated memory."""
     return _switch(run, cell="rnn")
 
 
@@ -189,7 +189,7 @@ def write12(run: Drawing) -> Drawing:
 
 
 def bug_sigma(run: Drawing) -> Drawing:
-    """exp of the raw output is taken for a window's σ, not σ² (21): a reparametrisation.
+    """exp of the raw output is used as a window's σ, not σ² (21): a reparametrisation.
 
     It starts from the same σ here; the gradient doubles.
     """
@@ -202,37 +202,37 @@ def bug_from_zero(run: Drawing) -> Drawing:
 
 
 def bug_unbounded(run: Drawing) -> Drawing:
-    """log γ without a limit: a gradient may overflow, most of all in low precision."""
+    """log γ without a limit: gradients may overflow, especially in low precision."""
     return _switch(run, window="unbounded")
 
 
 def bug_zero_canvas(run: Drawing) -> Drawing:
-    """c_0 is zero for good: the first writes go to blackening the background."""
+    """c_0 is fixed at zero: the first writes must blacken the background."""
     return _switch(run, canvas="fixed")
 
 
 def bug_one_noise(run: Drawing) -> Drawing:
-    """All steps of an image draw their latents with the same noise; the claim is made with it too.
+    """All steps of an image draw their latents with the same noise; the claim is measured with it too.
 
-    The claim is no bound: the rates are those of independent draws.
+    The claim is not a bound: the rates are those of independent draws.
     """
     return _switch(run, one_noise=True)
 
 
 def bug_kl_constant(run: Drawing) -> Drawing:
-    """The -½ of every latent and step is left out of the KL (11): the claim is T·Z/2 nats too high.
+    """The -½ per latent and step is missing from the KL (11): the claim is T·Z/2 nats too high.
 
-    The gradient, and with it the training, is the baseline's: how far the bounds lie apart is what
-    equal runs differ by (nothing with `--images`).
+    The gradient, and with it the training, is the baseline's: the bounds differ as much as those of
+    equal runs (not at all with `--images`).
     """
     return _switch(run, kl="no_constant")
 
 
 def bug_kl_mean_latents(run: Drawing) -> Drawing:
-    """The KL is averaged over the latents, where the bound has a sum: rate costs Z times too little."""
+    """The KL is averaged over latents, where the bound has a sum: the rate weighs Z times too little."""
     return _switch(run, kl="mean_latents")
 
 
 def bug_kl_mean_steps(run: Drawing) -> Drawing:
-    """The KL is averaged over the steps, where the bound has a sum: rate costs T times too little."""
+    """The KL is averaged over steps, where the bound has a sum: the rate weighs T times too little."""
     return _switch(run, kl="mean_steps")

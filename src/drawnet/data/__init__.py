@@ -2,7 +2,7 @@
 
 To add one, put a file here with `INFO = Info(...)` and `load(data_dir, **options) -> Dataset`.
 
-Legend: N images, C channels, H rows, W columns; pixels are ink or light, rows run downwards.
+Legend: N images, C channels, H rows (top to bottom), W columns.
 """
 
 import hashlib
@@ -26,15 +26,15 @@ SPLITS = ("train", "valid", "test")
 
 @dataclass(frozen=True, eq=False)
 class GeneratedImages:
-    """Images that are made when they are asked for: read like an array, uint8 (N, C, H, W).
+    """Images generated on access, indexed like an array: uint8 (N, C, H, W).
 
-    An image's number says all of it, however it is asked for.  Numbers from N on are as good: k N + n
-    is image n made anew, which is what training sees in its epoch k.
+    Images are pure functions of their index.  Indices from N on are valid: k N + n is image n generated
+    again with other noise, as training sees it in epoch k.
 
     shape    (N, C, H, W)
-    make     numbers, int64 (B,) from 0 on -> uint8 (B, C, H, W)
-    sources  what the images are made from, uint8
-    recipe   how, settings included; sources and recipe are the identity of the images
+    make     indices, int64 (B,) from 0 on -> uint8 (B, C, H, W)
+    sources  the data that images are generated from, uint8
+    recipe   the generator and its settings in words; with `sources` it identifies the images
     """
 
     shape: tuple[int, ...]
@@ -48,24 +48,24 @@ class GeneratedImages:
         return self.shape[0]
 
     def __getitem__(self, part: slice | ArrayLike) -> NDArray[np.uint8]:
-        """Images number `part`, which is a run of 0 .. N-1 or whole numbers of any shape."""
+        """Return the images at `part`: a slice of 0 .. N-1 or indices of any shape."""
         if isinstance(part, slice):
             part = np.arange(*part.indices(len(self)))
-        numbers = np.asarray(part)
-        if numbers.dtype.kind not in "iu" or (numbers < 0).any():
-            raise IndexError(f"images have whole numbers from 0 on, not {part!r}")
-        flat = numbers.reshape(-1).astype(np.int64)
-        made = np.empty((len(flat), *self.shape[1:]), np.uint8)
-        for first in range(0, len(flat), 1024):  # the making takes several times the memory
-            made[first : first + 1024] = self.make(flat[first : first + 1024])
-        return made.reshape(*numbers.shape, *self.shape[1:])
+        indices = np.asarray(part)
+        if indices.dtype.kind not in "iu" or (indices < 0).any():
+            raise IndexError(f"image indices are integers from 0 on, not {part!r}")
+        flat = indices.reshape(-1).astype(np.int64)
+        images = np.empty((len(flat), *self.shape[1:]), np.uint8)
+        for first in range(0, len(flat), 1024):  # generation needs several times the memory
+            images[first : first + 1024] = self.make(flat[first : first + 1024])
+        return images.reshape(*indices.shape, *self.shape[1:])
 
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Images and, where the set has them, their classes.
+    """Images and, if the data set has them, their labels.
 
-    pixels  uint8 (N, C, H, W); those of train may be made when they are asked for
+    pixels  uint8 (N, C, H, W); those of train may be generated on access
     labels  int64 (N,) or None
     """
 
@@ -82,14 +82,14 @@ class Images:
         return len(self.pixels)
 
     def __getitem__(self, part: slice) -> "Images":
-        """A run of the images, in the same memory (of images that are made: made now)."""
+        """Return a slice of the images: a view, or a new array if they are generated."""
         return Images(self.pixels[part], None if self.labels is None else self.labels[part])
 
 
 def subsample_indices(n: int, count: int | None) -> slice | NDArray[np.int64]:
-    """So many of n places, as evenly spread as they can be; None or n: all of them.
+    """Return indices of `count` of n items, evenly spaced; None or at least n: all of them.
 
-    The first images of a set are no fair part of it: those of binarised MNIST's test are all zeros.
+    The first images of a set are not representative: those of binarised MNIST's test set are all 0s.
     """
     if count is None or count >= n:
         return slice(None)
@@ -98,11 +98,11 @@ def subsample_indices(n: int, count: int | None) -> slice | NDArray[np.int64]:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A whole data set in memory.
+    """A data set in memory.
 
     levels  2: pixels are 0 or 1;  256: pixels are 0..255
     splits  'train', 'valid' and 'test', none empty, all of one shape (C, H, W); but train may be
-            larger: training then sees windows of it at random places, all else the middle
+            larger: training then sees random crops, everything else the centre
     """
 
     name: str
@@ -133,9 +133,9 @@ class Dataset:
 
     @cached_property
     def checksum(self) -> str:
-        """sha256, in hex, over each split's name, shape and pixels: the identity of the images.
+        """SHA-256, in hex, over each split's name, shape and pixels: it identifies the images.
 
-        Of images that are made when asked for, recipe and sources stand for the pixels.
+        For generated images, recipe and sources stand for the pixels.
         """
         digest = hashlib.sha256()
         for split in SPLITS:
@@ -152,9 +152,9 @@ class Dataset:
 class File:
     """An official file, for `drawnet fetch`.
 
-    name       what it is called on disk
-    addresses  where to get it, tried in order
-    sha256     hex; size in bytes, where known
+    name       file name on disk
+    addresses  URLs, tried in order
+    sha256     in hex; size: in bytes, if known
     """
 
     name: str
@@ -165,11 +165,11 @@ class File:
 
 @dataclass(frozen=True)
 class Info:
-    """What is known of a data set without reading it.
+    """Metadata of a data set, available without reading it.
 
-    source  who to cite, and where the data come from
-    files   what `drawnet fetch` downloads; empty where there is nothing to download
-    origin  the data set that this one is made from, where it has no files of its own
+    source  citation and origin of the data
+    files   what `drawnet fetch` downloads; empty if there is nothing to download
+    origin  the data set that this one is derived from, if it has no files of its own
     """
 
     name: str
@@ -180,26 +180,26 @@ class Info:
     origin: str = ""
 
     def dataset(self, levels: int, splits: dict[str, Images], **changed: str) -> Dataset:
-        """The data set of this description; `changed` replaces parts of it (name, source, ...)."""
+        """Return a data set with this metadata; `changed` replaces parts of it (name, source, ...)."""
         known = {key: getattr(self, key) for key in ("name", "description", "licence", "source")}
         return Dataset(levels=levels, splits=splits, **(known | changed))
 
 
 def names() -> list[str]:
-    """The data sets there are: every file of this folder that defines `INFO`."""
+    """Return the names of the data sets: every file of this folder that defines `INFO`."""
     return defining(Path(__file__).parent, "INFO = ")
 
 
 def about(name: str) -> Info:
-    """What is known of the data set `name`, without reading any of it."""
+    """Return the metadata of the data set `name` without reading its files."""
     return cast(Info, _module(name).INFO)
 
 
 def load(name: str, data_dir: Path | None = None, **options: Any) -> Dataset:
-    """The data set `name`, or the pictures in the file or folder of that path, read into memory.
+    """Read the data set `name`, or the images in the file or folder of that path, into memory.
 
-    data_dir  where its files lie; None: see `default_dir`
-    options   the data set's own, the keywords of the `load` in its file
+    data_dir  folder of its files; None: see `default_dir`
+    options   the data set's own: keyword arguments of the `load` in its file
     """
     module, options = _resolve(name, options)
     _refuse_unknown(options, module.load, name)
@@ -207,7 +207,7 @@ def load(name: str, data_dir: Path | None = None, **options: Any) -> Dataset:
 
 
 def default_dir() -> Path:
-    """Where data files lie: $DRAWNET_DATA, else drawnet/data in the user's cache folder."""
+    """Return the folder of data files: $DRAWNET_DATA, else drawnet/data in the user's cache folder."""
     if chosen := os.environ.get("DRAWNET_DATA"):
         return Path(chosen).expanduser()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
@@ -220,7 +220,7 @@ def _module(name: str) -> ModuleType:
 
 
 def _resolve(name: str, options: dict[str, Any]) -> tuple[ModuleType, dict[str, Any]]:
-    """A data set's name wins over a path; write ./mnist for a folder called mnist."""
+    """Find the module and options; a data set's name wins over a path (./mnist is a folder)."""
     path = Path(name).expanduser()
     if name and name not in names() and path.exists():
         return _module("images"), {"path": path} | options

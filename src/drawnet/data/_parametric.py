@@ -1,7 +1,7 @@
-"""Chairs out of numbers: legs, seat, back, arms, stretchers, proportions and colours.
+"""Parametric chairs: legs, seat, back, arms, stretchers, proportions and colours.
 
-Lengths are metres until a chair is brought to its size; it looks to -y and stands on z = 0.
-x is its width; n, in `chair(seed, n)`, says all of it.
+Lengths are metres until a chair is scaled; it faces -y, stands on z = 0, and x is its width.
+`chair(seed, n)` is a pure function of seed and n.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ CLOTHS = (
 
 
 class Dice:
-    """The numbers of one chair, U(0, 1), taken one after the other."""
+    """Random numbers of one chair, U(0, 1), consumed in order."""
 
     def __init__(self, seed: int, n: int) -> None:
         self.numbers: Iterator[float] = iter(
@@ -41,14 +41,14 @@ class Dice:
         return things[int(next(self.numbers) * len(things))]
 
     def colour(self, palette: Sequence[Colour]) -> Colour:
-        """One of the palette, up to a fifth darker or lighter."""
+        """Return a colour of the palette, up to a fifth darker or lighter."""
         light = self.between(0.8, 1.2)
         red, green, blue = (min(1.0, light * part) for part in self.one_of(*palette))
         return red, green, blue
 
 
 class Builder:
-    """Solids of one chair, as they are added."""
+    """Collects the solids of one chair."""
 
     def __init__(self) -> None:
         self.solids: list[Solid] = []
@@ -57,21 +57,21 @@ class Builder:
         self, a: Point, b: Point, x: float, y: float, colour: Colour,
         taper: float = 1.0, sides: int = 4,
     ) -> None:  # fmt: skip
-        """A bar from a up to b, of level sections x wide and y deep."""
+        """Add a bar from a up to b with horizontal sections, x wide and y deep."""
         e, f = (x / 2, 0, 0), (0, y / 2, 0)
         self.solids.append(frustum(a, b, e, f, colour, taper, sides))
 
     def level(
         self, a: Point, b: Point, thick: float, high: float, colour: Colour, sides: int = 4
     ) -> None:
-        """A bar from a to b, its section `thick` across and `high`."""
+        """Add a bar from a to b whose section is `thick` across and `high`."""
         along = np.subtract(b, a)[:2] / np.linalg.norm(np.subtract(b, a)[:2])
         e, f = (-along[1] * thick / 2, along[0] * thick / 2, 0), (0, 0, high / 2)
         self.solids.append(frustum(a, b, e, f, colour, 1.0, sides))
 
 
 def chair(seed: int, n: int) -> list[Solid]:
-    """Chair number n of a seed's, half the diagonal of its box 1, the middle of it at the origin."""
+    """Return chair n of a seed, centred at the origin, half the diagonal of its bounding box 1."""
     dice, made = Dice(seed, n), Builder()
     frame = dice.colour(dice.one_of(WOODS, METALS))
     cloth = dice.one_of(frame, dice.colour(CLOTHS), dice.colour(CLOTHS))
@@ -96,7 +96,7 @@ def chair(seed: int, n: int) -> list[Solid]:
 def four_legs(
     dice: Dice, made: Builder, frame: Colour, width: float, depth: float, seat: float, bar: float
 ) -> None:
-    """Four legs, straight or splayed, tapering or not, with stretchers or without."""
+    """Add four legs, straight or splayed, tapering or not, with or without stretchers."""
     splay, taper = dice.between(-0.02, 0.10), dice.between(0.45, 1.0)
     sides = dice.one_of(4, 4, 8)
     inset = 0.75 if splay > 0.05 else 1.0
@@ -134,7 +134,7 @@ def four_legs(
 def star(
     dice: Dice, made: Builder, frame: Colour, width: float, depth: float, seat: float, bar: float
 ) -> None:
-    """A column on four or five feet, with castors or without."""
+    """Add a column on four or five feet, with or without castors."""
     feet, reach = dice.one_of(4, 5, 5), dice.between(0.26, 0.34)
     column, foot, z = bar * 1.2, dice.between(0.03, 0.05), dice.between(0.05, 0.10)
     made.upright((0, 0, z - 0.02), (0, 0, seat), column, column, frame, sides=8)
@@ -150,7 +150,7 @@ def star(
 def sled(
     dice: Dice, made: Builder, frame: Colour, width: float, depth: float, seat: float, bar: float
 ) -> None:
-    """Two frames with runners along the floor."""
+    """Add two frames with runners along the floor."""
     x, y, thin = width / 2 - bar / 2, depth / 2 - bar / 2, bar * 0.7
     lean = dice.between(0.0, 0.08)
     open_end = dice.one_of(0, 0, 1)  # a cantilever has no legs behind
@@ -165,7 +165,7 @@ def sled(
 def disc(
     dice: Dice, made: Builder, frame: Colour, width: float, depth: float, seat: float, bar: float
 ) -> None:
-    """A column on a round foot."""
+    """Add a column on a round foot."""
     wide, column = dice.between(0.36, 0.50), dice.between(0.05, 0.10)
     made.upright((0, 0, 0), (0, 0, 0.03), wide, wide, frame, dice.between(0.6, 1.0), 12)
     made.upright((0, 0, 0.02), (0, 0, seat), column, column, frame, sides=8)
@@ -174,7 +174,7 @@ def disc(
 def block(
     dice: Dice, made: Builder, frame: Colour, width: float, depth: float, seat: float, bar: float
 ) -> None:
-    """An armchair's body on short feet."""
+    """Add an armchair's body on short feet."""
     feet = dice.between(0.04, 0.12)
     colour = made.solids[0].colour
     made.upright((0, 0, feet), (0, 0, seat), width * 0.97, depth * 0.97, colour)
@@ -191,7 +191,7 @@ def back(
     dice: Dice, made: Builder, frame: Colour, cloth: Colour, width: float, depth: float,
     top: float, bar: float, round_seat: bool, upholstered: bool,
 ) -> None:  # fmt: skip
-    """A panel, posts with upright or level slats, or posts with a panel above; reclined."""
+    """Add a panel, posts with upright or level slats, or posts with a panel above; reclined."""
     high, lean = dice.between(0.30, 0.58), dice.between(0.0, 0.16)
     kind = dice.one_of("panel", "panel", "slats", "ladder", "half")
     kind = "panel" if upholstered else kind
@@ -233,7 +233,7 @@ def arms(
     dice: Dice, made: Builder, frame: Colour, cloth: Colour, width: float, depth: float,
     top: float, bar: float, upholstered: bool,
 ) -> None:  # fmt: skip
-    """None, rests on posts, or for an upholstered body, walls."""
+    """Add no arms, rests on posts or, for an upholstered body, walls."""
     high, thick = dice.between(0.15, 0.25), bar * dice.between(0.7, 1.1)
     if dice.between(0, 1) > (0.85 if upholstered else 0.4):
         return
@@ -255,7 +255,7 @@ def arms(
 
 
 def fitted(solids: Sequence[Solid]) -> list[Solid]:
-    """The middle of their box at the origin, half its diagonal 1."""
+    """Move the centre of the bounding box to the origin; scale half its diagonal to 1."""
     corners = np.concatenate([solid.corners for solid in solids])
     low, high = corners.min(0), corners.max(0)
     radius, middle = np.linalg.norm(high - low) / 2, (low + high) / 2

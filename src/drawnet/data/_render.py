@@ -1,12 +1,12 @@
-"""A small renderer: convex solids or voxels, one camera in perspective, one light; numpy only.
+"""A small renderer: convex solids or voxels, one perspective camera, one light; numpy only.
 
-The world is the unit sphere, z up, which just fits into the picture: half the diagonal of an
-object's box is its unit.  The camera looks at the origin from DISTANCE c; at azimuth a it stands
-over (cos a, sin a), so that a chair that looks to -y is seen from its left at 0° and from the
-front at 270°.  Pictures are sampled SUPER times as finely in both directions and averaged.
+The world is the unit sphere, z up, which just fits into the image; half the diagonal of an object's
+bounding box is the unit.  The camera looks at the origin from DISTANCE c; at azimuth a it is above
+(cos a, sin a), so that a chair that faces -y is seen from its left at 0° and from the front at 270°.
+Images are supersampled SUPER times in both directions and averaged.
 
-Legend: V views, M side of the fine picture, S side of the picture, P planes of a solid
-c r u   unit vectors from the origin to the camera, to the picture's right and upwards
+Legend: V views, M side of the supersampled image, S side of the image, P planes of a solid
+c r u   unit vectors from the origin to the camera, to the image's right and upwards
 X Y     where a ray meets the plane through the origin, along r and u
 s       inverse depth, DISTANCE / distance along c: 1 at the origin, larger means nearer
 """
@@ -22,7 +22,7 @@ Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
 DISTANCE = 4.0
-HALF = DISTANCE / (DISTANCE**2 - 1) ** 0.5  # of the picture's side, in the plane through the origin
+HALF = DISTANCE / (DISTANCE**2 - 1) ** 0.5  # of the image's side, in the plane through the origin
 SUPER = 3
 _NEVER = np.array([0, 0, np.inf], np.float32)[:, None, None, None]  # a, b, d of no plane
 LIGHT, AMBIENT = (0.37, 0.62, 0.69), 0.37  # towards the light, along r, u, c
@@ -32,7 +32,7 @@ LIGHT, AMBIENT = (0.37, 0.62, 0.69), 0.37  # towards the light, along r, u, c
 class Solid:
     """The convex body between two polygons with parallel sides, in one colour.
 
-    bottom, top  corners (K, 3), in the same order round
+    bottom, top  corners (K, 3), in the same winding order
     colour       albedo 0..1: red, green, blue
     """
 
@@ -77,7 +77,7 @@ def frustum(
     taper: float = 1.0,
     sides: int = 4,
 ) -> Solid:
-    """A bar from a to b whose section at a spans ±e and ±f; at b, `taper` times that.
+    """Return a bar from a to b whose section at a spans ±e and ±f; at b, `taper` times that.
 
     sides  4: a box; more: a regular polygon, stretched, of about the same extent
     """
@@ -91,7 +91,7 @@ def frustum(
 
 
 def frames(views: ArrayLike) -> tuple[Floats, Floats, Floats]:
-    """c, r, u of views (V, 2), azimuth and elevation in degrees: each (V, 3)."""
+    """Return c, r, u of views (V, 2), azimuth and elevation in degrees: each (V, 3)."""
     azimuth, elevation = np.radians(np.asarray(views, np.float64)).T
     level = np.zeros_like(azimuth)
     c = np.stack([np.cos(azimuth), np.sin(azimuth), np.tan(elevation)], 1)
@@ -102,7 +102,7 @@ def frames(views: ArrayLike) -> tuple[Floats, Floats, Floats]:
 
 
 def shade(normals: Floats, axes: tuple[Floats, Floats, Floats]) -> Floats:
-    """Lambert's law: normals (N, 3) in each view -> brightness (V, N) in AMBIENT..1."""
+    """Apply Lambert's law: normals (N, 3) in each view -> brightness (V, N) in AMBIENT..1."""
     c, r, u = axes
     light = LIGHT[0] * r + LIGHT[1] * u + LIGHT[2] * c
     light = light / np.linalg.norm(light, axis=1, keepdims=True)
@@ -111,7 +111,7 @@ def shade(normals: Floats, axes: tuple[Floats, Floats, Floats]) -> Floats:
 
 
 def project(points: Floats, axes: tuple[Floats, Floats, Floats]) -> tuple[Floats, Floats, Floats]:
-    """X, Y, s of points (N, 3) in each view: (V, N)."""
+    """Return X, Y, s of points (N, 3) in each view: each (V, N)."""
     c, r, u = axes
     s = np.float32(1) / (1 - points @ c.T / np.float32(DISTANCE))
     x: Floats = points @ r.T * s
@@ -120,13 +120,13 @@ def project(points: Floats, axes: tuple[Floats, Floats, Floats]) -> tuple[Floats
 
 
 def render_solids(solids: Sequence[Solid], views: ArrayLike, size: int) -> tuple[Bytes, Bytes]:
-    """Solids on white: pictures (V, 3, size, size) and masks 0/1 (V, size, size), uint8."""
+    """Render solids on white: images (V, 3, size, size) and masks 0/1 (V, size, size), uint8."""
     axes, m = frames(views), SUPER * size
     count = len(axes[0])
     depth = np.zeros((count, m, m), np.float32)
     light, which = np.ones_like(depth), np.full(depth.shape, len(solids), np.uint8)
     for k, solid in enumerate(solids):
-        (top, left), near, bright = _seen(solid, axes, m)
+        (top, left), near, bright = _rasterise(solid, axes, m)
         h, w = near.shape[1:]
         for v in range(count):
             there = np.s_[v, top[v] : top[v] + h, left[v] : left[v] + w]
@@ -140,10 +140,10 @@ def render_solids(solids: Sequence[Solid], views: ArrayLike, size: int) -> tuple
     return _bytes(picture), _mask(which < len(solids), size)
 
 
-def _seen(
+def _rasterise(
     solid: Solid, axes: tuple[Floats, Floats, Floats], m: int
 ) -> tuple[tuple[NDArray[np.int64], NDArray[np.int64]], Floats, Floats]:
-    """Top and left (V,) of where a solid may be seen; s there (V, h, w), 0 beside it; brightness.
+    """Rasterise a solid: top and left (V,) of its box, s in it (V, h, w), 0 outside it; brightness.
 
     Along a ray, s at a plane is linear in X and Y.  The ray enters the solid at the last plane
     that faces the camera, where s is least, and leaves it at the first of the others.
@@ -182,15 +182,15 @@ def _seen(
     return (top, left), near, lit
 
 
-def _span(places: Floats, m: int) -> tuple[NDArray[np.int64], int]:
-    """First pixel for each view, and how many for all, that hold places (V, K), within 0 .. m-1."""
-    low = np.floor(places.min(1)).astype(np.int64)
-    count = min(m, int((np.ceil(places.max(1)).astype(np.int64) - low).max()) + 1)
+def _span(positions: Floats, m: int) -> tuple[NDArray[np.int64], int]:
+    """Return the first pixel of each view, and one width for all, covering (V, K) within 0 .. m-1."""
+    low = np.floor(positions.min(1)).astype(np.int64)
+    count = min(m, int((np.ceil(positions.max(1)).astype(np.int64) - low).max()) + 1)
     return low.clip(0, m - count), count
 
 
 def _averaged(fine: Floats, size: int) -> Floats:
-    """(V, M, M) to (V, size, size)."""
+    """Average (V, M, M) to (V, size, size)."""
     step = fine.shape[1] // size
     rows = fine.reshape(-1, size, step, fine.shape[2]).sum(2)
     total = sum((rows[..., k::step] for k in range(1, step)), rows[..., ::step])
@@ -202,7 +202,7 @@ def _bytes(light: Floats) -> Bytes:
 
 
 def _mask(covered: NDArray[np.bool_], size: int) -> Bytes:
-    """1 where half of a pixel or more is covered."""
+    """Return 1 where at least half of a pixel is covered."""
     return (_averaged(covered.astype(np.float32), size) >= 0.5).astype(np.uint8)
 
 
@@ -212,10 +212,10 @@ THIN = 0.65
 
 
 def voxel_surface(voxels: ArrayLike, fine: int, level: float = 0.45) -> Surface:
-    """The surface of voxels (N, N, N), axes x y z, where their occupation, smoothed, is `level`.
+    """Extract the surface of voxels (N, N, N), axes x y z, where smoothed occupancy is `level`.
 
-    Smoothed by [1 2 1] / 4 along each axis, but no voxel to less than THIN, so that what is one
-    voxel thick stays; points are 1 / fine voxels apart.
+    Smoothed by [1 2 1] / 4 along each axis, but no voxel to less than THIN, so that parts one voxel
+    thick survive; points are 1 / fine voxels apart.
     """
     full = np.argwhere(voxels)
     first, last = full.min(0), full.max(0) + 1
@@ -245,7 +245,7 @@ def _smoothed(voxels: Floats) -> Floats:
 
 
 def _finer(solid: Floats, fine: int) -> Floats:
-    """`fine` points for each voxel along each axis, linear between the voxels' middles."""
+    """Resample to `fine` points per voxel along each axis, linear between the voxels' centres."""
     n = len(solid)
     at = ((np.arange(n * fine) + 0.5) / fine - 0.5).clip(0, n - 1)
     low = np.minimum(at.astype(np.int64), n - 2)
@@ -257,7 +257,7 @@ def _finer(solid: Floats, fine: int) -> Floats:
 
 
 def _slope(solid: Floats, index: NDArray[np.int64], axis: int, fine: int) -> Floats:
-    """The derivative along an axis, per voxel, over one voxel either way."""
+    """Return the derivative along an axis, per voxel, over one voxel either way."""
     ahead, behind = index.copy(), index.copy()
     ahead[:, axis] += fine
     behind[:, axis] -= fine
@@ -266,7 +266,7 @@ def _slope(solid: Floats, index: NDArray[np.int64], axis: int, fine: int) -> Flo
 
 
 def render_surface(surface: Surface, views: ArrayLike, size: int) -> tuple[Bytes, Bytes]:
-    """As `render_solids`, grey: each point that faces the camera covers a square, the nearest wins."""
+    """Render like `render_solids`, grey: a point facing the camera covers a square, nearest in front."""
     axes, m = frames(views), 2 * size
     pixel = 2 * HALF / m
     eyes = DISTANCE * axes[0]

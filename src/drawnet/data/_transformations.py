@@ -1,20 +1,20 @@
-"""Transformations of a picture and its mask, as in Dosovitskiy, Springenberg, Brox 2015, §3.
+"""Transformations of an image and its mask, as in Dosovitskiy, Springenberg, Brox 2015, §3.
 
-B pictures, C channels, S side; every parameter is 0 where it changes nothing.
+B images, C channels, S side; every parameter is 0 for the identity.
 """
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# Each parameter and the largest value that `drawn` gives it, either way.
+# Each parameter and the bound on its magnitude in `drawn`.
 SPREAD = {
     "rotation": 0.2,  # radians, counter-clockwise
     "right": 0.1,  # shift, of the side
     "down": 0.1,
     "zoom": 0.15,  # log of the factor
     "stretch": 0.1,  # log of the factor, along the rows
-    "hue": 0.5,  # radians round the grey axis
+    "hue": 0.5,  # radians about the grey axis
     "saturation": 0.4,  # log of the factor
     "contrast": 0.2,  # log of the factor, about middle grey
     "brightness": 0.2,  # log of the factor
@@ -22,15 +22,15 @@ SPREAD = {
 
 
 def drawn(uniform: Tensor) -> Tensor:
-    """Parameters (B, 9) out of U(0, 1) of that shape, within ±SPREAD."""
+    """Map U(0, 1) of shape (B, 9) to parameters within ±SPREAD."""
     return (2 * uniform - 1) * uniform.new_tensor(list(SPREAD.values()))
 
 
 def transformed(images: Tensor, masks: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-    """Pictures (B, C, S, S) in 0..1 and masks (B, 1, S, S) in 0..1, each by its row of (B, 9).
+    """Transform images (B, C, S, S) and masks (B, 1, S, S), both in 0..1, by parameters (B, 9).
 
-    Stretched and zoomed about the middle, turned, shifted; what comes in from outside is white, and
-    0 in the mask. Colours change where the mask is, so that the ground stays white.
+    Stretched and zoomed about the centre, rotated, shifted; what comes in from outside is white, and 0
+    in the mask.  Colours change within the mask only, so that the ground stays white.
     """
     b, c, height, side = images.shape
     if height != side or masks.shape != (b, 1, side, side) or parameters.shape != (b, len(SPREAD)):
@@ -46,7 +46,7 @@ def transformed(images: Tensor, masks: Tensor, parameters: Tensor) -> tuple[Tens
 
 
 def inverse(parameters: Tensor) -> Tensor:
-    """(B, 2, 3): where a place (x right, y down, -1..1) of the result comes from."""
+    """Return the inverse affine maps (B, 2, 3): (x right, y down, -1..1) of the result -> source."""
     rotation, right, down, zoom, stretch = parameters[:, :5].unbind(1)
     cos, sin = rotation.cos(), rotation.sin()
     turn = torch.stack([cos, -sin, sin, cos], 1).view(-1, 2, 2)
@@ -57,10 +57,10 @@ def inverse(parameters: Tensor) -> Tensor:
 
 
 def coloured(images: Tensor, parameters: Tensor) -> Tensor:
-    """Hue, saturation, contrast, brightness in turn; hue and saturation do nothing to greys.
+    """Change hue, saturation, contrast and brightness in turn; the first two leave greys unchanged.
 
-    The grey of a colour is the mean of red, green and blue; what it differs by from that is turned
-    round the grey axis (Rodrigues' formula) and scaled.
+    The grey of a colour is the mean of red, green and blue; the difference to it is rotated about the
+    grey axis (Rodrigues' formula) and scaled.
     """
     hue, *factors = (p[:, None, None, None] for p in parameters[:, 5:].unbind(1))
     saturation, contrast, brightness = (factor.exp() for factor in factors)

@@ -1,7 +1,7 @@
-"""Binarized MNIST: the static 0/1 images that the likelihoods of DRAW (table 2) are quoted on.
+"""Binarized MNIST: the static 0/1 images on which DRAW (table 2) and others report likelihoods.
 
 Salakhutdinov and Murray (2008) sampled each pixel once with its grey level as probability;
-Larochelle published the outcome. Rows are not in MNIST's order, and there are no labels.
+Larochelle published the result.  Images are not in MNIST's order, and there are no labels.
 """
 
 from pathlib import Path
@@ -41,7 +41,7 @@ INFO = Info(
 
 
 def load(data_dir: Path) -> Dataset:
-    """Binarized MNIST: 50,000 / 10,000 / 10,000 images (1, 28, 28), 2 levels, 1 is ink.
+    """Read Binarized MNIST: 50,000 / 10,000 / 10,000 images (1, 28, 28), 2 levels, 1 is ink.
 
     From binarized_mnist.npz (each split `np.packbits` of 784 bits a row, 98 bytes), or from the
     published text files.
@@ -68,9 +68,9 @@ def _read_text(data_dir: Path, split: str) -> NDArray[np.uint8]:
     with reading(path, ".amat file"):
         raw = np.fromfile(path, np.uint8)
     if len(raw) != official:
-        raise UserError(f"{path} has {len(raw)} bytes, not the official {official}: get it anew")
+        raise UserError(f"{path} has {len(raw)} bytes, not the official {official}: get a new copy")
     lines = raw.reshape(-1, _LINE)
     digits, separators = lines[:, ::2] - ord("0"), lines[:, 1::2]
     if digits.max() > 1 or (separators[:, :-1] != 32).any() or (separators[:, -1] != 10).any():
-        raise UserError(f"{path} has lines that are not 784 digits 0 or 1: get it anew")
+        raise UserError(f"{path} has lines that are not 784 digits 0 or 1: get a new copy")
     return digits

@@ -1,6 +1,6 @@
-"""Chairs for a generator that is told style and view: with masks, some views held out, and baselines.
+"""Chairs for a generator conditioned on style and view: masks, views held out, and baselines.
 
-Dosovitskiy, Springenberg, Brox 2015, section 5. The pictures are those of data/chairs.py.
+Dosovitskiy, Springenberg, Brox 2015, section 5.  The images are those of data/chairs.py.
 
 Legend: N models (styles), V = 62 views
 """
@@ -34,11 +34,11 @@ def load(
     seed: int = 0,
     held: str = "views",
 ) -> Dataset:
-    """Views with the mask, 0 or 255, as the last channel; labels 62 · model + view.
+    """Load views with the mask, 0 or 255, as the last channel; labels 62 · model + view.
 
-    held  'views' or 'styles': train is what `views_held_out` or `styles_held_out` leaves; of the rest
-          every other one is valid's, the others test's
-    The rest as for `chairs.renderings`.
+    held  'views' or 'styles': train is what `views_held_out` or `styles_held_out` leaves; the others
+          go alternately to valid and test
+    Other arguments as for `chairs.renderings`.
     """
     if held not in HELD_OUT:
         raise UserError(f"chair_views: held is {held!r}: choose 'views' or 'styles'")
@@ -63,31 +63,31 @@ def load(
 
 
 def views_held_out(models: int, every: int = 2) -> Known:
-    """Which views (models, 62) are seen in training: every so-manieth azimuth, from 0 on."""
+    """Return the training views (models, 62): every `every`-th azimuth, from 0 on."""
     azimuth = np.arange(len(VIEWS)) % AZIMUTHS
     return np.tile(azimuth % every == 0, (models, 1))
 
 
 def styles_held_out(models: int, every: int = 5, elevation: int = 30) -> Known:
-    """Which views (models, 62) are seen: all, but of every so-manieth model none at this elevation.
+    """Return the training views (models, 62): all, except this elevation of every `every`-th model.
 
-    The transfer experiment: what a chair looks like from there is known of the others only.
+    The transfer experiment: at that elevation, training sees only the other chairs.
     """
     if elevation not in ELEVATIONS:
-        raise ValueError(f"elevation {elevation} is none of {ELEVATIONS}")
+        raise ValueError(f"elevation {elevation} is not one of {ELEVATIONS}")
     held = np.arange(models) % every == every - 1
     seen: Known = ~(held[:, None] & (VIEWS[:, 1] == elevation))
     return seen
 
 
 HELD_OUT = {"views": views_held_out, "styles": styles_held_out}
-"""What `held` may be."""
+"""Values of `held`."""
 
 # ---- baselines ----------------------------------------------------------------------------------
 
 
 def nearest_view(views: NDArray[np.float64], known: Known) -> NDArray[np.int64]:
-    """For each view (V,) the known one least turned away, the first of equals."""
+    """Return, for each view (V,), the known one at the smallest angle, the first of equals."""
     c = _render.frames(views)[0].astype(np.float64)
     closeness = np.where(known, np.round(c @ c.T, 6), -2)
     return np.asarray(closeness.argmax(1))
@@ -96,10 +96,10 @@ def nearest_view(views: NDArray[np.float64], known: Known) -> NDArray[np.int64]:
 def neighbours(
     views: NDArray[np.float64], known: Known
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """For each view the known ones next below and above in azimuth, round the circle; above's weight.
+    """Return, for each view, the next known views below and above in azimuth, and above's weight.
 
-    At its own elevation or, if nothing is known there, at the nearest that has known views. Weights
-    are linear in the azimuth; a known view is its own neighbour.
+    At its own elevation or, if nothing is known there, at the nearest that has known views. Azimuth is
+    cyclic, weights are linear in it; a known view is its own neighbour.
     """
     below, above = np.zeros((2, len(views)), np.int64)
     weight = np.zeros(len(views))
@@ -115,17 +115,17 @@ def neighbours(
 
 
 def nearest(images: Bytes, views: NDArray[np.float64], known: Known) -> NDArray[np.float32]:
-    """Baseline: each view that is not known as the nearest that is.
+    """Baseline: predict each unknown view by the nearest known one.
 
-    images  (N, V, …) and known (V,) -> (N, views not known, …)
+    images  (N, V, …) and known (V,) -> (N, unknown views, …)
     """
     return images[:, nearest_view(views, known)[~known]].astype(np.float32)
 
 
 def blend(images: Bytes, views: NDArray[np.float64], known: Known) -> NDArray[np.float32]:
-    """Baseline: each view that is not known as the mixture, pixel by pixel, of its two neighbours.
+    """Baseline: predict each unknown view by the pixelwise blend of its two neighbours.
 
-    images  (N, V, …) and known (V,) -> (N, views not known, …)
+    images  (N, V, …) and known (V,) -> (N, unknown views, …)
     """
     below, above, weight = (part[~known] for part in neighbours(views, known))
     w = weight.astype(np.float32).reshape(-1, *(1 for _ in images.shape[2:]))

@@ -1,9 +1,9 @@
 """Chairs at 31 azimuths × 2 elevations with masks, as in Dosovitskiy, Springenberg, Brox 2015.
 
-The paper's renderings are Aubry et al.'s (2014). In their place: parametric chairs made here, from
-a seed; or, where their files are at hand, chairs of ModelNet10. The name says which.
+The paper uses renderings by Aubry et al. (2014).  Here they are replaced by parametric chairs, made
+from a seed, or by chairs of ModelNet10, if their files are present.  The name says which.
 
-Legend: N models (styles), V = 62 views, C channels, S side of a picture
+Legend: N models (styles), V = 62 views, C channels, S side of an image
 """
 
 from collections.abc import Callable
@@ -64,9 +64,9 @@ def load(
     channels: int = 0,
     seed: int = 0,
 ) -> Dataset:
-    """All views as images of 256 levels, a tenth of the models for valid and for test; see `renderings`.
+    """Load all views as images of 256 levels; a tenth of the models each is valid and test.
 
-    Labels 0..61: the view.
+    Labels 0..61: the view.  Arguments as for `renderings`.
     """
     chairs = renderings(data_dir, which, models, size, channels, seed)
     n, v = chairs.masks.shape[:2]
@@ -87,15 +87,15 @@ def renderings(
     channels: int = 0,
     seed: int = 0,
 ) -> Chairs:
-    """Chairs of one of three kinds; rendering takes a while the first time and is then kept.
+    """Return chairs of one of three kinds; they are rendered once and then cached.
 
     procedural  parametric chairs, 0.1 s each at 64×64: the first `models` (0: 320) of this seed
-    renders     renderings of 320 models of ModelNet10, as given: chairs_renders.parquet, columns
-                `model`, `sprite`, `mask`, each picture the 62 views stacked downwards
+    renders     renderings of 320 models of ModelNet10, as they are: chairs_renders.parquet, columns
+                `model`, `sprite`, `mask`, each image the 62 views stacked vertically
     voxels      the distinct models of ModelNet10 at 32³ in chairs_voxels.npz (`voxels`, bits, and
                 `shape`), rendered here, 0.3 s each
-    size        side of a picture; 0: 64
-    channels    3: red, green, blue; 1: grey; 0: 3 if procedural, else 1, which is all there is
+    size        side of an image; 0: 64
+    channels    3: red, green, blue; 1: grey; 0: 3 if procedural, else 1, the only choice there
     """
     own = {"procedural": 3, "renders": 1, "voxels": 1}
     if which not in own:
@@ -117,7 +117,7 @@ def renderings(
 
 
 def encoded(views: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Views (…, 2) in degrees as the paper's network is told them: sin and cos of azimuth, elevation."""
+    """Encode views (…, 2) in degrees as the paper does: sin and cos of azimuth and elevation, (…, 4)."""
     angles = np.radians(views)
     pairs = np.stack([np.sin(angles), np.cos(angles)], -1)
     return pairs.reshape(*views.shape[:-1], 4).astype(np.float32)
@@ -132,9 +132,9 @@ def _procedural(models: int, size: int, channels: int, seed: int) -> Chairs:
             models, size, channels, lambda n: render_solids(_parametric.chair(seed, n), VIEWS, size)
         )
 
-    described = f"procedural, {models} parametric models, seed {seed}"
+    kind = f"procedural, {models} parametric models, seed {seed}"
     code = [sha256(Path(str(module.__file__))) for module in (_render, _parametric)]
-    return _chairs(described, [], make, described, size, channels, *code)
+    return _chairs(kind, [], make, kind, size, channels, *code)
 
 
 def _renders(data_dir: Path, models: int) -> Chairs:
@@ -161,24 +161,24 @@ def _voxels(data_dir: Path, models: int, size: int) -> Chairs:
     count = _count(models, len(chairs))
 
     def render(n: int) -> tuple[Bytes, Bytes]:
-        fine = -(-size * 3 // _SIDE)  # points as far apart as fine pixels
+        fine = -(-size * 3 // _SIDE)  # points spaced like supersampled pixels
         return render_surface(voxel_surface(chairs[n], fine), VIEWS, size)
 
     def make() -> tuple[Bytes, Bytes]:
         return _rendered(count, size, 1, render)
 
-    described = f"{count} of {len(chairs)} models of ModelNet10, from voxels"
-    return _chairs(described, [path], make, described, size, sha256(Path(str(_render.__file__))))
+    kind = f"{count} of {len(chairs)} models of ModelNet10, from voxels"
+    return _chairs(kind, [path], make, kind, size, sha256(Path(str(_render.__file__))))
 
 
 def read_voxels(path: Path) -> Bytes:
-    """The distinct models of a file of voxels, in its order, none empty: (N, X, Y, Z) of 0 and 1."""
+    """Read the distinct models of a voxel file, in its order, none empty: (N, X, Y, Z) of 0 and 1."""
     arrays = read_npz(path)
     bits = array(arrays, "voxels", (-1, 32, 32, 4), path)
     voxels = np.unpackbits(bits, axis=-1)
     first = np.unique(bits.reshape(len(bits), -1), axis=0, return_index=True)[1]
     if not len(bits) or not voxels.any((1, 2, 3)).all():
-        raise UserError(f"{path} has no chairs, or one without voxels: get it anew")
+        raise UserError(f"{path} has no chairs, or one without voxels: get a new copy")
     return voxels[np.sort(first)]
 
 
@@ -186,8 +186,8 @@ def _file(data_dir: Path, name: str) -> Path:
     if path := find_file(data_dir, INFO.name, name):
         return path
     raise UserError(
-        f"chairs: no {name} in {data_dir} or {data_dir / INFO.name}: point --data-dir or "
-        "DRAWNET_DATA at the folder that has it, or choose which='procedural', which needs no file"
+        f"chairs: no {name} in {data_dir} or {data_dir / INFO.name}: set --data-dir or DRAWNET_DATA "
+        "to the folder that has it, or choose which='procedural', which needs no file"
     )
 
 
@@ -203,7 +203,7 @@ def _rendered(
 
 
 def grey(colours: Bytes) -> Bytes:
-    """Pictures (V, 3, S, S) to ITU-R 601 luma, (V, 1, S, S)."""
+    """Convert colours (V, 3, S, S) to ITU-R 601 luma, (V, 1, S, S)."""
     luma = np.array([0.299, 0.587, 0.114], np.float32)
     light = np.einsum("vcij,c->vij", colours, luma)
     return np.asarray(np.rint(light).astype(np.uint8)[:, None])
@@ -212,7 +212,7 @@ def grey(colours: Bytes) -> Bytes:
 def _chairs(
     kind: str, sources: list[Path], make: Callable[[], tuple[Bytes, Bytes]], *settings: str | int
 ) -> Chairs:
-    """Sprites and masks, kept as two files; made once for both."""
+    """Return sprites and masks, cached in two files; both are rendered together."""
     once = cache(make)
 
     def part(k: int) -> Bytes:
@@ -228,12 +228,12 @@ def _chairs(
     v, shape = len(VIEWS), sprites.shape[1:]
     models = sprites.reshape(-1, v, *shape)
     colour = "colour" if shape[0] == 3 else "grey"
-    name, told_of = f"chairs, {kind}", f"{len(models)} chairs × {v} views"
-    description = f"{told_of}, {colour} {shape[1]}x{shape[2]}: {kind}; not Aubry et al.'s"
+    name, count = f"chairs, {kind}", f"{len(models)} chairs × {v} views"
+    description = f"{count}, {colour} {shape[1]}x{shape[2]}: {kind}; not Aubry et al.'s"
     return Chairs(name, description, models, masks.reshape(-1, v, *shape[1:]), VIEWS)
 
 
 def _count(asked: int, there: int) -> int:
     if asked > there:
-        raise UserError(f"chairs: models={asked}, but there are {there}: ask for fewer")
+        raise UserError(f"chairs: models={asked}, but there are {there}: choose fewer")
     return asked or there

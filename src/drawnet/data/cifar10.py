@@ -1,6 +1,6 @@
 """CIFAR-10 (Krizhevsky 2009): 60,000 small colour photographs of ten classes.
 
-The published Python batches, packed or unpacked, or else parquet files of the same pictures.
+From the published Python batches, packed or unpacked, or from parquet files of the same images.
 """
 
 import io
@@ -44,9 +44,9 @@ INFO = Info(
 
 
 def load(data_dir: Path) -> Dataset:
-    """CIFAR-10: 45,000 / 5,000 / 10,000 images (3, 32, 32), 256 levels, labels 0..9.
+    """Read CIFAR-10: 45,000 / 5,000 / 10,000 images (3, 32, 32), 256 levels, labels 0..9.
 
-    From the folder cifar-10-batches-py or the archive that holds it; where neither is there, from
+    From the folder cifar-10-batches-py or the archive that holds it; if neither is there, from
     parquet files with columns `image`, `label` and `index` (official order), whose test set is
     only the first 1,000 images of the official one: the name says so.
     """
@@ -73,7 +73,7 @@ def _dataset(learn: Images, test: Images, **changed: str) -> Dataset:
 
 
 def _batches(paths: list[Path]) -> Images:
-    """The six batches, in the archive or a file each, one after the other."""
+    """Read the six batches, in the archive or in a file each, and concatenate them."""
     raw = _from_archive(paths[0]) if len(paths) == 1 else map(_read, paths)
     return joined(_batch(batch, paths[k % len(paths)], _BATCHES[k]) for k, batch in enumerate(raw))
 
@@ -89,7 +89,7 @@ def _batch(raw: bytes, path: Path, name: str) -> Images:
 
 
 class Unpickler(pickle.Unpickler):
-    """Reads arrays, numbers, text and lists of them; anything else could run code."""
+    """Reads arrays, numbers, text and lists of them; refuses everything else, which could run code."""
 
     _MODULES = ("numpy", "numpy.core.multiarray", "numpy._core.multiarray")
     _ALLOWED: ClassVar = {
@@ -101,7 +101,7 @@ class Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if module in self._MODULES and name in self._ALLOWED:
             return self._ALLOWED[name]
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no batch needs")
+        raise pickle.UnpicklingError(f"it refers to {module}.{name}, which no batch needs")
 
 
 def _read(path: Path) -> bytes:
@@ -121,7 +121,7 @@ def _from_archive(path: Path) -> list[bytes]:
     return [raw[name] for name in _BATCHES]
 
 
-# ---- the same pictures in parquet ---------------------------------------------------------------
+# ---- the same images in parquet -----------------------------------------------------------------
 
 
 def _from_parquet(data_dir: Path, files: Sequence[str], count: int) -> Images:
@@ -130,7 +130,7 @@ def _from_parquet(data_dir: Path, files: Sequence[str], count: int) -> Images:
 
 
 def _decoded(paths: list[Path], count: int) -> Images:
-    """Official order; `count` images over all the files."""
+    """Decode `count` images over all the files, which must be in official order."""
     parts, order = [], []
     for path in paths:
         columns = read_parquet(path, "image", "label", "index")
@@ -139,5 +139,7 @@ def _decoded(paths: list[Path], count: int) -> Images:
         order += columns["index"]
     counted(len(order), count, "images, with those of the files before it,", paths[-1])
     if order != list(range(count)):
-        raise UserError(f"{paths[0]} and what follows are not in official order: get them anew")
+        raise UserError(
+            f"{paths[0]} and the following files are not in official order: get new copies"
+        )
     return joined(parts)

@@ -1,8 +1,8 @@
-"""Cluttered MNIST (Mnih et al. 2014), as in DRAW §4.1: a digit somewhere among pieces of others.
+"""Cluttered MNIST (Mnih et al. 2014), as in DRAW §4.1: a digit at a random place among distractors.
 
-A black image; eight 8x8 pieces, cut anywhere out of other digits, are added anywhere; the digit is
-added anywhere; light is clipped at 255.  Added, not the brighter of the two: so the paper has it,
-and DeepMind's published generator (mnist-cluttered).  Image n's digit is number n of MNIST's split.
+On black, eight 8x8 pieces of other digits, cut at random, are added at random places, then the digit;
+sums are clipped at 255.  Added, not the maximum of the two, as in the paper and in DeepMind's
+published generator (mnist-cluttered).  Image n's digit is number n of MNIST's split.
 """
 
 from functools import partial
@@ -26,9 +26,9 @@ INFO = Info(
 
 
 def load(data_dir: Path, size: int = 100, clutter: int = 8, patch: int = 8) -> Dataset:
-    """50,000 / 10,000 / 10,000 images (1, size, size), 256 levels, labels 0..9.
+    """Generate 50,000 / 10,000 / 10,000 images (1, size, size), 256 levels, labels 0..9.
 
-    clutter  how many pieces; 0: the digit alone, 'translated MNIST' (with size=60)
+    clutter  number of pieces; 0: the digit alone, 'translated MNIST' (with size=60)
     patch    side of a piece
     """
     check("cluttered", size=(size, SIDE, None), clutter=(clutter, 0, None), patch=(patch, 1, SIDE))
@@ -41,14 +41,14 @@ def load(data_dir: Path, size: int = 100, clutter: int = 8, patch: int = 8) -> D
 def scatter(
     split: str, digits: Array, numbers: Numbers, *, size: int, clutter: int, patch: int
 ) -> Array:
-    """Images of these numbers (B,) out of a split's digits (N, 28, 28): (B, 1, size, size)."""
+    """Generate the images at indices (B,) from a split's digits (N, 28, 28): (B, 1, size, size)."""
     n, b = len(digits), len(numbers)
     place, spot, inside = size - SIDE + 1, size - patch + 1, SIDE - patch + 1
     limits = [place, place] + clutter * [n - 1, inside, inside, spot, spot]
     drawn = integers_each(numbers, limits, "cluttered", split)
     canvas, own = np.zeros((b, size, size), np.uint8), numbers % n
     for piece in drawn[:, 2:].reshape(b, clutter, 5).swapaxes(0, 1):
-        other = digits[(own + 1 + piece[:, 0]) % n]  # any but its own
+        other = digits[(own + 1 + piece[:, 0]) % n]  # any digit but its own
         add(canvas, other[area(piece[:, 1:3], (patch, patch))], piece[:, 3:])
     add(canvas, digits[own], drawn[:, :2])
     return canvas[:, None]

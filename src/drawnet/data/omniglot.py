@@ -1,8 +1,8 @@
 """Omniglot (Lake et al. 2015): 1,623 handwritten characters, twenty drawings of each.
 
-Two versions, whose likelihoods are not comparable with each other:
-  lake   the original 105x105 line drawings, brought to size x size by area averaging and made 0/1
-  burda  the grey 28x28 images of Burda et al. 2016 (IWAE), the ones that papers report nats on
+Two versions, whose likelihoods are not comparable:
+  lake   the original 105x105 line drawings, reduced to size x size by area averaging and binarised
+  burda  the grey 28x28 images of Burda et al. 2016 (IWAE), on which papers report likelihoods
 """
 
 import io
@@ -19,7 +19,7 @@ from drawnet.errors import UserError
 
 SIDE = 105
 _CHARACTERS = {"background": 964, "evaluation": 659}
-_VALID = 2  # of every background character's 20 drawings, the last two
+_VALID = 2  # of the 20 drawings of each background character, the last two
 _BURDA = {"data": 24_345, "testdata": 8_070}
 _BURDA_ADDRESS = "https://github.com/yburda/iwae/raw/master/datasets/OMNIGLOT/chardata.mat"
 _BASE = "https://github.com/brendenlake/omniglot/raw/master/python/"
@@ -49,19 +49,19 @@ INFO = Info(
 
 
 def load(data_dir: Path, size: int = 28, version: Literal["lake", "burda"] = "lake") -> Dataset:
-    """Omniglot, (1, size, size); labels number the characters, alphabet by alphabet.
+    """Read Omniglot, (1, size, size); labels number the characters, alphabet by alphabet.
 
     lake   17,352 / 1,928 / 13,180 images, 2 levels, 1 is ink; train and valid are Lake's
            background set, test his evaluation set. From omniglot.npz or the official zip files.
-    burda  22,993 / 1,352 / 8,070 images, 256 levels, 28x28; valid is every 18th of the images for
-           training; no labels. From chardata.mat.
+    burda  22,993 / 1,352 / 8,070 images, 256 levels, 28x28; valid is every 18th of the training
+           images; no labels. From chardata.mat.
     """
     if version == "burda":
         return _burda(data_dir, size)
     if version != "lake":
         raise UserError(f"omniglot has no version {version!r}: choose 'lake' or 'burda'")
     if not 1 <= size <= SIDE:
-        raise UserError(f"omniglot can be made of size 1 to {SIDE}, not {size}")
+        raise UserError(f"omniglot has size 1 to {SIDE}, not {size}")
     return _lake(data_dir, size)
 
 
@@ -82,22 +82,22 @@ def _lake(data_dir: Path, size: int) -> Dataset:
 
 
 def reduce(packed: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Line drawings packed (K, 20, 105, 14) to 0/1 images (K, 20, size, size).
+    """Reduce line drawings packed (K, 20, 105, 14) to 0/1 images (K, 20, size, size).
 
     A pixel is ink where ink covers at least 2/5 of its area (exact area averaging, no other
-    filter): at 28 that keeps thin strokes whole. The sums are integers below 2²⁴, so float32 has
-    them exactly on every machine.
+    filter): at 28 this keeps thin strokes connected. The sums are integers below 2²⁴, which float32
+    represents exactly on every machine.
     """
     weights = overlap(size)
     reduced = np.empty((*packed.shape[:2], size, size), np.uint8)
     for character, drawings in zip(reduced, packed, strict=True):
-        ink = np.unpackbits(drawings, axis=-1, count=SIDE).astype(np.float32)
-        character[:] = 5 * (weights @ ink @ weights.T) >= 2 * SIDE * SIDE
+        strokes = np.unpackbits(drawings, axis=-1, count=SIDE).astype(np.float32)
+        character[:] = 5 * (weights @ strokes @ weights.T) >= 2 * SIDE * SIDE
     return reduced
 
 
 def overlap(size: int) -> NDArray[np.float32]:
-    """(size, 105): the length that new pixel j shares with old pixel i, in 1/size of an old one."""
+    """Return (size, 105): the overlap of new pixel j with old pixel i, in 1/size of an old one."""
     new, old = np.arange(size)[:, None] * SIDE, np.arange(SIDE)[None, :] * size
     shared = np.minimum(new + SIDE, old + size) - np.maximum(new, old)
     return shared.clip(min=0).astype(np.float32)
@@ -109,7 +109,7 @@ def _images(drawings: NDArray[np.uint8], labels: NDArray[np.int64]) -> Images:
 
 
 def _read_packed(path: Path) -> dict[str, NDArray[np.uint8]]:
-    """omniglot.npz: `background`, `evaluation`, and `alphabet`, `character` of all 1,623."""
+    """Read omniglot.npz: `background`, `evaluation`, and `alphabet`, `character` of all 1,623."""
     arrays = read_npz(path)
     parts = {part: array(arrays, part, (-1, 20, SIDE, 14), path) for part in _CHARACTERS}
     for part, count in _CHARACTERS.items():
@@ -128,7 +128,7 @@ def _read_zips(data_dir: Path) -> dict[str, NDArray[np.uint8]]:
 
 
 def _read_zip(path: Path, count: int) -> NDArray[np.uint8]:
-    """The official layout: images_*/ALPHABET/characterNN/NNNN_MM.png, black ink on white."""
+    """Read the official layout: images_*/ALPHABET/characterNN/NNNN_MM.png, black ink on white."""
     with reading(path, "zip file"), zipfile.ZipFile(path) as files:
         names = sorted(name for name in files.namelist() if name.endswith(".png"))
         counted(len(names), 20 * count, "drawings", path)
@@ -151,7 +151,7 @@ def _ink(png: bytes) -> NDArray[np.uint8]:
 
 def _burda(data_dir: Path, size: int) -> Dataset:
     if size != 28:
-        raise UserError(f"Burda's omniglot is 28x28, not {size}x{size}: leave the size out")
+        raise UserError(f"Burda's omniglot is 28x28, not {size}x{size}: omit the size")
     path = find(data_dir, "omniglot", "chardata.mat", address=_BURDA_ADDRESS)
     arrays = read_mat(path, *_BURDA)
     learn, test = (_grey(arrays, key, path) for key in _BURDA)
@@ -167,11 +167,11 @@ def _burda(data_dir: Path, size: int) -> Dataset:
 
 
 def _grey(arrays: dict[str, Any], key: str, path: Path) -> NDArray[np.uint8]:
-    """Columns are images in MATLAB's order, column by column, of intensities 0..1."""
+    """Read images from columns in MATLAB's (column-major) order, intensities 0..1."""
     columns = arrays.get(key)
     if columns is None or columns.shape != (784, _BURDA[key]):
-        raise UserError(f"{path} has no {key!r} of shape (784, {_BURDA[key]}): get it anew")
+        raise UserError(f"{path} has no {key!r} of shape (784, {_BURDA[key]}): get a new copy")
     if columns.min() < 0 or columns.max() > 1:
-        raise UserError(f"{path}: {key!r} has intensities outside 0..1: get it anew")
+        raise UserError(f"{path}: {key!r} has intensities outside 0..1: get a new copy")
     upright = columns.T.reshape(-1, 1, 28, 28).swapaxes(2, 3)
     return np.ascontiguousarray(np.rint(255 * upright).astype(np.uint8))

@@ -1,6 +1,6 @@
 """SVHN (Netzer et al. 2011), cropped: single digits of house numbers, colour 32x32.
 
-The published MATLAB files, or else a parquet file with a part of the test digits.
+From the published MATLAB files, or from a parquet file with a part of the test digits.
 """
 
 from pathlib import Path
@@ -50,14 +50,14 @@ INFO = Info(
 
 
 def load(data_dir: Path, extra: bool = False) -> Dataset:
-    """SVHN digits: 68,000 / 5,257 / 26,032 images (3, 32, 32), 256 levels, labels 0..9.
+    """Read SVHN digits: 68,000 / 5,257 / 26,032 images (3, 32, 32), 256 levels, labels 0..9.
 
-    Digits of one photograph follow each other in the files, so that splits are runs of them: no
-    photograph but one is in two splits.
+    Digits of one photograph are adjacent in the files, so splits are contiguous: no photograph but
+    one is in two splits.
 
-    extra  train on the 531,131 easier digits of extra_32x32.mat too (599,131 in all)
+    extra  also train on the 531,131 easier digits of extra_32x32.mat (599,131 in all)
 
-    Where neither published file is there, a parquet file of 7,136 of the test digits serves, with
+    If neither published file is there, a parquet file of 7,136 of the test digits is used, with
     columns `image`, `label` and `index`: 6,000 / 500 / 636 in their order; the name says so.
     """
     official = find_file(data_dir, "svhn", "train_32x32.mat", "test_32x32.mat")
@@ -82,7 +82,7 @@ def load(data_dir: Path, extra: bool = False) -> Dataset:
 
 
 def _mat(path: Path, split: str) -> Images:
-    """X uint8 (32, 32, 3, N): rows, columns, channels, digits; y (N, 1): 1..10, 10 is a 0."""
+    """Read X uint8 (32, 32, 3, N): rows, columns, channels, digits; y (N, 1): 1..10, where 10 is a 0."""
     arrays = read_mat(path, "X", "y")
     pixels = array(arrays, "X", (32, 32, 3, -1), path)
     labels = classes(arrays.get("y", np.empty(0)), range(1, 11), path)
@@ -96,7 +96,7 @@ def _mat(path: Path, split: str) -> Images:
 
 def _from_part(path: Path, extra: bool) -> Dataset:
     if extra:
-        raise UserError(f"svhn: {path.name} has no extra digits: leave the option out")
+        raise UserError(f"svhn: {path.name} has no extra digits: omit the option")
     images = cached([path], lambda: _decoded(path))
     part_name = "7,136 digits of the test file, split 6,000/500/636"
     return INFO.dataset(
@@ -113,6 +113,6 @@ def _decoded(path: Path) -> Images:
     index = np.array(columns["index"])
     counted(len(index), _PART_DIGITS, "digits", path)
     if (np.diff(index) <= 0).any() or index[0] < 0 or index[-1] >= _COUNTS["test"]:
-        raise UserError(f"{path} is not in the order of test_32x32.mat: get it anew")
+        raise UserError(f"{path} is not in the order of test_32x32.mat: get a new copy")
     labels = classes(columns["label"], range(10), path)
     return Images(stacked(columns["image"], (3, 32, 32), path), labels)

@@ -1,7 +1,7 @@
 """SVHN (Netzer et al. 2011), whole numbers, prepared as in DRAW §4.3 (after Goodfellow et al. 2013).
 
-The boxes of a number's digits are merged to one, which is enlarged by 30 %, cut out and brought
-to 64x64; training sees 54x54 at random places of that, and validation and test the middle.
+The union of a number's digit boxes is enlarged by 30 %, cut out and resized to 64x64; training sees
+random 54x54 crops of it, validation and test the centre.
 """
 
 import io
@@ -29,8 +29,8 @@ _PART_COUNT, _PART_VALID = 256, 32
 
 INFO = Info(
     name="svhn_numbers",
-    description="house numbers, colour: digits' boxes merged, enlarged by 30 %, 64x64, seen 54x54 "
-    "(training at random places, else the middle); valid is the last 4,701 of the 33,402 for "
+    description="house numbers, colour: digits' boxes merged, enlarged by 30 %, 64x64, cropped "
+    "to 54x54 (training at random, else the centre); valid is the last 4,701 of the 33,402 for "
     "training",
     licence="for non-commercial use only (Netzer et al. 2011)",
     source="Netzer, Wang, Coates, Bissacco, Wu, Ng 2011, Reading digits in natural images with "
@@ -51,15 +51,15 @@ INFO = Info(
 
 
 def load(data_dir: Path, extra: bool = False) -> Dataset:
-    """SVHN numbers: 28,701 / 4,701 / 13,068 images of 256 levels; labels: how many digits.
+    """Read SVHN numbers: 28,701 / 4,701 / 13,068 images of 256 levels; labels: number of digits.
 
-    Train is (3, 64, 64), of which training sees windows; valid and test are (3, 54, 54).
+    Train is (3, 64, 64), of which training sees random crops; valid and test are (3, 54, 54).
 
-    extra  train on the 202,353 easier numbers of extra.tar.gz too: 231,054 in all. The paper has
-           231,053 and 4,701; which images it held out it does not say.
+    extra  also train on the 202,353 easier numbers of extra.tar.gz: 231,054 in all. The paper has
+           231,053 and 4,701; it does not say which images it held out.
 
-    From the folders train and test (N.png and digitStruct.mat) or the archives that hold them;
-    where there are none, from a parquet file of the first 256 pictures of each, with columns
+    From the folders train and test (N.png and digitStruct.mat) or the archives that hold them; if
+    there are none, from a parquet file of the first 256 images of each, with columns
     `image`, `split`, `number`, `digits` and `boxes`: 224 / 32 / 256; the name says so.
     """
     part = find_file(data_dir, INFO.name, _PART)
@@ -79,11 +79,11 @@ def load(data_dir: Path, extra: bool = False) -> Dataset:
 
 
 def cut(picture: Image.Image, boxes: NDArray[Any]) -> NDArray[np.uint8]:
-    """A number as (3, 64, 64).
+    """Cut out a number: (3, 64, 64).
 
-    boxes  (K, 4): left, top, right, bottom of each digit, in pixels. Their common box grows by
-           30 % about its middle, as far as the picture goes, and both sides are brought to 64
-           by the triangle filter (which adds no rings where it enlarges).
+    boxes  (K, 4): left, top, right, bottom of each digit, in pixels. Their union grows by 30 %
+           about its centre, within the picture, and both sides are resized to 64 by the triangle
+           filter (which causes no ringing where it enlarges).
     """
     (left, top), (right, bottom) = boxes[:, :2].min(0), boxes[:, 2:].max(0)
     x, y = (right - left) * (ENLARGED - 1) / 2, (bottom - top) * (ENLARGED - 1) / 2
@@ -100,10 +100,10 @@ def cut(picture: Image.Image, boxes: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def middle(images: Images) -> Images:
-    """The middle 54x54."""
+    """Return the central 54x54."""
     start = (SIDE - SEEN) // 2
-    seen = images.pixels[:][:, :, start : start + SEEN, start : start + SEEN]
-    return Images(np.ascontiguousarray(seen), images.labels)
+    pixels = images.pixels[:][:, :, start : start + SEEN, start : start + SEEN]
+    return Images(np.ascontiguousarray(pixels), images.labels)
 
 
 # ---- the published folders, packed or not -------------------------------------------------------
@@ -114,16 +114,16 @@ def _places(split: str) -> tuple[str, str]:
 
 
 def _official(path: Path, split: str) -> Images:
-    """Numbers in order of N in N.png."""
+    """Read numbers in order of N in N.png."""
     boxes = read_boxes(_struct(path, split), path)
     counted(len(boxes), _COUNTS[split], "numbers", path)
     order = {name: k for k, name in enumerate(sorted(boxes, key=_number))}
-    pixels, seen = np.empty((len(order), 3, SIDE, SIDE), np.uint8), 0
+    pixels, found = np.empty((len(order), 3, SIDE, SIDE), np.uint8), 0
     for name, content in _pictures(path, split):
         if name in order:
             pixels[order[name]] = _cut(content, boxes[name], f"{path}, {name}")
-            seen += 1
-    counted(seen, len(order), "of the pictures that it has boxes of", path)
+            found += 1
+    counted(found, len(order), "pictures with boxes", path)
     return Images(pixels, np.array([len(boxes[name]) for name in order], np.int64))
 
 
@@ -132,7 +132,7 @@ def _cut(content: bytes, boxes: NDArray[Any], name: str) -> NDArray[np.uint8]:
     try:
         return cut(picture, boxes)
     except UserError as why:
-        raise UserError(f"{name}: {why}: get it anew") from why
+        raise UserError(f"{name}: {why}: get a new copy") from why
 
 
 def _number(name: str) -> int:
@@ -152,7 +152,7 @@ def _struct(path: Path, split: str) -> bytes:
 
 
 def _pictures(path: Path, split: str) -> Iterator[tuple[str, bytes]]:
-    """Name and content of each picture in a folder or archive."""
+    """Yield the name and content of each picture in a folder or archive."""
     if path.name == "digitStruct.mat":
         for picture in path.parent.glob("*.png"):
             with reading(picture, "picture"):
@@ -167,7 +167,7 @@ def _pictures(path: Path, split: str) -> Iterator[tuple[str, bytes]]:
 
 
 def read_boxes(raw: bytes, path: Path) -> dict[str, NDArray[np.float64]]:
-    """digitStruct.mat (HDF5): of each picture's name the boxes (K, 4) of its digits.
+    """Read digitStruct.mat (HDF5): for each picture's name the boxes (K, 4) of its digits.
 
     Left, top, right, bottom. A field of one digit is a number, of more a list of references.
     """
@@ -192,7 +192,7 @@ def read_boxes(raw: bytes, path: Path) -> dict[str, NDArray[np.float64]]:
 
 def _from_part(path: Path, extra: bool) -> Dataset:
     if extra:
-        raise UserError(f"{INFO.name}: {path.name} has no extra numbers: leave the option out")
+        raise UserError(f"{INFO.name}: {path.name} has no extra numbers: omit the option")
     images, end = cached([path], lambda: _decoded(path)), _PART_COUNT - _PART_VALID
     splits = {
         "train": images[:end],
@@ -209,14 +209,16 @@ def _decoded(path: Path) -> Images:
     first = range(1, _PART_COUNT + 1)
     order = list(zip(columns["split"], columns["number"], strict=True))
     if order != [(split, n) for split in ("train", "test") for n in first]:
-        raise UserError(f"{path} is not the first {_PART_COUNT} of train and of test: get it anew")
+        raise UserError(
+            f"{path} is not the first {_PART_COUNT} of train and of test: get a new copy"
+        )
     pixels, labels = [], []
     rows: Sequence[Any] = list(
         zip(columns["image"], columns["digits"], columns["boxes"], strict=True)
     )
     for (split, n), (content, digits, flat) in zip(order, rows, strict=True):
         if not digits or len(flat or ()) != 4 * len(digits):
-            raise UserError(f"{path}, {split} {n}: not four sides for each digit: get it anew")
+            raise UserError(f"{path}, {split} {n}: not four sides for each digit: get a new copy")
         boxes = np.array(flat, np.float64).reshape(-1, 4)
         pixels.append(_cut(content or b"", boxes, f"{path}, {split} {n}"))
         labels.append(len(digits))

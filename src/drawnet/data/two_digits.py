@@ -1,6 +1,6 @@
-"""Two MNIST digits at random places of 60x60, as in DRAW §4.3: light is added and clipped.
+"""Two MNIST digits at random places of 60x60, as in DRAW §4.3: intensities are added and clipped.
 
-Image n has digit number n of MNIST's split, and others of it drawn at random.
+Image n has digit n of MNIST's split, and others of it drawn at random.
 """
 
 from functools import partial
@@ -24,9 +24,9 @@ INFO = Info(
 
 
 def load(data_dir: Path, digits: int = 2, size: int = 60) -> Dataset:
-    """50,000 / 10,000 / 10,000 images (1, size, size), 256 levels, no labels.
+    """Generate 50,000 / 10,000 / 10,000 images (1, size, size), 256 levels, no labels.
 
-    digits  how many are in an image; they may lie over each other, and be the same
+    digits  number of digits in an image; they may overlap, and be the same
     """
     check("two_digits", digits=(digits, 1, None), size=(size, SIDE, None))
     sources = mnist.load(data_dir).splits
@@ -36,7 +36,7 @@ def load(data_dir: Path, digits: int = 2, size: int = 60) -> Dataset:
 
 
 def scatter(split: str, digits: Array, numbers: Numbers, *, count: int, size: int) -> Array:
-    """Images of these numbers (B,) out of a split's digits (N, 28, 28): (B, 1, size, size)."""
+    """Generate the images at indices (B,) from a split's digits (N, 28, 28): (B, 1, size, size)."""
     n, b, place = len(digits), len(numbers), size - SIDE + 1
     drawn = integers_each(numbers, count * [n, place, place], "two_digits", split)
     drawn = drawn.reshape(b, count, 3)

@@ -1,1 +1,1 @@
-"""Models on show in a browser: a page, the API behind it, and the server of both."""
+"""A browser demo of trained models: a web page, its HTTP API, and the server of both."""

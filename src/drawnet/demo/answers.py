@@ -1,6 +1,6 @@
-"""What a model on show answers: a row of lines, JSON objects one a step, or a picture.
+"""Compute the responses of the demo: lines, one JSON object per step, or a picture.
 
-Requests are checked already (`requests`); docs/api.md describes both.
+Requests have been validated by `requests`; docs/api.md describes both.
 """
 
 import base64
@@ -20,12 +20,12 @@ from drawnet.drawing.figures import Trajectory
 from drawnet.models.sequential import StepModel
 
 SIDE = 640
-"""Screen pixels of a picture or film, unless the images at their own size are wider."""
+"""Screen pixels of a picture or animation, unless the images at their own size are wider."""
 
 
 @torch.no_grad()
 def lines(view: str, e: Exhibit, request: Request) -> Iterator[Line]:
-    """What a request gets: a line that says what is coming, one a step, one at the end."""
+    """Yield the response to a request: a line that describes it, one per step, one at the end."""
     start, steps = STREAMS[view](e, request)
     yield {"view": view, "model": e.name, "mark": e.mark, "shape": list(e.network.shape)} | start
     yield from steps
@@ -33,35 +33,35 @@ def lines(view: str, e: Exhibit, request: Request) -> Iterator[Line]:
 
 
 def levels(means: Tensor) -> str:
-    """Means (n, C, H, W) in [0, 1] as bytes, base64: 255 is white."""
+    """Encode means (n, C, H, W) in [0, 1] as base64 bytes: 255 is white."""
     return base64.b64encode((means * 255).round().byte().numpy().tobytes()).decode()
 
 
 def numbers(values: Tensor) -> Any:
-    """Lists of numbers of four digits after the point; what is not finite is null."""
+    """Return nested lists of numbers with four decimals; values that are not finite become null."""
     rounded = values.double().mul(1e4).round().div(1e4)
     return [numbers(v) if v.dim() else v.item() if v.isfinite() else None for v in rounded]
 
 
 def moments(
-    model: StepModel, states: Iterator[Any], shown: Callable[[Any], Tensor | None] = lambda s: None
+    model: StepModel, states: Iterator[Any], rates: Callable[[Any], Tensor | None] = lambda s: None
 ) -> Iterator[Line]:
-    """A line for the start and one a step: canvas, windows that were used, rates if `shown`."""
+    """Yield a line for the start and one per step: canvas, windows in use, and `rates` if not None."""
     for t, state in enumerate(states, 1):
         if t == 1:
             yield {"step": 0, "canvas": levels(figures.mean(model, model.start(state.y)))}
         line: Line = {"step": t, "canvas": levels(figures.mean(model, state))}
         used = {name: p for name, p in model.windows(state).items() if p.any()}
         line["windows"] = {k: numbers(figures.geometry(model, k, p)) for k, p in used.items()}
-        if (rate := shown(state)) is not None:
+        if (rate := rates(state)) is not None:
             line["rate"] = numbers(rate)
         yield line
 
 
 def draw(e: Exhibit, r: Request) -> tuple[Line, Iterator[Line]]:
-    """Samples from the prior; `rates`: also a last line with every step's KL of each image."""
+    """Draw samples from the prior; `rates`: add a last line with every step's KL of each image."""
     model, labels = e.network, r["labels"] or list(range(e.network.classes))
-    row = [labels[k % len(labels)] for k in range(r["n"])] if labels else []
+    each = [labels[k % len(labels)] for k in range(r["n"])] if labels else []
 
     def steps() -> Iterator[Line]:
         last: list[Any] = []
@@ -81,24 +81,24 @@ def draw(e: Exhibit, r: Request) -> tuple[Line, Iterator[Line]]:
         if r["rates"]:
             yield {"rates": numbers(sample.rates(model, last[0], range(r["n"]), seed=r["seed"]))}
 
-    return {"steps": model.steps, "n": r["n"], "labels": row}, steps()
+    return {"steps": model.steps, "n": r["n"], "labels": each}, steps()
 
 
-def read_as(e: Exhibit, x: Tensor, given: list[int], seed: int) -> tuple[list[int], Line]:
-    """Labels of pictures x (n, C, H, W): those given, one for all or for each, else as read."""
+def read_as(e: Exhibit, x: Tensor, asked: list[int], seed: int) -> tuple[list[int], Line]:
+    """Return labels of pictures x (n, C, H, W): the requested ones, one or n, else the likeliest."""
     if not e.network.classes:
         return [], {"labels": []}
-    if given:
-        labels = given if len(given) == len(x) else given * len(x)
+    if asked:
+        labels = asked if len(asked) == len(x) else asked * len(x)
         return labels, {"labels": labels}
     p, label = sample.reads_as(e.network, x, seed=seed).max(1)
     return label.tolist(), {"labels": label.tolist(), "read_as": numbers(p)}
 
 
 def redraw(e: Exhibit, r: Request) -> tuple[Line, Iterator[Line]]:
-    """A picture read and drawn again."""
+    """Read a picture and draw it again."""
     model, x = e.network, r["x"][None]
-    labels, said = read_as(e, x, r["labels"], r["seed"])
+    labels, reading = read_as(e, x, r["labels"], r["seed"])
     rates: list[Tensor] = []
 
     def states() -> Iterator[Any]:
@@ -106,14 +106,14 @@ def redraw(e: Exhibit, r: Request) -> tuple[Line, Iterator[Line]]:
             rates[:] = [moment.rate]
             yield moment.state
 
-    return {"steps": model.steps, "n": 1} | said, moments(model, states(), lambda _: rates[0])
+    return {"steps": model.steps, "n": 1} | reading, moments(model, states(), lambda _: rates[0])
 
 
 def complete(e: Exhibit, r: Request) -> tuple[Line, Iterator[Line]]:
-    """A picture of which a part is missing, filled in n ways, round by round."""
+    """Fill in the missing part of a picture in n ways, round by round."""
     rounds = enumerate(completions(e, r))
     start = {"steps": r["rounds"], "n": r["n"], "labels": r["labels"]}
-    return start, ({"step": k, "canvas": levels(seen)} for k, seen in rounds)
+    return start, ({"step": k, "canvas": levels(images)} for k, images in rounds)
 
 
 def completions(e: Exhibit, r: Request) -> Iterator[Tensor]:
@@ -124,15 +124,15 @@ def completions(e: Exhibit, r: Request) -> Iterator[Tensor]:
 
 
 def morph(e: Exhibit, r: Request) -> tuple[Line, Iterator[Line]]:
-    """n pictures on the way from one to another, all drawn at once."""
-    states, said = morphs(e, r)
-    return {"steps": e.network.steps, "n": r["n"]} | said, moments(e.network, states)
+    """Interpolate between two pictures, n in all, drawn at the same time."""
+    states, reading = morphs(e, r)
+    return {"steps": e.network.steps, "n": r["n"]} | reading, moments(e.network, states)
 
 
 def morphs(e: Exhibit, r: Request) -> tuple[Iterator[Any], Line]:
     pair = torch.stack((r["a"], r["b"]))
-    labels, said = read_as(e, pair, r["labels"], r["seed"])
-    return morph_.morphing(e.network, pair, r["n"], labels=labels, seed=r["seed"]), said
+    labels, reading = read_as(e, pair, r["labels"], r["seed"])
+    return morph_.morphing(e.network, pair, r["n"], labels=labels, seed=r["seed"]), reading
 
 
 STREAMS: dict[str, Callable[[Exhibit, Request], tuple[Line, Iterator[Line]]]] = {
@@ -147,11 +147,11 @@ STREAMS: dict[str, Callable[[Exhibit, Request], tuple[Line, Iterator[Line]]]] = 
 
 
 def trajectory(view: str, e: Exhibit, r: Request) -> Trajectory:
-    """What a view shows, whole; a morph's steps are its pictures one after another."""
+    """Return the trajectory that a view shows; the steps of a morph are its pictures in order."""
     if view == "draw":
-        n, seed, warmth = r["n"], r["seed"], r["temperature"]
+        n, seed, temperature = r["n"], r["seed"], r["temperature"]
         whole = sample.sample_trajectory(
-            e.network, n, labels=r["labels"], seed=seed, temperature=warmth, batch=n
+            e.network, n, labels=r["labels"], seed=seed, temperature=temperature, batch=n
         )
         one = slice(None) if r["only"] is None else slice(r["only"], r["only"] + 1)
         return Trajectory(whole.frames[:, one], {k: w[:, one] for k, w in whole.windows.items()})
@@ -166,32 +166,32 @@ def trajectory(view: str, e: Exhibit, r: Request) -> Trajectory:
 
 @torch.no_grad()
 def drawn(view: str, e: Exhibit, r: Request, suffix: str) -> bytes:
-    """A view as a .png, finished, or as a .gif, step by step."""
-    seen = trajectory(view, e, r)
-    n, (_, height, width) = seen.frames.shape[1], e.network.shape
+    """Return a view as a .png of the final picture, or as a .gif of all steps."""
+    shown = trajectory(view, e, r)
+    n, (_, height, width) = shown.frames.shape[1], e.network.shape
     columns = math.ceil(math.sqrt(n))
     scale = max(1, SIDE // (columns * max(height, width) * (2 if view == "redraw" else 1)))
     if suffix == ".png":
-        return still(view, seen, r, columns, scale)
-    steps = len(seen.frames) - 1
+        return still(view, shown, r, columns, scale)
+    steps = len(shown.frames) - 1
     fps = min(16.0, max(3.0, steps / 5))
     if view == "redraw":
-        frames = figures.comparison(r["x"][None], seen, columns, scale)
+        frames = figures.comparison(r["x"][None], shown, columns, scale)
     elif view == "morph":
-        frames = [figures.grid(images, 1, scale) for images in seen.frames]
+        frames = [figures.grid(images, 1, scale) for images in shown.frames]
         frames += frames[::-1]
     else:
-        frames = figures.drawing(seen, columns, scale)
-    return files.animation(frames, "film.gif", fps=fps)
+        frames = figures.drawing(shown, columns, scale)
+    return files.animation(frames, "animation.gif", fps=fps)
 
 
-def still(view: str, seen: Trajectory, r: Request, columns: int, scale: int) -> bytes:
+def still(view: str, shown: Trajectory, r: Request, columns: int, scale: int) -> bytes:
     if view == "redraw":
-        image = figures.comparison(r["x"][None], seen, columns, scale)[-1]
+        image = figures.comparison(r["x"][None], shown, columns, scale)[-1]
     elif view == "morph":
-        image = figures.grid(seen.frames[:, 0], scale=max(1, scale // 6))
+        image = figures.grid(shown.frames[:, 0], scale=max(1, scale // 6))
     else:
-        image = figures.grid(seen.images, columns, scale)
+        image = figures.grid(shown.images, columns, scale)
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()

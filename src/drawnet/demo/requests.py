@@ -1,6 +1,6 @@
-"""What may be asked of a model on show: requests, JSON objects, checked field by field.
+"""Validate requests to the demo, JSON objects, field by field.
 
-docs/api.md describes them.  `answers` meets them; `server` knows of HTTP.
+docs/api.md describes them.  `answers` computes the responses; only `server` knows HTTP.
 """
 
 import base64
@@ -25,15 +25,15 @@ Line = dict[str, Any]
 Request = dict[str, Any]
 
 MOST = 64
-"""Images a request may ask for, unless their steps make more than `VOLUME`."""
+"""Images that a request may ask for, unless their steps exceed `VOLUME`."""
 VOLUME = 32_000_000
-"""Bytes of canvas that one answer may stream."""
+"""Bytes of canvas that one response may stream."""
 LOADED = 8
-"""Models that the demo shows at most."""
+"""Maximum number of models that the demo shows."""
 
 
 class Refused(Exception):
-    """A request that cannot be met as it is: one line that says why, and the HTTP status."""
+    """A request that cannot be met: one line that says why, and the HTTP status."""
 
     def __init__(self, why: str, status: int = 400) -> None:
         super().__init__(why)
@@ -42,14 +42,14 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Exhibit:
-    """A model on show."""
+    """A model served by the demo."""
 
     name: str
     network: StepModel
     binary: bool
     """Whether its pixels are 0 or 1."""
     mark: str
-    """Eight digits of the file's SHA-256, by which a link knows the weights again."""
+    """First eight hex digits of the file's SHA-256, by which a link identifies the weights."""
     header: Mapping[str, Any]
 
     @property
@@ -59,7 +59,7 @@ class Exhibit:
 
     @property
     def about(self) -> Line:
-        """What a client needs to know of it."""
+        """Metadata for clients."""
         model = self.network
         windows = model.windows(model.start(torch.zeros(1, model.classes)))
         run = self.header["run"]
@@ -80,12 +80,12 @@ class Exhibit:
 
 
 def draws(path: Path) -> bool:
-    """Whether a model can be on show: it reads and draws in steps."""
-    return isinstance(checkpoint.load_model(path).network, StepModel)
+    """Return whether the demo can show a model: it must read and draw in steps."""
+    return isinstance(checkpoint.load_model(path, kernels="off").network, StepModel)
 
 
 def exhibit(path: Path, taken: Sequence[str] = ()) -> Exhibit:
-    """The model at a path, or of a name, under a name that is not taken; UserError if unsound."""
+    """Load the model of a path or name, under a name not in `taken`; UserError if it is invalid."""
     file = checkpoint.located(path)
     model = checkpoint.load_model(path)
     network = sample.require_inference(model, path)
@@ -102,7 +102,7 @@ def exhibit(path: Path, taken: Sequence[str] = ()) -> Exhibit:
 
 def whole(name: str, value: Any, low: int, high: int) -> int:
     if type(value) is not int or not low <= value <= high:
-        raise Refused(f"{name} must be a whole number from {low} to {high}")
+        raise Refused(f"{name} must be an integer from {low} to {high}")
     return value
 
 
@@ -113,7 +113,7 @@ def number(name: str, value: Any, low: float, high: float) -> float:
 
 
 def raw(name: str, value: Any) -> bytes:
-    """The bytes of a base64url string."""
+    """Decode a base64url string."""
     if not isinstance(value, str):
         raise Refused(f"{name} must be a string, base64url")
     try:
@@ -123,7 +123,7 @@ def raw(name: str, value: Any) -> bytes:
 
 
 def picture(name: str, value: Any, e: Exhibit) -> Tensor:
-    """(C, H, W) in [0, 1] from packed bits or from bytes; 0 or 1 where the model's pixels are."""
+    """Decode (C, H, W) in [0, 1] from packed bits or bytes; 0 or 1 for a model of binary pixels."""
     content, size = raw(name, value), math.prod(e.network.shape)
     array = np.frombuffer(content, np.uint8)
     if len(content) == math.ceil(size / 8):
@@ -140,7 +140,7 @@ def picture(name: str, value: Any, e: Exhibit) -> Tensor:
 
 
 def mask(name: str, value: Any, e: Exhibit) -> Tensor:
-    """(H, W) bool from packed bits."""
+    """Decode (H, W) bool from packed bits."""
     content, (_, height, width) = raw(name, value), e.network.shape
     if len(content) != math.ceil(height * width / 8):
         raise Refused(f"{name} must hold {math.ceil(height * width / 8)} bytes, a bit a pixel")
@@ -149,11 +149,11 @@ def mask(name: str, value: Any, e: Exhibit) -> Tensor:
 
 
 def labels(name: str, value: Any, e: Exhibit, most: int) -> list[int]:
-    """Classes that the model knows; none for a model that is told none."""
+    """Check a list of the model's classes, which must be empty for an unconditional model."""
     if not isinstance(value, list) or len(value) > most:
         raise Refused(f"{name} must be a list of at most {most} labels")
     if value and not e.network.classes:
-        raise Refused(f"{e.name} is told no labels: leave out {name}")
+        raise Refused(f"{e.name} is not conditional: leave out {name}")
     return [whole(name, label, 0, e.network.classes - 1) for label in value]
 
 
@@ -190,7 +190,7 @@ FIELDS: dict[str, dict[str, tuple[Any, Check]]] = {
         "labels": ([], lambda name, value, e: labels(name, value, e, 2)),
     },
 }
-"""What each view takes: name -> (value if left out, ... where it may not be; its check)."""
+"""Fields of each view: name -> (default, ... if it is required; its check)."""
 
 
 def flag(name: str, value: Any) -> bool:
@@ -200,7 +200,7 @@ def flag(name: str, value: Any) -> bool:
 
 
 def checked(view: str, body: Any, exhibits: Mapping[str, Exhibit]) -> tuple[Exhibit, Request]:
-    """The model that a request is to and its values, all of them; Refused if one is wrong."""
+    """Return the requested model and the values of all fields; Refused if one is invalid."""
     if not isinstance(body, dict):
         raise Refused("the request must be a JSON object")
     fields = COMMON | FIELDS[view]

@@ -1,8 +1,8 @@
 """The demo's server: one page, an API under /api, and one thread that draws.
 
-Requests wait for the thread in a row with a bound; whoever comes when it is full is told when to
-come again.  It answers only to names that cannot be made to point here from elsewhere, takes
-requests only from its own pages and from programs, and its page loads nothing from anywhere else.
+Requests wait for the thread in a bounded queue; when it is full, further ones get 503 and
+Retry-After.  The server answers only to hosts that DNS rebinding cannot forge and accepts requests
+only from its own pages and from programs; its page loads nothing from anywhere else.
 """
 
 import asyncio
@@ -38,13 +38,13 @@ except ModuleNotFoundError as why:
     raise UserError(f"the demo needs {missing}: pip install 'drawnet[demo]'") from None
 
 BODY = 262_144
-"""Bytes that a request may hold."""
+"""Maximum size of a request in bytes."""
 PLACES = 16
-"""Requests that may be waited for, computed or sent at a time."""
+"""Maximum number of requests that wait, are computed or are being sent."""
 PATIENCE = 10.0
-"""Seconds within which a request must have arrived in full."""
+"""Seconds within which a request must have arrived completely."""
 LONGEST = 60.0
-"""Seconds after which an answer that waits or is drawn ends; twice as long for one that is fetched."""
+"""Seconds after which a response that waits or is computed is aborted; twice as long to be fetched."""
 AGAIN = {"Retry-After": "1"}
 
 WEB = Path(__file__).parent / "web"
@@ -54,7 +54,7 @@ PAGE = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-"""Kinds of the files in web/; all there are of these are served."""
+"""Types of the files in web/; all files of these types are served."""
 KINDS = {"": "application/x-ndjson", ".png": "image/png", ".gif": "image/gif"}
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -74,23 +74,23 @@ log = logging.getLogger("drawnet")
 
 
 class Job:
-    """An answer that the thread makes part by part, and the loop sends."""
+    """A response that the thread computes part by part, and the event loop sends."""
 
     def __init__(self, work: Callable[[], Iterable[bytes]]) -> None:
         self.work = work
         self.loop = asyncio.get_running_loop()
         self.parts: asyncio.Queue[bytes | Exception | None] = asyncio.Queue()
-        self.gone = threading.Event()
+        self.cancelled = threading.Event()
         self.end = time.monotonic() + LONGEST
 
     def run(self) -> None:
-        """In the thread: make the parts, until nobody wants them any more."""
+        """Compute the parts, in the thread, until the client has left."""
         try:
             for part in self.work():
-                if self.gone.is_set():
+                if self.cancelled.is_set():
                     return
                 if time.monotonic() > self.end:
-                    raise Refused(f"this took longer than {LONGEST:g} seconds: ask for less", 503)
+                    raise Refused(f"this took longer than {LONGEST:g} seconds: request less", 503)
                 self.put(part)
         except Exception as why:
             self.put(why)
@@ -113,14 +113,14 @@ class Studio:
 
     def draw(self) -> None:
         while (job := self.jobs.get()) is not None:
-            if not job.gone.is_set():
+            if not job.cancelled.is_set():
                 job.run()
-            del job  # what it holds is not kept until the next one comes
+            del job  # frees what it holds before the next one arrives
 
     async def parts(self, work: Callable[[], Iterable[bytes]]) -> AsyncIterator[bytes]:
-        """The parts as they are made; the place is free again when the last one is taken."""
+        """Yield the parts as they are computed; the place is freed when the last one is taken."""
         if self.taken >= PLACES:
-            raise Refused("too many requests at once: come again", 503)
+            raise Refused("too many requests at once: try again later", 503)
         self.taken += 1
         job = Job(work)
         try:
@@ -130,12 +130,12 @@ class Studio:
                     raise part
                 yield part
         finally:
-            job.gone.set()
+            job.cancelled.set()
             self.taken -= 1
 
 
 class Stream(StreamingResponse):
-    """Parts as they come, to a client that takes them in time."""
+    """A streaming response, aborted for a client that does not take it in time."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -151,13 +151,13 @@ class Stream(StreamingResponse):
 
 
 def problem(why: str, status: int) -> JSONResponse:
-    """One line of JSON that says what is wrong."""
+    """Return an error as one line of JSON."""
     headers = AGAIN if status in (429, 503) else None
     return JSONResponse({"error": why}, status, headers)
 
 
 async def body(request: Request) -> Any:
-    """The JSON that a request holds; Refused if it is none, too long or too slow."""
+    """Return the JSON of a request; Refused if it is invalid, too long or too slow."""
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         raise Refused("send JSON: Content-Type: application/json", 415)
     content = bytearray()
@@ -172,11 +172,11 @@ async def body(request: Request) -> Any:
     try:
         return json.loads(content)
     except (ValueError, RecursionError):
-        raise Refused("the request is no JSON") from None
+        raise Refused("the request is not JSON") from None
 
 
 def encoded(view: str, e: Exhibit, values: requests.Request, suffix: str) -> Iterator[bytes]:
-    """The answer in bytes, a line at a time or a picture at once."""
+    """Yield the response in bytes, a line at a time or a whole picture."""
     if suffix:
         yield answers.drawn(view, e, values, suffix)
     else:
@@ -185,7 +185,7 @@ def encoded(view: str, e: Exhibit, values: requests.Request, suffix: str) -> Ite
 
 
 async def following(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The first part and the others; what goes wrong after it is the last line."""
+    """Yield the first part and the others; a later error becomes the last line."""
     try:
         yield first
         async for part in rest:
@@ -198,17 +198,17 @@ async def following(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[b
 
 
 def error_response(why: Exception) -> JSONResponse:
-    """What a client is told of an error; what is none of its doing goes to the log."""
+    """Return the response to an error; unexpected errors go to the log."""
     if isinstance(why, Refused):
         return problem(str(why), why.status)
     if isinstance(why, UserError):
         return problem(str(why), 400)
     log.error("a request failed", exc_info=why)
-    return problem("the server failed: its log says more", 500)
+    return problem("the server failed: see its log", 500)
 
 
 def application(exhibits: Mapping[str, Exhibit], host: str = "127.0.0.1") -> ASGIApp:
-    """The app that shows these models to clients that call it by an address or as `host`."""
+    """Return the app that serves these models to clients that use an IP address or `host`."""
     studio = Studio()
 
     async def answer(request: Request) -> Response:
@@ -250,7 +250,7 @@ def application(exhibits: Mapping[str, Exhibit], host: str = "127.0.0.1") -> ASG
 class Guard:
     """Refuses hosts and origins that are not this server's own; adds the headers of `HEADERS`.
 
-    A page elsewhere can have its name point to this address (DNS rebinding), not an address.
+    A foreign page can make its host name resolve to this address (DNS rebinding), but not an address.
     """
 
     def __init__(self, app: ASGIApp, host: str) -> None:
@@ -290,16 +290,16 @@ class Guard:
 
 
 FIRST = "mnist"
-"""The weights that a visitor who names none sees first: the paper's attentive model."""
+"""The weights shown first by default: the paper's attentive model."""
 
 
 def exhibited(paths: Sequence[Path]) -> dict[str, Exhibit]:
-    """The models at these paths, or all that come with drawnet and draw; UserError if there are none."""
+    """Load the models at these paths, or all bundled ones that draw; UserError if there are none."""
     bundled = sorted(weights.bundled(), key=lambda name: (name != FIRST, name))
     chosen = list(paths) or [Path(name) for name in bundled if requests.draws(Path(name))]
     if not chosen:
         raise UserError(
-            "no weights come with this drawnet: `drawnet train digits_quick` makes some in three "
+            "this drawnet has no bundled weights: `drawnet train digits_quick` trains some in three "
             "minutes, then `drawnet demo runs/digits_quick`"
         )
     if len(chosen) > requests.LOADED:
@@ -312,7 +312,7 @@ def exhibited(paths: Sequence[Path]) -> dict[str, Exhibit]:
 
 
 def serve(paths: Sequence[Path], host: str, port: int, *, show: bool) -> None:
-    """Serve the page until Ctrl-C, and show it in the user's browser if asked."""
+    """Serve the page until Ctrl-C, and open it in the user's browser if requested."""
     exhibits = exhibited(paths)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -323,16 +323,16 @@ def serve(paths: Sequence[Path], host: str, port: int, *, show: bool) -> None:
         ) from why
     name = f"[{host}]" if ":" in host else host
     url = f"http://{name}:{listening.getsockname()[1]}/"
-    print(f"{url}  shows {', '.join(exhibits)}; Ctrl-C ends it", flush=True)
+    print(f"{url}  shows {', '.join(exhibits)}; Ctrl-C stops it", flush=True)
     if not local(found[0][4][0]):
-        print("drawnet: anyone who can reach this machine can use it", file=sys.stderr)
+        print("drawnet: anyone who can reach this machine can use the demo", file=sys.stderr)
     if show:
         threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
     config = uvicorn.Config(
         application(exhibits, host), log_level="warning", access_log=False, lifespan="off",
         server_header=False, timeout_graceful_shutdown=2,
     )  # fmt: skip
-    # Whoever ends the server knows that its drawings end with it.
+    # Interrupted responses need no message when the server is stopped.
     logging.getLogger("uvicorn.error").addFilter(lambda line: "shutdown" not in line.getMessage())
     uvicorn.Server(config).run(sockets=[listening])
 

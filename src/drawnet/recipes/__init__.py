@@ -1,4 +1,4 @@
-"""Whole runs as functions; a recipe is any public function in a file of this folder."""
+"""Complete runs as functions; a recipe is any public function in a file of this folder."""
 
 import ast
 import importlib
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def names() -> dict[str, str]:
-    """Every recipe and the file it stands in, read without importing it."""
+    """Return every recipe and its file, read without importing it."""
     return {
         node.name: path.stem
         for path in sorted(Path(__file__).parent.glob("[!_]*.py"))
@@ -22,7 +22,7 @@ def names() -> dict[str, str]:
 
 
 def get(name: str) -> "Run[Any]":
-    """The run that a recipe describes; UserError with the nearest name if there is none."""
+    """Return the run that a recipe describes; UserError with the closest name if there is none."""
     known = names()
     module = importlib.import_module(f"drawnet.recipes.{known[choose('recipe', name, known)]}")
     return getattr(module, name)()  # type: ignore[no-any-return]

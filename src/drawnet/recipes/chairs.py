@@ -8,9 +8,9 @@ from drawnet.training.config import Run
 def chairs() -> Run[ChairsConfig]:
     """The generator of chairs, every other azimuth held out, on 320 procedural chairs of 64×64.
 
-    `drawnet train chairs`; `--data.options which renders` for ModelNet10's, where they are at hand:
-    with `--examples 700000`, 24 minutes of one core, a squared error of 29.2 a picture on views that
-    it has not seen, where a blend of the neighbouring views has 43.2 (`benchmarks/chairs.py`).
+    `drawnet train chairs`; `--data.options which renders` for ModelNet10's, if their files are present:
+    with `--examples 700000`, 24 minutes on one core, a squared error of 29.2 per image on held-out
+    views, where a blend of the neighbouring views has 43.2 (`benchmarks/chairs.py`).
     """
     return Run(
         "chairs",

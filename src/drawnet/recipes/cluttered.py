@@ -9,20 +9,20 @@ from drawnet.training.config import Run
 
 
 def cluttered_4() -> Run[GlimpseConfig]:
-    """DRAW's reader on cluttered MNIST, four glimpses of 12×12.
+    """DRAW's attentive reader on cluttered MNIST, four glimpses of 12×12.
 
-    `drawnet train cluttered_4`, 93 minutes of one core in bfloat16: 3.86 ± 0.19 % of the 10,000 test
-    images are misread; 4.5 % after 40 minutes (`--examples 8000000`).  The paper: 4.18 %.
+    `drawnet train cluttered_4`, 93 minutes on one core in bfloat16: 3.86 ± 0.19 % of the 10,000 test
+    images are misclassified; 4.5 % after 40 minutes (`--examples 8000000`).  The paper: 4.18 %.
     """
     return _reader("cluttered_4", GlimpseConfig(glimpses=4), examples=20_000_000)
 
 
 def cluttered_8() -> Run[GlimpseConfig]:
-    """DRAW's reader on cluttered MNIST, eight glimpses of 12×12.
+    """DRAW's attentive reader on cluttered MNIST, eight glimpses of 12×12.
 
-    `drawnet train cluttered_8`, 62 minutes of one core in bfloat16: 3.47 ± 0.18 % of the 10,000 test
-    images are misread; half as many examples again do not better it.  The paper: 3.36 %.  Without a
-    limit on windows' gradients its training breaks down (docs/log.md).
+    `drawnet train cluttered_8`, 62 minutes on one core in bfloat16: 3.47 ± 0.18 % of the 10,000 test
+    images are misclassified; 50 % more examples do not improve it.  The paper: 3.36 %.  Without
+    clipping of the windows' gradients training fails (docs/log.md).
     """
     model = GlimpseConfig(glimpses=8, window_clip=10.0)
     return _reader("cluttered_8", model, examples=8_500_000, lr=5e-4)
@@ -31,8 +31,8 @@ def cluttered_8() -> Run[GlimpseConfig]:
 def cluttered_conv() -> Run[ConvNetConfig]:
     """The convolutional baseline on cluttered MNIST, 8 filters of 10×10 and 256 hidden units.
 
-    `drawnet train cluttered_conv`, 15 minutes of one core: 15.3 ± 0.4 % of the 10,000 test images
-    are misread.  The paper: 14.35 %.
+    `drawnet train cluttered_conv`, 15 minutes on one core: 15.3 ± 0.4 % of the 10,000 test images
+    are misclassified.  The paper: 14.35 %.
     """
     return Run(
         "cluttered_conv",

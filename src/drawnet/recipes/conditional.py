@@ -1,4 +1,4 @@
-"""Digits on demand: attentive DRAW that is told which digit an image shows."""
+"""Class-conditional MNIST: attentive DRAW with the digit as input."""
 
 from drawnet.data.config import Data
 from drawnet.models.draw import DrawConfig
@@ -6,12 +6,12 @@ from drawnet.training.config import Run
 
 
 def mnist_conditional() -> Run[DrawConfig]:
-    """Attentive DRAW told the digit, on MNIST drawn anew each time (dynamic binarisation).
+    """Attentive DRAW conditioned on the digit, on MNIST with dynamic binarisation.
 
-    `drawnet train mnist_conditional`, 38 minutes of one core in bfloat16: 86.8 ± 0.3 nats on the
-    10,000 test images.  Then `drawnet sample runs/mnist_conditional --label 7` or, of all ten digits,
-    `python benchmarks/conditional.py runs/mnist_conditional`: 98.8 ± 0.3 % of 1,000 samples are read
-    as the digit asked for.
+    `drawnet train mnist_conditional`, 38 minutes on one core in bfloat16: 86.8 ± 0.3 nats on the
+    10,000 test images.  Then `drawnet sample runs/mnist_conditional --label 7` or, for all ten digits,
+    `python benchmarks/conditional.py runs/mnist_conditional`: 98.8 ± 0.3 % of 1,000 samples are
+    classified as the requested digit.
     """
     return Run(
         "mnist_conditional",

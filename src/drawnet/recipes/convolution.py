@@ -25,7 +25,7 @@ def mnist_conv() -> Run[ConvDrawConfig]:
 def mnist_stem() -> Run[StemDrawConfig]:
     """DRAW between convolutions on static binarised MNIST.
 
-    `drawnet train mnist_stem`.  With `--examples 20000`, half a minute of one core: 132.5 nats on the
+    `drawnet train mnist_stem`.  With `--examples 20000`, half a minute on one core: 132.5 nats on the
     10,000 test images.
     """
     return Run(
@@ -40,8 +40,8 @@ def mnist_stem() -> Run[StemDrawConfig]:
 def mnist_patch() -> Run[PatchDrawConfig]:
     """DRAW with convolutions in its windows on static binarised MNIST (read 12×12, write 12×12).
 
-    `drawnet train mnist_patch`.  With `--examples 80000`, 3 minutes of one core: 182.1 nats on the
-    10,000 test images; for its first 20,000 examples it draws the mean image and no more.
+    `drawnet train mnist_patch`.  With `--examples 80000`, 3 minutes on one core: 182.1 nats on the
+    10,000 test images; during the first 20,000 examples it draws only the mean image.
     """
     return Run(
         "mnist_patch",
@@ -56,8 +56,8 @@ def mnist_patch() -> Run[PatchDrawConfig]:
 def cifar10_conv() -> Run[ConvDrawConfig]:
     """Convolutional DRAW on CIFAR-10, 256 levels a channel, true bits/dim.
 
-    `drawnet train cifar10_conv`.  97 minutes of one core in bfloat16: 4.831 bits/dim on the first 1,000
-    test images, and 4.84 in validation, which falls all the way (docs/convolution.md).
+    `drawnet train cifar10_conv`.  97 minutes on one core in bfloat16: 4.831 bits/dim on the first 1,000
+    test images, and 4.84 in validation, falling throughout (docs/convolution.md).
     """
     return Run(
         "cifar10_conv",

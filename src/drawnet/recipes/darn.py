@@ -9,8 +9,8 @@ def mnist_darn() -> Run[DARNConfig]:
     """A deep autoregressive network of 500 hidden units on static binarised MNIST.
 
     `drawnet train mnist_darn`.  The paper, by importance sampling: 84.71 nats, 84.13 with adaptive
-    weight noise, which is not here.  7 minutes of one core: a bound of 89.19 nats on the 10,000 test
-    images, 86.99 by 500 importance samples on 1,000 of them; without weight decay it overfits
+    weight noise, which is not implemented.  7 minutes on one core: a bound of 89.19 nats on the 10,000
+    test images, 86.99 by 500 importance samples on 1,000 of them; without weight decay it overfits
     (docs/log.md).
     """
     return Run(

@@ -9,7 +9,7 @@ def mnist_gan() -> Run[GANConfig]:
     """Generative adversarial nets on MNIST's grey levels, as published.
 
     `drawnet train mnist_gan`.  The paper's Parzen estimate: 225 ± 2 nats.  With `--examples 3000000`, 22
-    minutes of one core: 152.2 ± 1.5, and rising; `--resume` with more examples goes on.
+    minutes on one core: 152.2 ± 1.5, still rising; `--resume` with more examples continues.
     """
     return Run(
         "mnist_gan",

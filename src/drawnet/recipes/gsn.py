@@ -8,10 +8,10 @@ from drawnet.training.config import Run
 def mnist_gsn() -> Run[GSNConfig]:
     """A deep generative stochastic network on MNIST's grey levels, as published.
 
-    `drawnet train mnist_gsn`.  The paper's Parzen estimate: 214 ± 1.1 nats.  Half the published rate
-    of 0.25, for the authors' momentum takes a mean of gradients where ours takes a sum.  That is slow:
+    `drawnet train mnist_gsn`.  The paper's Parzen estimate: 214 ± 1.1 nats.  The rate is half the
+    published 0.25, because the authors' momentum averages gradients and ours sums them.  This is slow:
     no digits after 8 epochs.  With `--examples 900000 --optimizer adam --lr 1e-3 --decay cosine
-    --warmup 10000 --ema 0.999`, 18 minutes of one core: 243.6 ± 2.2 (docs/literature.md).
+    --warmup 10000 --ema 0.999`, 18 minutes on one core: 243.6 ± 2.2 (docs/literature.md).
     """
     return Run(
         "mnist_gsn",

@@ -9,9 +9,9 @@ def mnist() -> Run[DrawConfig]:
     """DRAW with attention on static binarised MNIST (read 2×2, write 5×5).
 
     `drawnet train mnist`.  Expect, on 2,000 validation images, 116 to 117 nats after one epoch of 50,000
-    and, with `--examples 150000`, 105 after three: 9 minutes of one core in bfloat16 (docs/log.md).
-    `--examples 2100000 --seed 1`, 128 minutes of one core: 83.15 ± 0.23 on the 10,000 test images, and
-    validation still falling.  The whole run is 300 epochs, some 15 hours of one core: not done yet.
+    and, with `--examples 150000`, 105 after three: 9 minutes on one core in bfloat16 (docs/log.md).
+    `--examples 2100000 --seed 1`, 128 minutes on one core: 83.15 ± 0.23 on the 10,000 test images, and
+    validation still falling.  The whole run of 300 epochs, some 15 hours on one core, has not been done.
     """
     return Run(
         "mnist",
@@ -27,9 +27,9 @@ def mnist() -> Run[DrawConfig]:
 def mnist_no_attention() -> Run[DrawConfig]:
     """DRAW without attention on static binarised MNIST.
 
-    `drawnet train mnist_no_attention`.  `--model.steps 16 --examples 3600000`, 110 minutes of one core:
-    87.35 ± 0.24 nats on the 10,000 test images, where the paper has 87.40 with T = 64.  With 64 steps
-    it has not been trained.
+    `drawnet train mnist_no_attention`.  `--model.steps 16 --examples 3600000`, 110 minutes on one core:
+    87.35 ± 0.24 nats on the 10,000 test images, where the paper has 87.40 with T = 64.  It has not
+    been trained with 64 steps.
     """
     return Run(
         "mnist_no_attention",

@@ -8,10 +8,10 @@ from drawnet.training.config import Run
 def omniglot() -> Run[DrawConfig]:
     """DRAW with attention on Omniglot's characters of 28×28, `mnist`'s settings.
 
-    `drawnet train omniglot`, 36 minutes of one core: 102.77 nats on the 13,180 test images, which are
-    of other alphabets, and 91.98 on new drawings of the characters it knows, and falling.  The images
+    `drawnet train omniglot`, 36 minutes on one core: 102.77 nats on the 13,180 test images, which are
+    of other alphabets, and 91.98, still falling, on new drawings of the training characters.  The images
     are reduced from Lake et al.'s drawings: bounds are not comparable with those on Burda's version,
-    which `--data.options version burda` reads where it is at hand (with `--data.binarise dynamic`).
+    which `--data.options version burda` reads if it is present (with `--data.binarise dynamic`).
     """
     return Run(
         "omniglot",

@@ -1,7 +1,7 @@
 """House numbers: SVHN digits by attention, by convolutions, and by convolutions around DRAW.
 
-All three weigh the rate ten times or more in training, for samples that hang together: by the true
-bound alone a picture takes hundreds of nats of detail, and what is drawn from the prior is paint.
+All three weight the rate by ten or more in training, for coherent samples: with the bound alone an
+image takes hundreds of nats of detail, and samples from the prior have no structure.
 """
 
 from drawnet.data.config import Data
@@ -14,9 +14,9 @@ from drawnet.training.config import Run
 def svhn_draw() -> Run[DrawConfig]:
     """DRAW with attention on SVHN digits, 256 levels a channel, true bits/dim.
 
-    `drawnet train svhn_draw`.  29 minutes of one core in bfloat16: 5.929 bits/dim (rate 29 nats) on 636
-    test digits, the paper's cost 1,848 nats; nearly all samples are house numbers.
-    The paper draws pictures of whole numbers, 54 × 54, with 800 units, and claims no likelihood.
+    `drawnet train svhn_draw`.  29 minutes on one core in bfloat16: 5.929 bits/dim (rate 29 nats) on 636
+    test digits, the paper's cost 1,848 nats; nearly all samples look like house numbers.
+    The paper draws images of whole numbers, 54 × 54, with 800 units, and claims no likelihood.
     """
     return Run(
         "svhn_draw",
@@ -34,8 +34,8 @@ def svhn_draw() -> Run[DrawConfig]:
 def svhn_stem() -> Run[StemDrawConfig]:
     """DRAW between convolutions on SVHN digits, 256 levels a channel, true bits/dim.
 
-    `drawnet train svhn_stem`.  19 minutes of one core in bfloat16: 5.218 bits/dim (rate 88 nats) on 636
-    test digits, the paper's cost 1,881 nats; most samples can be read (docs/convolution.md).
+    `drawnet train svhn_stem`.  19 minutes on one core in bfloat16: 5.218 bits/dim (rate 88 nats) on 636
+    test digits, the paper's cost 1,881 nats; most samples are legible (docs/convolution.md).
     """
     return Run(
         "svhn_stem",
@@ -52,7 +52,7 @@ def svhn_stem() -> Run[StemDrawConfig]:
 def svhn_conv() -> Run[ConvDrawConfig]:
     """Convolutional DRAW on SVHN digits, 256 levels a channel, true bits/dim.
 
-    `drawnet train svhn_conv`.  The first 140,000 examples, 15 minutes of one core in bfloat16: 4.496
+    `drawnet train svhn_conv`.  The first 140,000 examples, 15 minutes on one core in bfloat16: 4.496
     bits/dim (rate 192 nats) on 636 test digits, the paper's cost 1,971 nats; no digits in the samples.
     """
     return Run(

@@ -8,7 +8,7 @@ from drawnet.training.config import Run
 def mnist_vae() -> Run[VAEConfig]:
     """A variational auto-encoder on static binarised MNIST.
 
-    `drawnet train mnist_vae --model.latents 200`.  9 minutes of one core in bfloat16: a bound of 99.31
+    `drawnet train mnist_vae --model.latents 200`.  9 minutes on one core in bfloat16: a bound of 99.31
     nats on the 10,000 test images, 93.19 by 1,000 importance samples on 1,000 of them.
     """
     return Run(
@@ -24,7 +24,7 @@ def cifar10_vae() -> Run[VAEConfig]:
     """A variational auto-encoder on CIFAR-10, 256 levels a channel, true bits/dim.
 
     `drawnet train cifar10_vae`.  6.330 bits/dim on the first 1,000 test images after 2,750,000 examples,
-    49 minutes of one core in bfloat16; validation rises from there on.  `cifar10_conv`: 4.831.
+    49 minutes on one core in bfloat16; validation rises from then on.  `cifar10_conv`: 4.831.
     """
     return Run(
         "cifar10_vae",

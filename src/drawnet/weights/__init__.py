@@ -1,4 +1,4 @@
-"""Trained models that come with the package, each a .safetensors file with its card (.json)."""
+"""Trained models that come with the package: .safetensors files, each with its card (.json)."""
 
 from pathlib import Path
 
@@ -6,5 +6,5 @@ FOLDER = Path(__file__).parent
 
 
 def bundled() -> dict[str, Path]:
-    """Name -> file."""
+    """Return name -> file."""
     return {path.stem: path for path in sorted(FOLDER.glob("*.safetensors"))}

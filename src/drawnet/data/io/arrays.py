@@ -1,4 +1,4 @@
-"""Images in one file: .npz, .npy, .mat, IDX, parquet. Each opens as a list of named pictures."""
+"""Images in one file: .npz, .npy, .mat, IDX, parquet.  Each opens as a list of named pictures."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,9 +21,9 @@ KINDS = ".npz, .npy, .mat, IDX or parquet file"
 class Pictures:
     """Pictures that are opened one at a time.
 
-    names   what splits are decided by: stays with a picture for ever
-    opened  'L' or 'RGB' picture number k, or UserError
-    size    (height, width) if all have one and it is to be kept, else None
+    names   decide the splits: a picture's name never changes
+    opened  'L' or 'RGB' picture k, or UserError
+    size    (height, width) if all have the same and it is to be preserved, else None
     grey    whether all are known to be grey
     labels  int64, one each, or None
     """
@@ -36,7 +36,7 @@ class Pictures:
 
 
 def from_file(path: Path, layout: str | None, key: str | None) -> Pictures:
-    """What is in an .npz, .npy, .mat, IDX or parquet file, told apart by its first bytes."""
+    """Open an .npz, .npy, .mat, IDX or parquet file, recognised by its first bytes."""
     with reading(path, "file"), path.open("rb") as file:
         head = file.read(6)
     if head[:4] == b"PAR1":
@@ -49,7 +49,7 @@ def from_file(path: Path, layout: str | None, key: str | None) -> Pictures:
         return _from_arrays(read_mat(path), path, layout, key)
     if head[:2] in (b"\0\0", b"\x1f\x8b"):
         return from_array(read_idx(path), path, layout)
-    raise UserError(f"{path} is no {KINDS}: give one of these, or a folder of pictures")
+    raise UserError(f"{path} is not an {KINDS}: give one of these, or a folder of images")
 
 
 def from_array(
@@ -57,7 +57,7 @@ def from_array(
     path: Path,
     layout: str | None = None,
 ) -> Pictures:
-    """An array of N images in `layout`, or in the one layout that its shape allows."""
+    """Open an array of N images in `layout`, or in the one layout that its shape allows."""
     layout = layout or _layout(pixels.shape, path)
     if LAYOUTS.get(layout) != pixels.ndim:
         raise UserError(f"{path}: shape {pixels.shape} has no layout {layout!r}: {_CHOICE}")
@@ -70,7 +70,7 @@ def from_array(
     if pixels.shape[3] not in (1, 3, 4) or 0 in pixels.shape:
         raise UserError(
             f"{path}: as {layout} its images are {pixels.shape[1:]} (H, W, C), and 1, 3 or 4 "
-            "channels are what an image can have"
+            "channels are possible"
         )
     mono = pixels.shape[3] == 1
     return Pictures(
@@ -81,24 +81,24 @@ def from_array(
     )
 
 
-_CHOICE = "layout='nhw', 'nhwc', 'nchw' or 'hwcn' decides"
+_CHOICE = "choose layout='nhw', 'nhwc', 'nchw' or 'hwcn'"
 
 
 def _layout(shape: tuple[int, ...], path: Path) -> str:
-    """nhw: three axes; else four, of which one of the places that C may have is 1, 3 or 4."""
+    """Infer nhw from three axes; from four, the layout in which alone C is 1, 3 or 4."""
     if len(shape) == 3 and shape[2] > 4:
         return "nhw"
     if len(shape) == 4:
-        places = {"nchw": shape[1], "hwcn": shape[2], "nhwc": shape[3]}
-        if len(able := [layout for layout, size in places.items() if size in (1, 3, 4)]) == 1:
+        channels = {"nchw": shape[1], "hwcn": shape[2], "nhwc": shape[3]}
+        if len(able := [layout for layout, size in channels.items() if size in (1, 3, 4)]) == 1:
             return able[0]
-    raise UserError(f"{path}: it is not clear which axes of {shape} are which: {_CHOICE}")
+    raise UserError(f"{path}: the axes of {shape} are ambiguous: {_CHOICE}")
 
 
 def _from_arrays(
     arrays: dict[str, NDArray[Any]], path: Path, layout: str | None, key: str | None
 ) -> Pictures:
-    """The uint8 array of images, with whole numbers `labels` or `y` that are one each."""
+    """Open the uint8 array of images, with integer `labels` or `y` if they are one each."""
     images = {k: a for k, a in arrays.items() if a.dtype == np.uint8 and a.ndim in (3, 4)}
     key = _one(key, list(images), "uint8 array of images", path)
     pictures = from_array(images[key], path, layout)
@@ -108,7 +108,7 @@ def _from_arrays(
 
 
 def _from_parquet(path: Path, key: str | None) -> Pictures:
-    """A column of encoded pictures, bytes or {bytes, path}; `label` if it is a whole number."""
+    """Open a column of encoded pictures, bytes or {bytes, path}; with `label` if it is an integer."""
     with needing("pyarrow", path, "parquet"):
         import pyarrow.types as kinds
         from pyarrow import parquet
@@ -129,7 +129,7 @@ def _from_parquet(path: Path, key: str | None) -> Pictures:
 
 
 def _bytes(cell: Any) -> bytes:
-    """Nothing at all reads as a picture of no bytes, which is refused as corrupt."""
+    """Return a cell's bytes; none for an empty cell, which is then refused as corrupt."""
     return (cell.get("bytes") if isinstance(cell, dict) else cell) or b""
 
 
@@ -138,5 +138,5 @@ def _one(key: str | None, able: list[str], kind: str, path: Path) -> str:
         return key
     if key is None and len(able) == 1:
         return able[0]
-    has = f"it has {', '.join(able)}: key=... decides" if able else "it has none"
+    has = f"it has {', '.join(able)}: choose one by key=..." if able else "it has none"
     raise UserError(f"{path}: no {kind} {key!r}, {has}" if key else f"{path}: which {kind}? {has}")

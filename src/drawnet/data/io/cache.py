@@ -1,4 +1,4 @@
-"""Decoded images kept in the user's cache folder, so that a second start maps them at once."""
+"""Decoded images in the user's cache folder, memory-mapped at the next start."""
 
 import hashlib
 import os
@@ -14,20 +14,20 @@ from numpy.typing import NDArray
 from drawnet.data import Images
 from drawnet.data.io.files import reading
 
-_VERSION = 1  # of what decoding means; a higher one leaves everything kept before unused
+_VERSION = 1  # of the decoding; a higher one invalidates the cache
 
 
 def cached(
     sources: Sequence[Path], decode: Callable[[], Images], *settings: str | int, name: str = ""
 ) -> Images:
-    """`decode()`, or what it gave when `sources` were as now: their paths, sizes and times.
+    """Return `decode()`, or its earlier result if `sources` have the same paths, sizes and times.
 
-    settings  what else decides the result; all of it, where there are no sources
-    name  what the file's name starts with; else the first source's
+    settings  everything else that the result depends on; all of it, if there are no sources
+    name      beginning of the file's name; default: the first source's
 
-    The pixels are memory-mapped: processes share one copy, nothing is read before it is used, and
-    a write stays in the writer's memory. What is kept is whole or not there; what cannot be read
-    is decoded anew. A cache folder that cannot be written is reported, and decoding goes on.
+    The pixels are memory-mapped: processes share one copy, pages are read on use, and writes stay
+    private to the process. Files are complete or absent; an unreadable one is decoded again. A cache
+    folder that cannot be written causes a warning, and the decoded images are returned.
     """
     stem = folder() / f"{name or sources[0].stem}-{_key(sources, settings)}"
     if (found := _found(stem)) is None:
@@ -35,10 +35,11 @@ def cached(
         labels = np.empty(0, np.int64) if images.labels is None else images.labels
         try:
             _write(_labels(stem), labels)
-            _write(_pixels(stem), images.pixels[:])  # last: with it, all is there
+            _write(_pixels(stem), images.pixels[:])  # last: marks the entry as complete
         except OSError as error:
             warnings.warn(
-                f"decoded images are not kept, {folder()}: {error.strerror or error}", stacklevel=2
+                f"decoded images are not cached, {folder()}: {error.strerror or error}",
+                stacklevel=2,
             )
             return Images(np.ascontiguousarray(images.pixels[:]), images.labels)
         del images, labels
@@ -48,13 +49,13 @@ def cached(
 
 
 def joined(parts: Iterable[Images]) -> Images:
-    """One after the other; all with labels, or none."""
+    """Concatenate images; all with labels, or none."""
     pixels, labels = zip(*((part.pixels, part.labels) for part in parts), strict=True)
     return Images(np.concatenate(pixels), None if labels[0] is None else np.concatenate(labels))
 
 
 def folder() -> Path:
-    """Beside the data's default place: $XDG_CACHE_HOME/drawnet/decoded or ~/.cache/drawnet/…"""
+    """Return the cache folder, $XDG_CACHE_HOME/drawnet/decoded or ~/.cache/drawnet/decoded."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     return cache / "drawnet" / "decoded"
 
@@ -77,7 +78,7 @@ def _labels(stem: Path) -> Path:
 
 
 def _found(stem: Path) -> Images | None:
-    try:  # 'c': copy on write, so that torch may have the memory
+    try:  # 'c': copy on write, so that torch can share the memory
         pixels = np.load(_pixels(stem), mmap_mode="c", allow_pickle=False)
         labels = np.load(_labels(stem), allow_pickle=False)
         return Images(np.asarray(pixels), labels if len(labels) else None)
@@ -86,7 +87,7 @@ def _found(stem: Path) -> Images | None:
 
 
 def _write(path: Path, array: NDArray[Any]) -> None:
-    """Whole or not at all: written beside its place, then moved there."""
+    """Write atomically: to a temporary file in the same folder, then moved into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
         try:
@@ -100,7 +101,7 @@ def _write(path: Path, array: NDArray[Any]) -> None:
 
 
 def _save(file: Any, array: NDArray[Any]) -> None:
-    """An .npy file in C order whatever the order in memory, 64 MiB at a time."""
+    """Write an .npy file in C order whatever the order in memory, 64 MiB at a time."""
     header = {"descr": array.dtype.str, "fortran_order": False, "shape": array.shape}
     np.lib.format.write_array_header_1_0(file, header)
     rows = max(1, (1 << 26) // max(1, array[:1].nbytes))

@@ -1,4 +1,4 @@
-"""One picture of any kind, made upright, opaque, 8 bits deep and of one size."""
+"""Read one picture of any kind: upright, opaque, 8 bits deep, of a given size."""
 
 import io
 import warnings
@@ -20,14 +20,14 @@ SUFFIXES = (
 
 
 def read(source: Path | bytes, name: str) -> Image.Image:
-    """The picture as 'L' or 'RGB': first frame, turned as its EXIF says, laid on white.
+    """Read a picture as 'L' or 'RGB': first frame, oriented by its EXIF tag, on white.
 
     Colour profiles are not applied. A damaged picture is a UserError that calls it `name`.
     """
     file = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
+            warnings.simplefilter("ignore")  # about odd metadata
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file, formats=FORMATS) as picture:
                 return plain(ImageOps.exif_transpose(picture))
@@ -36,14 +36,14 @@ def read(source: Path | bytes, name: str) -> Image.Image:
             f"{name} has more than {Image.MAX_IMAGE_PIXELS:,} pixels, which may be a decompression "
             "bomb: scale it down or remove it"
         ) from None
-    except Exception as error:  # Pillow's decoders throw nearly anything at a damaged file
+    except Exception as error:  # Pillow's decoders raise nearly any type
         raise UserError(
-            f"{name} is no readable picture ({error}): mend or remove it, or skip_corrupt=True"
+            f"{name} is not a readable picture ({error}): repair or remove it, or set skip_corrupt=True"
         ) from error
 
 
 def stacked(cells: list[bytes], shape: tuple[int, int, int], path: Path) -> NDArray[np.uint8]:
-    """Encoded pictures, all of `shape` (C, H, W), as (N, C, H, W); C of 1 is ITU-R 601 luma."""
+    """Decode pictures, all of `shape` (C, H, W), to (N, C, H, W); C = 1 is ITU-R 601 luma."""
     pixels = np.empty((len(cells), *shape), np.uint8)
     mode = "L" if shape[0] == 1 else "RGB"
     for k, cell in enumerate(cells):
@@ -51,14 +51,14 @@ def stacked(cells: list[bytes], shape: tuple[int, int, int], path: Path) -> NDAr
         if picture.size != shape[:0:-1]:
             raise UserError(
                 f"{path}, row {k}: {picture.width}x{picture.height} pixels, not "
-                f"{shape[2]}x{shape[1]}: get it anew"
+                f"{shape[2]}x{shape[1]}: get a new copy"
             )
         pixels[k] = np.asarray(picture).reshape(*shape[1:], -1).transpose(2, 0, 1)
     return pixels
 
 
 def plain(picture: Image.Image) -> Image.Image:
-    """Any mode to 'L' or 'RGB': 16 bits to 8 by rounding, whatever is transparent to white."""
+    """Convert any mode to 'L' or 'RGB': 16 bits to 8 by rounding, transparency to white."""
     if picture.mode.startswith("I"):
         return Image.fromarray(_eight_bits(np.asarray(picture)))
     if picture.mode == "F":
@@ -76,11 +76,11 @@ def _eight_bits(values: np.ndarray) -> np.ndarray:
 
 
 def fitted(picture: Image.Image, size: tuple[int, int], fit: Fit) -> Image.Image:
-    """The picture at (height, width), resampled by Lanczos; unchanged if it has that size.
+    """Resize a picture to (height, width) by Lanczos; unchanged if it has that size.
 
-    crop     scaled to cover, the middle kept
-    pad      scaled to fit inside, white round it
-    stretch  both sides scaled on their own
+    crop     scaled to cover, then the centre
+    pad      scaled to fit inside, on white
+    stretch  both sides scaled independently
     """
     height, width = size
     if fit == "crop":
@@ -89,7 +89,7 @@ def fitted(picture: Image.Image, size: tuple[int, int], fit: Fit) -> Image.Image
         return picture.resize((width, height), Image.Resampling.LANCZOS)
     scale = min(width / picture.width, height / picture.height)
     inner = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    sheet = Image.new(picture.mode, (width, height), "white")
+    padded = Image.new(picture.mode, (width, height), "white")
     place = ((width - inner[0]) // 2, (height - inner[1]) // 2)
-    sheet.paste(picture.resize(inner, Image.Resampling.LANCZOS), place)
-    return sheet
+    padded.paste(picture.resize(inner, Image.Resampling.LANCZOS), place)
+    return padded

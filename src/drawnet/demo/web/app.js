@@ -1,4 +1,4 @@
-// The page: what is shown, what is asked for, and the link that says both.
+// The page: requests, playback, and the link that encodes the state.
 
 import { bytes, encoded, models as listed, packed, post, stream, unpacked } from "./net.js";
 import { Pad, imported } from "./pad.js";
@@ -7,7 +7,7 @@ import { bars, clear, enlargement, hatch, layout, outline, put, row, together } 
 const $ = (id) => document.getElementById(id);
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const SPEEDS = [0.25, 0.5, 1, 2, 4];
-const LONG = 5; // seconds that a drawing takes at speed 1
+const LONG = 5; // duration of a drawing in seconds at speed 1
 
 const state = { view: "draw", model: null, n: 16, ways: 6, seed: 1, temperature: 1, label: null, open: null, speed: 1 };
 const show = { frames: [], windows: [], rates: [], steps: 1, n: 1, step: 0, playing: false, wanted: null, done: false };
@@ -15,16 +15,16 @@ let known = [], abort = null, request = null, clock = 0, waiting = 0;
 const pads = { a: new Pad($("padA"), changed, tool), b: new Pad($("padB"), changed, () => "pen") };
 
 const WORDS = {
-  draw: ["Drawn from noise", (m) => `Each picture begins as the same grey ghost and is drawn in ${steps(m)}. ` + (m.windows.includes("write")
+  draw: ["Drawn from noise", (m) => `Each picture starts from the same grey canvas and is drawn in ${steps(m)}. ` + (m.windows.includes("write")
     ? "The red square is where the network writes." : "This network writes on the whole canvas at once."), "Draw"],
   redraw: ["Read, then redrawn", (m) => "Draw something, or drop a picture. The network " + (m.windows.includes("read")
-    ? "reads it through the blue window and draws it anew through the red." : `reads it ${m.steps} times over and draws it anew.`), "Redraw"],
-  complete: ["What was there?", () => "Rub out a part. The network imagines the rest, in several ways: it reads its own guess, draws it again, and keeps what is known.", "Complete"],
-  morph: ["From one to the other", () => "Each drawing is a point in the noise that the network draws from. This is the way between two of them.", "Morph"],
+    ? "reads it through the blue window and draws it again through the red one." : `reads it ${m.steps} times and draws it again.`), "Redraw"],
+  complete: ["What was there?", () => "Erase a part. The network fills it in, in several ways: it reads its own guess, draws it again, and keeps the known pixels.", "Complete"],
+  morph: ["From one to the other", () => "Each drawing is a point in the network's latent space. This is the path between two of them.", "Morph"],
 };
 const steps = (m) => (m.steps === 1 ? "one step" : `${m.steps} steps`);
 
-// ---- what is asked for ----------------------------------------------------------------------------
+// ---- requests -------------------------------------------------------------------------------------
 
 function tool() {
   return state.view === "complete" ? document.querySelector("[name=tool]:checked").value : "pen";
@@ -41,7 +41,7 @@ function asked() {
   }
 }
 
-/** Ask for the view as it stands, and play it. */
+/** Request the current view and play it. */
 async function run({ step = null } = {}) {
   abort?.abort();
   clearTimeout(waiting);
@@ -54,7 +54,7 @@ async function run({ step = null } = {}) {
   document.body.dataset.state = "drawing";
   link();
   try {
-    await stream(view, request, (line) => { if (!mine.signal.aborted) took(line, view); }, mine.signal);
+    await stream(view, request, (line) => { if (!mine.signal.aborted) receive(line, view); }, mine.signal);
     if (mine.signal.aborted) return;
     document.body.dataset.state = "done";
   } catch (why) {
@@ -66,7 +66,7 @@ async function run({ step = null } = {}) {
   controls();
 }
 
-function took(line, view) {
+function receive(line, view) {
   if ("view" in line) {
     Object.assign(show, { n: line.n, total: view === "morph" ? line.n - 1 : line.steps, labels: line.labels ?? [], shape: line.shape, readAs: line.read_as });
     captions();
@@ -85,15 +85,15 @@ function took(line, view) {
   } else if ("rates" in line) {
     show.rates = line.rates;
   } else if (line.end) {
-    finished(view);
+    complete(view);
   }
   paint();
 }
 
-function finished(view) {
+function complete(view) {
   show.done = true;
   if (view === "morph" && show.wanted !== null) [show.step, show.wanted] = [Math.min(show.wanted, show.total), null];
-  const what = { draw: show.n === 1 ? "a picture" : `${show.n} pictures`, redraw: "the picture", complete: `${show.n} completions`, morph: `${show.n} pictures of the way` }[view];
+  const what = { draw: show.n === 1 ? "a picture" : `${show.n} pictures`, redraw: "the picture", complete: `${show.n} completions`, morph: `${show.n} pictures of the path` }[view];
   say(`Drawn: ${what}.`, true);
 }
 
@@ -109,7 +109,7 @@ function columns() {
   const wide = $("middle").clientWidth > 560;
   if (state.view === "complete") return wide && show.n > 4 ? 3 : Math.min(show.n, show.n > 4 ? 3 : 2);
   const every = state.model.classes;
-  if (every && every <= 10 && state.label === null && show.n >= every) { // a column a label, or two columns' worth
+  if (every && every <= 10 && state.label === null && show.n >= every) { // a column per label, or one per two labels
     const size = (across) => enlargement($("view"), show.shape, across, Math.ceil(show.n / across), tall());
     return [every, Math.ceil(every / 2)].reduce((a, b) => (size(b) > size(a) ? b : a));
   }
@@ -123,7 +123,7 @@ function paint() {
   const size = show.shape.reduce((a, b) => a * b), one = view === "morph" ? t : state.open;
   const shown = one === null ? Array.from({ length: show.n }, (_, k) => k) : [one];
   const across = columns(), plan = layout($("view"), show.shape, across, Math.ceil(shown.length / across), tall()), context = clear($("view"));
-  const outlined = $("windows").checked && view !== "morph" && t > 0 && t < show.total; // the finished picture stands alone
+  const outlined = $("windows").checked && view !== "morph" && t > 0 && t < show.total; // the final picture has no windows
   shown.forEach((k, place) => {
     const corner = plan.place(place);
     put(context, show.shape, values, k * size, ...corner, plan.scale);
@@ -163,7 +163,7 @@ function timeline(t) {
   if (rates) bars(strip, rates, t);
   else if (view === "morph" && show.path) row(strip, show.shape, show.path, show.n, t);
   $("caption").hidden = !(rates || (view === "draw" && state.open !== null));
-  if (!$("caption").hidden) $("caption").textContent = told(rates);
+  if (!$("caption").hidden) $("caption").textContent = rateCaption(rates);
 }
 
 function ratesShown() {
@@ -172,20 +172,20 @@ function ratesShown() {
   return null;
 }
 
-function told(rates) {
-  if (!rates) return "KL per step comes when the drawing is complete.";
+function rateCaption(rates) {
+  if (!rates) return "KL per step is shown when the drawing is complete.";
   const sum = `KL(q‖p) of each step, ${rates.reduce((a, b) => a + b, 0).toFixed(1)} nats in all: `;
-  return sum + (state.view === "redraw" ? "what each reading tells the drawing." : "what each step would be told if the network read this picture. "
-    + `A sample has no posterior of its own, so ${state.model.binary ? "0-or-1 pixels are drawn from the finished picture" : "a picture is drawn from the finished canvas"} and read.`);
+  return sum + (state.view === "redraw" ? "the information that each reading adds." : "the information that each step would add if the network read this picture. "
+    + `A sample has no posterior of its own, so ${state.model.binary ? "0-or-1 pixels are sampled from the final picture" : "a picture is sampled from the final canvas"} and read.`);
 }
 
 function captions() {
   const { view } = state, m = state.model;
   const read = (k) => (show.readAs && show.labels[k] !== undefined ? `read as ${show.labels[k]}, ${Math.round(100 * show.readAs[k])} %` : "");
   const own = (pad, name) => (pad.example ? "draw over this" : name);
-  $("captionA").textContent = { redraw: [own(pads.a, "your drawing"), read(0)].filter(Boolean).join(" · "), complete: "rub out, bring back, or draw", morph: [own(pads.a, "from"), read(0)].filter(Boolean).join(" · ") }[view] ?? "";
+  $("captionA").textContent = { redraw: [own(pads.a, "your drawing"), read(0)].filter(Boolean).join(" · "), complete: "erase, restore, or draw", morph: [own(pads.a, "from"), read(0)].filter(Boolean).join(" · ") }[view] ?? "";
   $("captionB").textContent = [own(pads.b, "to"), read(1)].filter(Boolean).join(" · ");
-  $("captionV").textContent = { redraw: "redrawn", complete: `${show.n} ways to go on` }[view] ?? "";
+  $("captionV").textContent = { redraw: "redrawn", complete: `${show.n} completions` }[view] ?? "";
   $("which").textContent = state.open === null ? "" : `picture ${state.open + 1} of ${show.n}` + (show.labels?.length && view === "draw" ? `, label ${show.labels[state.open]}` : "");
   $("title").textContent = WORDS[view][0];
   $("lead").textContent = WORDS[view][1](m);
@@ -227,7 +227,7 @@ function seek(t) {
 
 // ---- the link -------------------------------------------------------------------------------------
 
-/** The view as the fragment of an address. */
+/** Encode the view as the fragment of the URL. */
 function link(push = false) {
   if (!state.model) return;
   const { view } = state, { name, mark } = state.model, r = asked();
@@ -244,9 +244,9 @@ function link(push = false) {
 
 const within = (text, low, high) => (text !== null && /^\d+$/.test(text) && +text >= low && +text <= high ? +text : null);
 
-/** Show what a fragment says; what it leaves out stays as it is. */
+/** Show the view of the fragment; what it omits stays unchanged. */
 async function follow() {
-  if (!known.length) return; // the first visit comes back to it
+  if (!known.length) return; // called again when the models are known
   const [name, query = ""] = location.hash.slice(1).split("?"), words = new URLSearchParams(query);
   const before = state.view;
   state.view = name in WORDS ? name : "draw";
@@ -267,7 +267,7 @@ async function follow() {
   if (ready) await run({ step: within(words.get("step"), 0, 4096) });
 }
 
-/** The pads' pictures as a link has them, else examples. */
+/** Load the pads' pictures from a link, else examples. */
 async function pictures(words) {
   const { view, model } = state, size = model.shape.reduce((a, b) => a * b);
   if (view === "draw") return true;
@@ -288,7 +288,7 @@ async function pictures(words) {
 }
 
 let drawn = 0;
-/** Pictures that the model draws by itself, so that no pad is empty at first. */
+/** Fill pads with samples of the model, so that none is empty at first. */
 async function examples(which) {
   const { model, view } = state, mine = (abort?.abort(), abort = new AbortController());
   let final = "";
@@ -300,8 +300,8 @@ async function examples(which) {
     return false;
   }
   if (state.model !== model || state.view !== view) return false;
-  const values = bytes(final), size = values.length / 8, ink = (k) => values.subarray(k * size, (k + 1) * size).reduce((a, b) => a + b);
-  const order = [...Array(8).keys()].sort((a, b) => ink(b) - ink(a)); // strokes enough to lose some
+  const values = bytes(final), size = values.length / 8, total = (k) => values.subarray(k * size, (k + 1) * size).reduce((a, b) => a + b);
+  const order = [...Array(8).keys()].sort((a, b) => total(b) - total(a)); // one with enough strokes to erase some
   for (const pad of which) pad.set(values.slice(size * order[pad === pads.b ? 4 : 1], size * (order[pad === pads.b ? 4 : 1] + 1)), true);
   return true;
 }
@@ -347,7 +347,7 @@ function controls() {
   $("labelLegend").textContent = view === "draw" ? "Label to draw" : "What it shows";
   $("colourField").hidden = m.shape[0] !== 3 || view === "draw";
   $("windowsField").hidden = view === "morph" || (view !== "complete" && !m.windows.length);
-  $("legend").innerHTML = view === "complete" ? "outline of what was missing" : "windows" + (view === "redraw" ? ": <i class=\"blue\">read</i> <i class=\"red\">write</i>" : ": <i class=\"red\">write</i>") + "; thin lines are wide and soft, thick ones sharp";
+  $("legend").innerHTML = view === "complete" ? "outline of what was missing" : "windows" + (view === "redraw" ? ": <i class=\"blue\">read</i> <i class=\"red\">write</i>" : ": <i class=\"red\">write</i>") + "; thin lines: wide, blurry filters; thick lines: sharp ones";
   $("seed").value = state.seed;
   $("temperature").value = state.temperature;
   $("temperature").style.setProperty("--done", `${50 * state.temperature}%`);
@@ -358,7 +358,7 @@ function controls() {
   for (const pad of [pads.a, pads.b]) { pad.most = view === "complete" && innerWidth < 545 ? 250 : Math.min(tall(), 520); pad.paint(); }
 }
 
-/** Draw anew. */
+/** Draw again with the next seed. */
 function go() {
   state.seed = (state.seed + 1) % 2 ** 32;
   again();
@@ -389,7 +389,7 @@ function open(k) {
 let hush = 0;
 function say(text, quiet = false) {
   const box = $("status");
-  if (quiet && box.textContent && !box.className) return; // what is to be seen stays
+  if (quiet && box.textContent && !box.className) return; // an error stays visible
   box.className = quiet ? "quiet" : "";
   box.textContent = text;
   clearTimeout(hush);

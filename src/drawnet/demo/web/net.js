@@ -1,6 +1,6 @@
 // Requests to the API, and pictures as strings.
 
-/** Post a request; every line of the answer goes to `take` as it comes. */
+/** Post a request; call `take` with every line of the response as it arrives. */
 export async function stream(view, request, take, signal) {
   const answer = await post(`api/${view}`, request, signal);
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -18,7 +18,7 @@ export async function stream(view, request, take, signal) {
   }
 }
 
-/** Post a request; when the server is busy, again after the time it asks for. */
+/** Post a request; if the server is busy, retry after the time it states. */
 export async function post(path, request, signal) {
   for (let tries = 0; ; tries++) {
     const answer = await fetch(path, {
@@ -48,14 +48,14 @@ function base64url(array) {
   return btoa(raw).replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, "");
 }
 
-/** Values of which those from 128 on are 1 -> bits, eight to a byte, the first one highest. */
+/** Values, 1 from 128 on -> bits, eight to a byte, most significant first. */
 export function packed(values) {
   const array = new Uint8Array(Math.ceil(values.length / 8));
   values.forEach((value, k) => { if (value >= 128) array[k >> 3] |= 128 >> (k & 7); });
   return base64url(array);
 }
 
-/** The inverse: values 0 and 255; or the bytes themselves if there are as many as values. */
+/** The inverse: values 0 and 255; or the bytes themselves if there is one per value. */
 export function unpacked(text, size) {
   const array = bytes(text);
   if (array.length === size) return array;

@@ -1,4 +1,4 @@
-// A pad to draw on with mouse, pen or finger, in the model's own pixels; and pictures from files.
+// A pad to draw on with mouse, pen or finger, at the model's resolution; and pictures from files.
 
 import { clear, hatch, layout, outline, put } from "./stage.js";
 
@@ -41,7 +41,7 @@ export class Pad {
     this.missing = new Uint8Array(this.size);
   }
 
-  /** Take over a picture, bytes, as an example or as one's own. */
+  /** Set the picture, bytes; an example is replaced by the first stroke. */
   set(values, example = false) {
     this.values = this.binary ? values.map((value) => (value >= 128 ? 255 : 0)) : values.slice();
     this.example = example;
@@ -53,7 +53,7 @@ export class Pad {
     return [(event.clientX - box.left) * ratio, (event.clientY - box.top) * ratio].map((v) => (v - gap) / scale);
   }
 
-  /** Ink, or what hides and shows, along a line: as dense as a pixel's centre is near it. */
+  /** Draw, hide or show along a line, weighted by the distance of a pixel's centre to it. */
   stroke([x0, y0], [x1, y1]) {
     const tool = this.tool(), [channels, height, width] = this.shape, unit = Math.max(height, width) / 28;
     const radius = unit * (tool === "pen" ? 1.15 : 2.6), dx = x1 - x0, dy = y1 - y0, square = dx * dx + dy * dy;
@@ -95,10 +95,10 @@ export class Pad {
   }
 }
 
-/** A picture file -> bytes of this shape.  For strokes: light on dark, as large and as central as digits are. */
+/** A picture file -> bytes of this shape.  Strokes become light on dark, scaled and centred like digits. */
 export async function imported(file, [channels, height, width], binary) {
   if (file.size > 30e6) throw new Error("that picture is larger than 30 MB");
-  const bitmap = await createImageBitmap(file).catch(() => { throw new Error("that is no picture this browser can read"); });
+  const bitmap = await createImageBitmap(file).catch(() => { throw new Error("this browser cannot read that picture"); });
   const side = Math.min(1, 400 / Math.max(bitmap.width, bitmap.height));
   const canvas = Object.assign(document.createElement("canvas"), {
     width: Math.max(1, Math.round(bitmap.width * side)), height: Math.max(1, Math.round(bitmap.height * side)),
@@ -126,7 +126,7 @@ function cover({ width, height }, aspect) {
   return { x: (width - w) / 2, y: (height - h) / 2, w, h };
 }
 
-/** Make the canvas light strokes on black, cut by Otsu's threshold, and say where they are. */
+/** Convert the canvas to light strokes on black by Otsu's threshold; return their bounding box. */
 function strokes(context, { width, height }) {
   const image = context.getImageData(0, 0, width, height), { data } = image, size = width * height;
   const grey = Uint8Array.from({ length: size }, (_, k) => 0.299 * data[4 * k] + 0.587 * data[4 * k + 1] + 0.114 * data[4 * k + 2]);

@@ -1,4 +1,4 @@
-// What is shown: sheets of pictures with windows, bars, strips.  Pixels are enlarged by whole numbers.
+// Drawing on canvases: grids of pictures with windows, bars, strips.  Pixels are enlarged by whole numbers.
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
@@ -14,7 +14,7 @@ function pixels([channels, height, width], values, offset = 0) {
 
 const scratch = document.createElement("canvas");
 
-/** A picture at (x, y), each of its pixels a square of so many screen pixels. */
+/** Draw a picture at (x, y), each of its pixels a square of `scale` screen pixels. */
 export function put(context, shape, values, offset, x, y, scale) {
   [scratch.height, scratch.width] = shape.slice(1);
   scratch.getContext("2d").putImageData(pixels(shape, values, offset), 0, 0);
@@ -22,13 +22,13 @@ export function put(context, shape, values, offset, x, y, scale) {
   context.drawImage(scratch, x, y, shape[2] * scale, shape[1] * scale);
 }
 
-/** How many screen pixels a pixel would get. */
+/** Return how many screen pixels a pixel would get. */
 export function enlargement(canvas, [, height, width], columns, rows, most) {
   const ratio = window.devicePixelRatio || 1;
   return Math.min(canvas.parentElement.clientWidth * ratio / (columns * width), most * ratio / (rows * height));
 }
 
-/** How many screen pixels a pixel gets, and where the tiles lie, in the room that a canvas has. */
+/** Fit a canvas to its room: return the enlargement and the positions of the tiles. */
 export function layout(canvas, shape, columns, rows, most) {
   const [, height, width] = shape, ratio = window.devicePixelRatio || 1;
   const room = canvas.parentElement.clientWidth * ratio, tall = most * ratio;
@@ -52,7 +52,7 @@ export function clear(canvas) {
   return context;
 }
 
-/** A window (x, y, side, σ) as a square whose line is the thicker the sharper it looks. */
+/** Draw a window (x, y, side, σ) as a square: the sharper its filters, the thicker its line. */
 export function outline(context, name, [x, y, side, sigma], plan, corner, [, height, width]) {
   const { scale, gap, nib } = plan, line = Math.max(nib / (1 + sigma), 1);
   const edge = (centre, reach, size) => Math.min(Math.max(scale * (centre - 0.5 + reach), -gap / 2), scale * size + gap / 2);
@@ -67,7 +67,7 @@ export function outline(context, name, [x, y, side, sigma], plan, corner, [, hei
   }
 }
 
-/** Slanted lines over pixels where `missing`, with an edge round them. */
+/** Hatch the pixels where `missing`, or outline them if `filled`. */
 export function hatch(context, missing, plan, corner, [, height, width], filled) {
   const { scale } = plan;
   context.save();
@@ -105,7 +105,7 @@ function strip(canvas, pad) {
   return { context, left: pad * ratio, width: canvas.width - 2 * pad * ratio, height: canvas.height, ratio };
 }
 
-/** Values as bars, bar t between t - 1 and t on the time line; those to come are faint. */
+/** Draw values as bars, bar t between t - 1 and t on the time line; future ones are faint. */
 export function bars(canvas, values, step) {
   const { context, left, width, height, ratio } = strip(canvas, 9);
   const top = Math.max(...values, 1e-9), wide = width / values.length;
@@ -117,7 +117,7 @@ export function bars(canvas, values, step) {
   });
 }
 
-/** A row of a morph's pictures under its time line, the one nearest to `step` marked. */
+/** Draw a row of a morph's pictures under its time line, the one nearest to `step` marked. */
 export function row(canvas, shape, values, n, step) {
   const { context, left, width, height, ratio } = strip(canvas, 9);
   const [, h, w] = shape, size = shape.reduce((a, b) => a * b);
@@ -135,7 +135,7 @@ export function row(canvas, shape, values, n, step) {
   });
 }
 
-/** Canvases side by side on one, as they are saved. */
+/** Combine canvases side by side, as they are saved. */
 export function together(canvases) {
   const whole = document.createElement("canvas"), space = 24;
   whole.height = Math.max(...canvases.map((c) => c.height));
