@@ -6,8 +6,14 @@ The code carries the paper's numbers in brackets; this collects them.  `python d
 import re
 from pathlib import Path
 
-HOUSE = Path(__file__).parents[1] / "src" / "drawnet"
-FILES = ("models/draw.py", "nn/attention.py", "nn/distributions.py", "models/sequential.py")
+PACKAGE = Path(__file__).parents[1] / "src" / "drawnet"
+FILES = (
+    "models/draw.py",
+    "models/canvas.py",
+    "nn/attention.py",
+    "nn/distributions.py",
+    "models/sequential.py",
+)
 WHAT = {
     1: "mean of q(z_t)", 2: "standard deviation of q(z_t)", 3: "error image",
     4: "read", 5: "encoder", 6: "sample z_t", 7: "decoder", 8: "canvas",
@@ -34,7 +40,7 @@ def page() -> str:
     """The page, as Markdown."""
     places: dict[int, list[str]] = {n: [] for n in WHAT}
     for name in FILES:
-        for row, line in enumerate((HOUSE / name).read_text(encoding="utf-8").splitlines(), 1):
+        for row, line in enumerate((PACKAGE / name).read_text(encoding="utf-8").splitlines(), 1):
             for n in numbers(line):
                 places[n].append(f"[{name}:{row}](../src/drawnet/{name}#L{row})")
     head = (
