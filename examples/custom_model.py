@@ -45,6 +45,8 @@ class State(NamedTuple):
 class Tiny(StepModel):
     """A recurrent variational autoencoder of three linear maps and a tanh."""
 
+    Config = TinyConfig  # by which a saved run finds its model again
+
     def __init__(self, config: TinyConfig, shape: tuple[int, int, int]) -> None:
         super().__init__()
         self.config, self.shape = config, shape

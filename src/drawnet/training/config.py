@@ -89,8 +89,9 @@ def check(run: Run[Any]) -> None:
 
 def to_json(run: Run[Any]) -> dict[str, Any]:
     """Convert a run to JSON values; the model's kind is the name of its file."""
-    kind = type(run.model).__module__.rpartition(".")[2]
-    return asdict(run) | {"model": {"kind": kind} | asdict(run.model)}
+    from drawnet import models
+
+    return asdict(run) | {"model": {"kind": models.kind(run.model)} | asdict(run.model)}
 
 
 def from_json(values: dict[str, Any]) -> Run[Any]:
