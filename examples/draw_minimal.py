@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 DIGITS = Path(__file__).parents[1] / "src" / "drawnet" / "data" / "digits.npz"
-BATCH, LEARNING_RATE, WARMUP_STEPS, KL_WARMUP_STEPS, CLIP = 64, 2e-3, 100, 300, 10.0
+BATCH, LEARNING_RATE, WARMUP_STEPS, KL_WARMUP_STEPS, CLIP = 64, 3e-3, 100, 300, 10.0
 
 
 def filterbank(mu: Tensor, sigma2: Tensor, size: int) -> Tensor:
@@ -173,14 +173,14 @@ def train(model: DRAW, images: Tensor, steps: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train DRAW and draw 64 samples.")
-    parser.add_argument("--steps", type=int, default=1500, help="training iterations")
+    parser.add_argument("--steps", type=int, default=2000, help="training iterations")
     parser.add_argument("--out", type=Path, default=Path("out/minimal.png"), help="grid of samples")
     parser.add_argument("--data", type=Path, default=DIGITS, help=".npz with uint8 'pixels'")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.manual_seed(options.seed)
     images, held_out = load(options.data)
-    model = DRAW(tuple(images.shape[1:]), T=32, units=128)
+    model = DRAW(tuple(images.shape[1:]), T=24, units=128, latents=32)
     model.initialise(images.mean(0))
     try:
         train(model, images, options.steps)

@@ -91,7 +91,8 @@ def test_a_conditional_model_depends_on_its_labels(kind):
     weights = [sequential.log_weights(model, x, eps, y) for y in pair]
     drawn = [last(sequential.generate(model, eps, y)) for y in pair]
     redrawn = [last(sequential.reconstruct(model, x, eps, y)) for y in pair]
-    results = [[b.total for b in bounds], weights]
+    posteriors = [model.infer(x, model.start(y))[0].mu for y in pair]
+    results = [[b.total for b in bounds], weights, posteriors]
     results += [[model.likelihood(s).mean for s in states] for states in (drawn, redrawn)]
     for one, two in results:
         assert ((one != two).view(5, -1).any(1) == other).all()

@@ -1,6 +1,7 @@
 """The one exception that users see, and its most frequent causes."""
 
 import difflib
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,24 @@ class UserError(Exception):
 
 
 def at_least(config: Any, low: int, *names: str) -> None:
-    """Raise UserError if one of these settings of a model is less than `low`."""
+    """Raise UserError if one of these settings of a model is less than `low` or not finite."""
     for name in names:
-        if (value := getattr(config, name)) < low:
+        value = getattr(config, name)
+        if not low <= value < math.inf:
             raise UserError(f"--model.{name} must be at least {low}, not {value}")
+
+
+def check_target(path: Path) -> Path:
+    """Return the file that `path` leads to, if one lies there or can; else UserError."""
+    try:
+        real = path.resolve()
+        if path.name in ("", "..") or real.is_dir():
+            raise UserError(f"{str(path)!r} is a folder: name a file")
+        if real.exists() and not real.is_file():
+            raise UserError(f"{path} is a device, pipe or socket: name a file")
+    except (OSError, RuntimeError, ValueError) as why:
+        raise UserError(f"{str(path)!r} cannot be written: {why}") from why
+    return real
 
 
 def defining(folder: Path, text: str) -> list[str]:

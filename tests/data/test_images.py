@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import sys
 from pathlib import Path
 
@@ -442,3 +443,24 @@ def test_real_parquet_and_npz(real_data):
     data = load(str(real_data / "cifar10_test_first1000.parquet"))
     assert data.shape == (3, 32, 32) and len(everything(data)) == 1000
     assert everything(data).mean((0, 2, 3)) == pytest.approx([125.3, 122.95, 113.9], abs=3)
+
+
+def test_text_in_a_parquet_file_is_never_a_path(tmp_path):
+    """A struct whose bytes are text was opened as a file of the reader's disk."""
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    secret = tmp_path / "secret.png"
+    Image.new("L", (8, 8), 77).save(secret)
+    cells = [{"bytes": str(secret), "path": str(secret)}] * 4
+    parquet.write_table(pa.table({"image": cells}), tmp_path / "set.parquet")
+    with pytest.raises(UserError, match="row 0 is not a readable picture"):
+        load(str(tmp_path / "set.parquet"))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_a_pipe_is_no_picture(tmp_path):
+    """Reading from one would wait without end."""
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(UserError, match="is not a file: name a picture"):
+        pictures.read(tmp_path / "pipe.png", str(tmp_path / "pipe.png"))

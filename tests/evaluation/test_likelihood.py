@@ -75,8 +75,16 @@ def test_every_image_is_evaluated_with_its_own_label(tiny_run, tiny_data, held_o
     assert parts.elbo_nats == pytest.approx(whole.elbo_nats, rel=1e-5)
     assert parts.iw_nats == pytest.approx(whole.iw_nats, rel=1e-5)
     eps = normal_each(0, "latents", range(11), 3, 4).transpose(0, 1)
-    b = sequential.bound(conditional, held_out.pixels.float(), eps, labels(tiny_data, "test", 3))
+    x, y = held_out.pixels.float(), labels(tiny_data, "test", 3)
+    b = sequential.bound(conditional, x, eps, y)
     assert whole.elbo_nats == pytest.approx(b.total.mean().item(), rel=1e-6)
+    eps = torch.stack([normal_each(0, f"importance {k}", range(3), 3, 4) for k in range(11)])
+    w = [
+        sequential.log_weights(conditional, x[[k] * 3], eps[k].transpose(0, 1), y[[k] * 3])
+        for k in range(11)
+    ]
+    expected = math.log(3) - torch.stack(w).logsumexp(1).mean().item()
+    assert whole.iw_nats == pytest.approx(expected, rel=1e-5)
     others = (tiny_data.splits["test"].labels + 1) % 3
     other = evaluate(conditional, view(held_out.pixels, labels=others), importance_samples=3)
     assert other.elbo_nats != pytest.approx(whole.elbo_nats, rel=1e-6)

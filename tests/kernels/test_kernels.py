@@ -384,7 +384,8 @@ def test_the_loss_is_the_same_with_kernels_without_and_without_a_compiler(tmp_pa
     if not isinstance(kernels.library(), str):
         assert one[2:] == two[2:] == ["8", "0"]
         assert one == two
-        assert [p.suffix for p in (tmp_path / "new" / "drawnet").iterdir()] == [".so"]
+        names = {p.suffix for p in (tmp_path / "new" / "drawnet").iterdir()}
+        assert names == {".so", ".sha256"}
     assert off[2:] == ["0", "0"]
     assert failed[2:4] == ["0", "1"]
     assert "broken-cc: no such thing" in failed[4]
@@ -428,3 +429,23 @@ class Wrapped(torch.nn.Module):
     def __init__(self, layer):
         super().__init__()
         self.layer = layer
+
+
+@needs_kernels
+@pytest.mark.parametrize("damage", ["half", "flipped", "empty", "foreign", "unproved"])
+def test_a_damaged_library_in_the_cache_is_built_again(tmp_path, damage):
+    """Half of one is a bus error when it is loaded, flipped bytes are a segmentation fault."""
+    library = compiled.build(tmp_path)
+    sound, proof = library.read_bytes(), library.with_suffix(".sha256")
+    if damage == "unproved":
+        proof.unlink()
+    else:
+        half, flipped = (
+            sound[: len(sound) // 2],
+            bytes(b ^ 255 for b in sound[:4096]) + sound[4096:],
+        )
+        spoiled = {"half": half, "flipped": flipped, "empty": b"", "foreign": b"no library"}
+        library.write_bytes(spoiled[damage])
+    assert compiled.build(tmp_path) == library
+    assert compiled._sound(library, proof)
+    assert {p.suffix for p in tmp_path.iterdir()} == {".so", ".sha256"}

@@ -5,11 +5,14 @@ import itertools
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 import oracle
 from drawnet.data import pipeline
 from drawnet.models import sequential
+from drawnet.models.base import LossOptions
 from drawnet.models.sequential import bound, generate, log_weights, reconstruct
+from drawnet.nn.noise import ImageNoise
 from reference import images, installed, last, lively, noise
 
 
@@ -85,6 +88,25 @@ def test_total_is_distortion_and_all_rates():
     assert result.rate.shape == (3, 4)
     assert result.distortion.shape == result.total.shape == (4,)
     assert torch.allclose(result.total, result.distortion + result.rate[0] + result.rate[1:].sum(0))
+
+
+def test_the_loss_is_the_bound_with_its_rate_weighted():
+    model, given = tiny(likelihood="logistic").float(), ImageNoise(0, range(4))
+    x = images(model)
+    b = bound(model, x, given.normal("latents", 3, 4, 1, axis=1))
+    for training in (True, False):
+        loss, metrics = model.train(training).loss(
+            x, torch.zeros(4, 0), given, LossOptions(kl_weight=0.3)
+        )
+        torch.testing.assert_close(loss, b.distortion + 0.3 * b.rate.sum(0))
+        expected = {"nats": b.total, "rate": b.rate, "distortion": b.distortion}
+        if not training:
+            mean = model.likelihood(b.state).mean
+            crossed = F.binary_cross_entropy(mean, x, reduction="none")
+            expected["cross_entropy"] = crossed.sum((1, 2, 3))
+        assert metrics.keys() == expected.keys()
+        for name, values in expected.items():
+            torch.testing.assert_close(metrics[name], values)
 
 
 # ---- sampling and reconstruction ----------------------------------------------------------------

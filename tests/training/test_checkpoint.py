@@ -85,12 +85,12 @@ def test_foreign_files_are_named(saved, tmp_path):
         checkpoint.load_model(tmp_path / "nowhere")
     foreign = tmp_path / "foreign.safetensors"
     save_file({"x": torch.zeros(2)}, foreign)
-    with pytest.raises(UserError, match="none of drawnet's"):
+    with pytest.raises(UserError, match="not drawnet's"):
         checkpoint.load_model(foreign)
     whole = path.read_bytes()
     for damage in (b"", b"hello", whole[:20], whole[: len(whole) // 2]):
         path.write_bytes(damage)
-        with pytest.raises(UserError, match="damaged or no safetensors") as caught:
+        with pytest.raises(UserError, match="damaged or not a safetensors") as caught:
             checkpoint.load_model(path)
         assert "\n" not in str(caught.value)
 

@@ -4,6 +4,7 @@ An error that the user can fix is a `UserError`: one line, exit status 2.
 """
 
 import importlib
+import io
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -58,8 +59,13 @@ def _one_line(message: Warning | str, *_: object, **__: object) -> None:
 def guarded(function: Callable[[Sequence[str]], None], words: Sequence[str]) -> None:
     """Run a command; print a UserError as one line and exit with status 2."""
     warnings.showwarning = _one_line
+    for stream in (sys.stdout, sys.stderr):  # a terminal without UTF-8 shows question marks
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         function(words)
+        if sys.stdout:
+            sys.stdout.flush()
     except UserError as what:
         print(f"drawnet: {what}", file=sys.stderr)
         sys.exit(2)
@@ -68,3 +74,9 @@ def guarded(function: Callable[[Sequence[str]], None], words: Sequence[str]) -> 
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
+    except OSError as why:
+        if why.filename is not None:
+            raise
+        print(f"drawnet: standard output could not be written: {why.strerror}", file=sys.stderr)
+        sys.stdout = None  # what it still holds cannot be written either
+        sys.exit(2)

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import tyro
 
 from drawnet.cli import catalogue
-from drawnet.errors import UserError
+from drawnet.errors import UserError, check_target
 from drawnet.training.migration import FLAGS
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ def parse(kind: type[T], name: str, arguments: Sequence[str], default: Any = Non
         (tyro.conf.FlagCreatePairsOff,),
     )
     defaults = {} if default is None else {"default": default}
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns) < 40:
+        os.environ["COLUMNS"] = "40"  # tyro does not come to an end in fewer
     stderr = io.StringIO()
     try:
         with contextlib.redirect_stderr(stderr):
@@ -78,6 +82,8 @@ def positive(value: int | None, flag: str) -> None:
 
 def suffix(path: Path | None, *kinds: Iterable[str]) -> None:
     """Raise UserError, before any work is done, if a file's suffix is not one of these."""
+    if path:
+        check_target(path)
     known = [name for kind in kinds for name in kind]
     if path and path.suffix.lower() not in known:
         raise UserError(f"{path} should end in {', '.join(known)}")

@@ -7,6 +7,7 @@ from pathlib import Path
 import tyro
 
 from drawnet.cli._shared import parse
+from drawnet.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Demo:
 
 def main(arguments: Sequence[str]) -> None:
     command = parse(Demo, "demo", arguments)
+    if not 0 <= command.port <= 65535:
+        raise UserError(f"--port must be from 0 to 65535, not {command.port}")
     from drawnet.demo import server
 
     server.serve(command.run, command.host, command.port, show=not command.no_open)

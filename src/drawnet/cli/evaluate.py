@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import tyro
 
 from drawnet.cli._shared import DataDir, Kernels, fits, parse, positive, trained
-from drawnet.errors import UserError
+from drawnet.errors import UserError, check_target
 
 if TYPE_CHECKING:
     from drawnet.evaluation.likelihood import Evaluation
@@ -43,6 +43,8 @@ def main(arguments: Sequence[str]) -> None:
     command = parse(Evaluate, "evaluate", arguments)
     positive(command.importance_samples, "--importance-samples")
     positive(command.images, "--images")
+    if command.out:
+        check_target(command.out)
     from drawnet import kernels
     from drawnet.data import subsample_indices
     from drawnet.data.pipeline import View

@@ -52,17 +52,34 @@ def build(folder: Path | None = None) -> Path:
     key = "\n".join([*texts, *command, torch.__version__, _processor()])
     folder = folder or cache_folder()
     library = folder / f"kernels-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
-    if not library.exists():
+    proof = library.with_suffix(".sha256")
+    if not _sound(library, proof):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             built = Path(scratch) / library.name
-            done = subprocess.run([*command, "-o", str(built)], capture_output=True, text=True)
+            done = subprocess.run(
+                [*command, "-o", str(built)], capture_output=True, text=True, errors="replace"
+            )
             if done.returncode:
                 lines = done.stderr.splitlines() or ["failed"]
                 why = next((line for line in lines if "error" in line), lines[0])
                 raise OSError(f"{compiler}: {why}")
+            with built.open("rb+") as file:
+                os.fsync(file.fileno())
+            note = Path(scratch) / proof.name
+            note.write_text(hashlib.sha256(built.read_bytes()).hexdigest(), encoding="ascii")
             built.replace(library)
+            note.replace(proof)
     return library
+
+
+def _sound(library: Path, proof: Path) -> bool:
+    """Whether the cached library is the one that was built: loading a damaged one is a crash."""
+    try:
+        found = hashlib.sha256(library.read_bytes()).hexdigest()
+        return found == proof.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
 
 
 @cache

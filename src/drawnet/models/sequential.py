@@ -124,7 +124,7 @@ def bound(
     """
     sequence, length = model.unrolled(recompute), recompute or model.steps
     with sequence:
-        state = model.start(check_labels(model, eps, y))
+        state = model.start(check_inputs(model, eps, y, x))
         rates: list[Tensor] = []
         for noise in eps.split(length):
             arguments = (model, sequence, x, noise, type(state), *state)
@@ -157,8 +157,17 @@ def _segment(
     return torch.stack(rates), *state
 
 
-def check_labels(model: StepModel, eps: Tensor, y: Tensor | None = None) -> Tensor:
-    """Return y (B, classes) for the images of eps, (B, 0) for None; ValueError if it does not fit."""
+def check_inputs(
+    model: StepModel, eps: Tensor, y: Tensor | None = None, x: Tensor | None = None
+) -> Tensor:
+    """Return y (B, classes) for the images of eps, (B, 0) for None; ValueError if anything misfits."""
+    if (eps.shape[0], *eps.shape[2:]) != (model.steps, *model.latents):
+        want = f"({model.steps}, B, {', '.join(map(str, model.latents))})"
+        raise ValueError(f"noise eps is {tuple(eps.shape)}, the model takes {want}")
+    if x is not None and x.shape != (eps.shape[1], *model.shape):
+        raise ValueError(f"images x are {tuple(x.shape)}, not {(eps.shape[1], *model.shape)}")
+    if x is not None and x.device.type == "cpu" and not (x.min() >= 0 and x.max() <= 1):
+        raise ValueError(f"images x are in [0, 1], not from {x.min():g} to {x.max():g}")
     y = eps.new_zeros(eps.shape[1], 0) if y is None else y.to(eps)
     if y.shape != (eps.shape[1], model.classes):
         raise ValueError(
@@ -177,7 +186,7 @@ def generate(model: StepModel, eps: Tensor, y: Tensor | None = None) -> Iterator
     """Draw by ancestral sampling: the state after every step.   (13)-(16)"""
     sequence = model.unrolled()
     with sequence:
-        state = model.start(check_labels(model, eps, y))
+        state = model.start(check_inputs(model, eps, y))
     for noise in eps:
         with sequence:
             p = model.prior(state)
@@ -201,7 +210,7 @@ def redraw(model: StepModel, x: Tensor, eps: Tensor, y: Tensor | None = None) ->
     """Read x and draw it again, step by step."""
     sequence = model.unrolled()
     with sequence:
-        state = model.start(check_labels(model, eps, y))
+        state = model.start(check_inputs(model, eps, y, x))
     for noise in eps:
         with sequence:
             q, state = model.infer(x, state)
@@ -224,7 +233,7 @@ def encode(model: StepModel, x: Tensor, eps: Tensor, y: Tensor | None = None) ->
 def log_weights(model: StepModel, x: Tensor, eps: Tensor, y: Tensor | None = None) -> Tensor:
     """Return log p(x, z) - log q(z | x) for z ~ q, (B,)."""
     with model.unrolled():
-        state = model.start(check_labels(model, eps, y))
+        state = model.start(check_inputs(model, eps, y, x))
         total = x.new_zeros(len(x))
         for noise in eps:
             q, state = model.infer(x, state)

@@ -7,6 +7,8 @@ Every file is written beside its place and renamed over it, so that there is alw
 """
 
 import contextlib
+import glob
+import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -21,7 +23,7 @@ from torch import Tensor
 
 from drawnet import kernels as accelerator
 from drawnet import models, weights
-from drawnet.errors import UserError
+from drawnet.errors import UserError, check_target
 from drawnet.models.base import Model
 from drawnet.training import migration
 from drawnet.training.config import Run, from_json, to_json
@@ -31,13 +33,15 @@ KEY = "drawnet"
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a file beside `path`, then rename it over `path`; all or nothing."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
+    target = check_target(path)
+    scratch = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(target)
         write(scratch)
         with scratch.open("rb+") as file:
             os.fsync(file.fileno())
-        scratch.replace(path)
+        scratch.replace(target)
     except OSError as why:
         raise UserError(f"{path} could not be written: {why.strerror or why}") from why
     finally:
@@ -45,29 +49,62 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             scratch.unlink(missing_ok=True)
 
 
+def _sweep(target: Path) -> None:
+    """Remove what processes that were killed have left behind of this file."""
+    for part in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
+        process = part.suffixes[-2].removeprefix(".")
+        if os.name == "posix" and process.isdecimal() and not _alive(int(process)):
+            part.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256, in hex, over the names, types, shapes and values of tensors."""
+    found = hashlib.sha256()
+    for name, t in sorted(tensors.items()):
+        found.update(f"{name} {t.dtype} {tuple(t.shape)}\n".encode())
+        found.update(t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-    """Write tensors with a JSON header, atomically."""
-    data = save({k: v.detach().contiguous() for k, v in tensors.items()}, {KEY: json.dumps(header)})
+    """Write tensors with a JSON header that holds their digest, atomically."""
+    whole = json.dumps({**header, "digest": digest(tensors)})
+    data = save({k: v.detach().contiguous() for k, v in tensors.items()}, {KEY: whole})
     write_atomically(path, lambda scratch: scratch.write_bytes(data))
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, atomically."""
-    write_atomically(path, lambda scratch: scratch.write_text(text))
+    """Write a text file in UTF-8, atomically."""
+    write_atomically(path, lambda scratch: scratch.write_text(text, encoding="utf-8"))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and header of a file that `save_tensors` wrote; UserError for any other."""
+    """Load the tensors and header of a file that `save_tensors` wrote; UserError for any other."""
     if not path.is_file():
-        raise UserError(f"{path} is not there")
+        raise UserError(f"{path} is not there" if not path.exists() else f"{path} is not a file")
     try:
         with safe_open(path, "pt") as file:
             header = json.loads((file.metadata() or {})[KEY])
-            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except KeyError as why:
-        raise UserError(f"{path} is a safetensors file, but none of drawnet's") from why
-    except (SafetensorError, OSError, ValueError) as why:
-        raise UserError(f"{path} is damaged or no safetensors file: {why}") from why
+        raise UserError(f"{path} is a safetensors file, but not drawnet's") from why
+    except (SafetensorError, OSError, ValueError, RecursionError) as why:
+        raise UserError(f"{path} is damaged or not a safetensors file: {why}") from why
+    if not isinstance(header, dict):
+        raise UserError(f"{path} is damaged: its header is not a table of values")
+    if header.pop("digest", found := digest(tensors)) != found:
+        raise UserError(f"{path} is damaged: its tensors are not those that were written")
+    return tensors, header
 
 
 @dataclass

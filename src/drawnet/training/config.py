@@ -1,5 +1,6 @@
 """A run's configuration: all that decides its result, as frozen dataclasses saved with the weights."""
 
+import math
 import types
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
@@ -76,10 +77,10 @@ def check(run: Run[Any]) -> None:
         if getattr(run, name) < low:
             raise UserError(f"--{name.replace('_', '-')} must be at least {low}")
     for name in ("lr", "clip", "kl_weight"):
-        if not getattr(run, name) > 0:
-            raise UserError(f"--{name.replace('_', '-')} must be greater than 0")
-    if not run.weight_decay >= 0:
-        raise UserError("--weight-decay must be at least 0")
+        if not 0 < getattr(run, name) < math.inf:
+            raise UserError(f"--{name.replace('_', '-')} must be greater than 0 and finite")
+    if not 0 <= run.weight_decay < math.inf:
+        raise UserError("--weight-decay must be at least 0 and finite")
     if run.weight_decay and run.optimizer != "adam":
         raise UserError(f"--weight-decay is Adam's, and this run's optimizer is {run.optimizer}")
     for name in ("ema", "momentum", "final_momentum"):

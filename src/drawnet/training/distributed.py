@@ -9,11 +9,19 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from drawnet.errors import UserError
+
 
 @contextmanager
 def group() -> Iterator[None]:
     """Join the processes that `torchrun` started, if any, and leave them at the end."""
-    started = "WORLD_SIZE" in os.environ and int(os.environ["WORLD_SIZE"]) > 1
+    asked = os.environ.get("WORLD_SIZE", "1")
+    if not asked.isdecimal() or int(asked) < 1:
+        raise UserError(f"WORLD_SIZE is {asked!r}: let torchrun set it, or unset it")
+    started = int(asked) > 1
+    missing = [n for n in ("RANK", "MASTER_ADDR", "MASTER_PORT") if n not in os.environ]
+    if started and missing:
+        raise UserError(f"WORLD_SIZE is {asked} without {missing[0]}: start with torchrun")
     if started:
         # Its functions keep the group at their definition as their default: imported later, by an
         # optimiser, they would keep gloo's threads alive, which are then aborted at exit.

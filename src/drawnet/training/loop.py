@@ -6,6 +6,7 @@ images -> stream -> binarise -> objective -> mean over the world -> optimiser ->
 import contextlib
 import ctypes
 import gc
+import io
 import json
 import math
 import sys
@@ -212,6 +213,8 @@ def train(
             if not resume:
                 raise UserError(f"{folder} holds a run already: --resume goes on with it")
             session.load(saved)
+        elif (folder / "model.safetensors").exists():
+            raise UserError(f"{folder} holds weights but no checkpoint: choose another --out")
         loop = Loop(session, data, y, folder, tensorboard)
         distributed.barrier()
         try:
@@ -269,6 +272,7 @@ class Loop:
             disable=not self.is_main,
             desc=run.recipe,
             dynamic_ncols=True,
+            file=Console(),
         ) as bar:
             while progress.examples_seen < run.examples:
                 if distributed.any_true(bool(stopped)):
@@ -344,7 +348,9 @@ class Loop:
     def save(self) -> None:
         """Write the checkpoint, unless the run is in trouble: then the last sound one stays."""
         if self.is_main and not self.session.progress.consecutive_skips:
-            self.session.save(self.folder / "training.safetensors")
+            unsound = self.session.save(self.folder / "training.safetensors")
+            if unsound:
+                say(f"no checkpoint: {unsound} is not finite; the last sound one stays")
 
     def write(self, values: dict[str, float]) -> None:
         """One line of metrics.jsonl, and the same to TensorBoard."""
@@ -353,12 +359,16 @@ class Loop:
         values = {"examples": p.examples_seen, **spent} | {
             k: round(v, 4) for k, v in values.items()
         }
-        if self.log:
-            self.log.write(json.dumps(values) + "\n")
-            self.log.flush()
-        if self.board:
-            for name, value in values.items():
-                self.board.add_scalar(name, value, p.examples_seen)
+        try:
+            if self.log:
+                self.log.write(json.dumps(values) + "\n")
+                self.log.flush()
+            if self.board:
+                for name, value in values.items():
+                    self.board.add_scalar(name, value, p.examples_seen)
+        except OSError as why:  # a full disk: training goes on without its log
+            say(f"metrics are no longer written: {why.strerror or why}")
+            self.log = self.board = None
 
     def farewell(self, stopped: list[str]) -> None:
         if self.is_main:
@@ -368,9 +378,30 @@ class Loop:
 
     def close(self) -> None:
         for file in (self.log, self.board):
-            if file:
-                file.close()
+            with contextlib.suppress(OSError):
+                if file:
+                    file.close()
+
+
+class Console(io.TextIOBase):
+    """Standard error, whose loss does not end a training: a closed terminal, a full disk."""
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            sys.stderr.flush()
+
+    def isatty(self) -> bool:
+        return bool(sys.stderr) and not sys.stderr.closed and sys.stderr.isatty()
+
+    def fileno(self) -> int:
+        return sys.stderr.fileno()
 
 
 def say(line: str) -> None:
-    tqdm.write(line, file=sys.stderr)
+    """Write a line to standard error, above the progress bar."""
+    tqdm.write(line, file=Console())

@@ -22,14 +22,16 @@ from drawnet.training import checkpoint, distributed
 def open_metrics(path: Path, examples_seen: int) -> IO[str]:
     """Open metrics.jsonl without the lines beyond the checkpoint's position."""
     lines = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in (
+        path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    ):
         try:
             if json.loads(line)["examples"] <= examples_seen:
                 lines.append(line + "\n")
-        except (ValueError, KeyError):  # truncated by a kill
+        except (ValueError, KeyError, TypeError):  # truncated by a kill
             continue
     checkpoint.write_text(path, "".join(lines))
-    return path.open("a")
+    return path.open("a", encoding="utf-8")
 
 
 def open_board(folder: Path) -> Any:
@@ -61,7 +63,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[list[str]]:
-    """Yield a list that receives the name of a signal, Ctrl-C or SIGTERM; a second one interrupts."""
+    """Yield a list that receives the name of a signal to stop; a second one interrupts."""
     received: list[str] = []
 
     def note(number: int, _frame: object) -> None:
@@ -72,7 +74,9 @@ def interruptible() -> Iterator[list[str]]:
     if threading.current_thread() is not threading.main_thread():
         yield received  # only the main thread receives signals
         return
-    before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+    names = ("SIGINT", "SIGTERM", "SIGHUP")  # a closed terminal is SIGHUP; Windows has none
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    before = {number: signal.signal(number, note) for number in numbers}
     try:
         yield received
     finally:

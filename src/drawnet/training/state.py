@@ -1,5 +1,6 @@
 """Where a run stands: model, moving average, optimiser, position; kept whole in a checkpoint."""
 
+import contextlib
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -101,16 +102,34 @@ class Session:
                 tensors[f"{self.run.optimizer}.{key}.{name}"] = value
         return tensors
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path) -> str:
+        """Write a checkpoint and keep the one before it; or, if unsound, return what is not finite."""
+        tensors = self.state()
+        for name, tensor in tensors.items():
+            if not tensor.isfinite().all():
+                return name
         header = {"run": to_json(self.run), "progress": vars(self.progress)}
-        checkpoint.save_tensors(path, self.state(), header)
+        with contextlib.suppress(OSError):  # a file system without links keeps one checkpoint
+            spare = path.with_name(f".{path.name}.previous")
+            spare.unlink(missing_ok=True)
+            spare.hardlink_to(path)
+            spare.replace(previous(path))
+        checkpoint.save_tensors(path, tensors, header)
+        return ""
 
     def load(self, path: Path) -> None:
         """Go on where a checkpoint stands; UserError if it is another run's.
 
         How many examples it sees in all may be changed, unless a cosine has made use of it.
         """
-        tensors, header = checkpoint.load_tensors(path)
+        try:
+            tensors, header = checkpoint.load_tensors(path)
+        except UserError as why:
+            if previous(path).exists():
+                raise UserError(
+                    f"{why}; {previous(path).name} is the one before: rename it"
+                ) from why
+            raise
         there = from_json(header.get("run") or {})
         if there.decay != "cosine":
             there = replace(there, examples=self.run.examples)
@@ -119,14 +138,44 @@ class Session:
             raise UserError(f"{path.parent} holds another run: {what}")
         kind = to_json(there)["model"]["kind"]
         tensors = migration.tensors(kind, tensors)
+        parameters = dict(self.model.named_parameters())
         self.progress = Progress(**migration.renamed(header["progress"], migration.PROGRESS))
         for part, network in (("model.", self.model), ("average.", self.average)):
-            weights = {k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)}
+            names = [name for name in tensors if name.startswith(part)]
+            weights = {name.removeprefix(part): tensors.pop(name) for name in names}
             checkpoint.put(network, weights, path)
-        for name, p in self.model.named_parameters():
-            for key in MOMENTS[self.run.optimizer]:
-                if (value := tensors.get(f"{self.run.optimizer}.{key}.{name}")) is not None:
-                    self.optimizer.state[p][key] = value
+        moments = {name: self._moments(name, p, tensors, path) for name, p in parameters.items()}
+        if tensors:
+            raise UserError(f"{path} does not fit its run: it has a foreign {min(tensors)!r}")
+        if (
+            self.run.optimizer == "adam"
+            and self.progress.examples_seen
+            and not any(moments.values())
+        ):
+            raise UserError(f"{path} is damaged: it has none of Adam's moments")
+        for name, p in parameters.items():
+            self.optimizer.state[p].update(moments[name])
+
+    def _moments(
+        self, name: str, p: Tensor, tensors: dict[str, Tensor], path: Path
+    ) -> dict[str, Tensor]:
+        """Take what the optimiser keeps of a parameter; UserError if it is not all there or misfits."""
+        keys = {key: f"{self.run.optimizer}.{key}.{name}" for key in MOMENTS[self.run.optimizer]}
+        found = {key: tensors.pop(full) for key, full in keys.items() if full in tensors}
+        for key, full in keys.items() if found else ():
+            if key not in found:
+                raise UserError(f"{path} does not fit its run: it lacks {full!r}")
+            want = torch.Size() if key == "step" else p.shape
+            have, kind = found[key].shape, found[key].dtype
+            if have != want or kind != torch.float32 or not found[key].isfinite().all():
+                what = f"{kind}{list(have)}, not finite float32{list(want)}"
+                raise UserError(f"{path} does not fit its run: {full!r} is {what}")
+        return found
+
+
+def previous(path: Path) -> Path:
+    """Return where the checkpoint before the last one lies."""
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
 
 
 def difference(there: dict[str, Any], here: dict[str, Any]) -> str:

@@ -129,8 +129,12 @@ def _from_parquet(path: Path, key: str | None) -> Pictures:
 
 
 def _bytes(cell: Any) -> bytes:
-    """Return a cell's bytes; none for an empty cell, which is then refused as corrupt."""
-    return (cell.get("bytes") if isinstance(cell, dict) else cell) or b""
+    """Return a cell's bytes; none for any other cell, which is then refused as corrupt.
+
+    Text is not bytes: Pillow would open it as a path on this machine.
+    """
+    found = cell.get("bytes") if isinstance(cell, dict) else cell
+    return found if isinstance(found, bytes) else b""
 
 
 def _one(key: str | None, able: list[str], kind: str, path: Path) -> str:

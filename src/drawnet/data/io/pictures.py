@@ -24,7 +24,9 @@ def read(source: Path | bytes, name: str) -> Image.Image:
 
     Colour profiles are not applied. A damaged picture is a UserError that calls it `name`.
     """
-    file = io.BytesIO(source) if isinstance(source, bytes) else source
+    if isinstance(source, Path) and source.exists() and not source.is_file():
+        raise UserError(f"{name} is not a file: name a picture")
+    file = io.BytesIO(source) if isinstance(source, bytes) else Path(source)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about odd metadata
