@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 
 SOURCES = sorted(Path(__file__).parent.glob("*.[ch]"))
+OFF = "DRAWNET_KERNELS=0"
+"""Why there are no kernels, where nobody wants any."""
 FLAGS = ["-O3", "-march=native", "-std=gnu11", "-fPIC", "-shared", "-fvisibility=hidden"]
 FLAGS += ["-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros"]
 FLAGS += ["-fassociative-math", "-freciprocal-math", "-Wno-psabi"]
@@ -86,7 +88,7 @@ def _sound(library: Path, proof: Path) -> bool:
 def library() -> ctypes.CDLL | str:
     """The compiled kernels; or, in words, why there are none."""
     if os.environ.get("DRAWNET_KERNELS") == "0":
-        return "DRAWNET_KERNELS=0"
+        return OFF
     try:
         return ctypes.CDLL(str(build()))
     except (OSError, RuntimeError) as why:  # RuntimeError: Path.home() of a user without a home

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from drawnet.kernels import attention, distributions
-from drawnet.kernels.compiled import library, serves, usable
+from drawnet.kernels.compiled import OFF, library, serves, usable
 from drawnet.kernels.layers import KERNELS, PackedSequence
 from drawnet.nn.convolution import ConvLSTM
 from drawnet.nn.distributions import Bernoulli, Gaussian, Pixels
@@ -43,7 +43,8 @@ def install(model: nn.Module) -> dict[str, str]:
         return {}
     loaded = library()
     if isinstance(loaded, str):
-        warnings.warn(f"kernels are off, formulas serve, slower: {loaded}", stacklevel=2)
+        if loaded != OFF:
+            warnings.warn(f"kernels are off, formulas serve, slower: {loaded}", stacklevel=2)
         return dict.fromkeys(names, loaded)
     if not usable(*model.parameters()):
         kinds = ", ".join(sorted({f"{p.dtype} on {p.device.type}" for p in model.parameters()}))

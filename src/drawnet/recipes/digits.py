@@ -9,10 +9,11 @@ def digits_quick() -> Run[DrawConfig]:
     """DRAW with attention on the embedded digits, a few minutes on two cores."""
     return Run(
         "digits_quick",
-        DrawConfig(steps=32, units=256, latents=100, read=2, write=5),
+        DrawConfig(steps=24, units=128, latents=32, read=2, write=5),
         Data("digits", "dynamic"),
-        examples=110_000,
+        examples=180_000,
         batch=64,
+        lr=3e-3,
         warmup=6_400,
         kl_warmup=20_000,
         evaluate_every=20_000,
