@@ -14,6 +14,7 @@ def digits_quick() -> Run[DrawConfig]:
         examples=180_000,
         batch=64,
         lr=3e-3,
+        seed=1,  # of seeds 0 and 1 the better on validation: docs/log.md
         warmup=6_400,
         kl_warmup=20_000,
         evaluate_every=20_000,

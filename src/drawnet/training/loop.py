@@ -6,10 +6,8 @@ images -> stream -> binarise -> objective -> mean over the world -> optimiser ->
 import contextlib
 import ctypes
 import gc
-import io
 import json
 import math
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -32,6 +30,7 @@ from drawnet.models.sequential import StepModel
 from drawnet.nn.noise import Noise, stream
 from drawnet.training import checkpoint, distributed, provenance
 from drawnet.training.config import Run, check
+from drawnet.training.console import Console, say
 from drawnet.training.run_dir import interruptible, locked, open_board, open_metrics
 from drawnet.training.state import Progress, Session
 
@@ -381,27 +380,3 @@ class Loop:
             with contextlib.suppress(OSError):
                 if file:
                     file.close()
-
-
-class Console(io.TextIOBase):
-    """Standard error, whose loss does not end a training: a closed terminal, a full disk."""
-
-    def write(self, text: str) -> int:
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            sys.stderr.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            sys.stderr.flush()
-
-    def isatty(self) -> bool:
-        return bool(sys.stderr) and not sys.stderr.closed and sys.stderr.isatty()
-
-    def fileno(self) -> int:
-        return sys.stderr.fileno()
-
-
-def say(line: str) -> None:
-    """Write a line to standard error, above the progress bar."""
-    tqdm.write(line, file=Console())
