@@ -435,3 +435,19 @@ def test_runs_are_compared(capsys, run, tmp_path):
     assert "--samples" in refused(capsys, "compare", run, "--samples", 1)
     assert ".json" in refused(capsys, "compare", run, "--out", tmp_path / "t.csv")
     assert "c2" in refused(capsys, "compare", run, "--classifier", tmp_path / "c2")
+
+
+def test_kernels_may_be_left_out(capsys, run, tmp_path):
+    """The same figures to rounding, and the same digits."""
+    bounds, sheets = [], []
+    for mode in ("auto", "off"):
+        out = tmp_path / f"{mode}.npz"
+        words = ["--kernels", mode]
+        _, text, _ = drawnet(capsys, "evaluate", run, "--images", 20, "--json", *words)
+        bounds.append(json.loads(text)["elbo_nats"])
+        drawnet(capsys, "sample", run, "-n", 4, "--out", out, *words)
+        sheets.append(np.load(out)["images"])
+    assert bounds[0] == pytest.approx(bounds[1], rel=1e-4)
+    np.testing.assert_allclose(sheets[0], sheets[1], atol=1e-3)
+    status, _, err = drawnet(capsys, "sample", run, "--kernels", "some")
+    assert status == 2 and "--kernels" in err
