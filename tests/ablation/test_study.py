@@ -56,12 +56,12 @@ def test_the_study_knows_all_that_it_should():
 
 
 def test_the_plan_has_the_baseline_and_leaves_out_what_it_is(tmp_path):
-    run = recipes.get("digits_quick")
-    runs, left = study.planned(of(run, tmp_path, "no_read", "t32", "gru"))
+    run = recipes.get("mnist")
+    runs, left = study.planned(of(run, tmp_path, "no_read", "t64", "gru"))
     assert list(runs) == ["baseline", "no_read", "gru"] and runs["baseline"] == run
-    assert left == {"t32": "it is the baseline"}
+    assert left == {"t64": "it is the baseline"}
     runs, left = study.planned(of(run, tmp_path))
-    assert runs.keys() | left.keys() == set(ablation.titles()) and set(left) == {"t32"}
+    assert runs.keys() | left.keys() == set(ablation.titles()) and set(left) == {"t64"}
 
 
 def test_what_does_not_apply_is_left_out_unless_named(tmp_path):
