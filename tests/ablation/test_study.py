@@ -196,7 +196,7 @@ def test_stopped_and_killed_in_the_middle_it_goes_on_where_it_was(tmp_path, caps
         assert record["examples"] == 6000 and record["images"] == 500
     # What went on is what would have been.
     job = checkpoint.load_model(runs[0]).run
-    assert job.model == DrawConfig(2, 8, 100, 2, 5) and job.warmup == 600
+    assert job.model == DrawConfig(2, 8, 32, 2, 5) and job.warmup == 600
     loop.train(job, job.data.load(), tmp_path / "whole")
     one, two = (
         checkpoint.load_tensors(p / "training.safetensors")[0]
