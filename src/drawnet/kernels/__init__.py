@@ -12,8 +12,6 @@ from drawnet.kernels.install import install, uninstall
 
 __all__ = ["install", "library", "operand_dtype", "precision", "serves", "uninstall"]
 
-Mode = Literal["auto", "off"]
-
 
 def precision(asked: str, kernels: str = "auto") -> Literal["float32", "bfloat16"]:
     """'auto' resolved for this machine: bfloat16 where kernels multiply it."""

@@ -141,7 +141,7 @@ class PackedWeights:
         self.columns = aligned(weight.shape[1] + 1)
         self.plain, self.like = weight.detach(), weight.new_empty(0, dtype=dtype)
         self.constant_bias = bias.detach()
-        self.weight, self.bias = _Collect.apply(weight, bias, self.grads)
+        self.weight, _ = _Collect.apply(weight, bias, self.grads)  # and the gradient of the bias
 
     @cached_property
     def forward(self) -> Tensor:

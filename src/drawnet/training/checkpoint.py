@@ -118,7 +118,7 @@ class SavedModel:
     @property
     def kind(self) -> str:
         """The name of the model's file."""
-        return str(to_json(self.run)["model"]["kind"])
+        return models.kind(self.run.model)
 
 
 def save_model(path: Path, network: Model, run: Run[Any], header: Mapping[str, Any]) -> None:
@@ -153,8 +153,7 @@ def load_model(path: Path, kernels: str = "auto") -> SavedModel:
     except (KeyError, UserError) as why:
         raise UserError(f"{path} holds no model that this drawnet knows: {why}") from why
     network: Model = models.build(run.model, shape)
-    kind = to_json(run)["model"]["kind"]
-    put(network, migration.tensors(kind, tensors), path)
+    put(network, migration.tensors(models.kind(run.model), tensors), path)
     if kernels != "off":
         accelerator.install(network)
     return SavedModel(network.eval(), run, header)

@@ -136,8 +136,7 @@ class Session:
         if there != self.run:
             what = difference(to_json(there), to_json(self.run))
             raise UserError(f"{path.parent} holds another run: {what}")
-        kind = to_json(there)["model"]["kind"]
-        tensors = migration.tensors(kind, tensors)
+        tensors = migration.tensors(models.kind(there.model), tensors)
         parameters = dict(self.model.named_parameters())
         self.progress = Progress(**migration.renamed(header["progress"], migration.PROGRESS))
         for part, network in (("model.", self.model), ("average.", self.average)):
