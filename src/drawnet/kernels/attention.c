@@ -214,11 +214,11 @@ static void expand_columns(long N, long P, Span s, const float *patch, const flo
 /* glimpse (B, stride) from `offset` on: γ F_y x F_xᵀ for each of C channels. (27)
    filters (B, N (Q + P)) keeps F_y and F_x for the backward pass and for further images: `fresh`
    says whether to compute them.  Q and P are the padded H and W, here and below. */
-EXPORT void read_forward(long B, long C, long H, long W, long N, const float *images,
+EXPORT void read_forward(long from, long to, long C, long H, long W, long N, const float *images,
                          const float *parameters, float *filters, long fresh, float *glimpse,
                          long stride, long offset) {
   long P = padded(W), Q = padded(H);
-  PARALLEL for (long b = 0; b < B; b++) {
+  ROWS(b) {
     float *F_y = filters + b * N * (Q + P), *F_x = F_y + N * Q;
     Window w = decode(parameters + 5 * b, N, H, W);
     if (fresh) filterbanks(w, N, H, W, F_y, F_x);
@@ -239,11 +239,11 @@ EXPORT void read_forward(long B, long C, long H, long W, long N, const float *im
 }
 
 /* Gradients of one image's read: dimages (skipped if NULL), and dparameters, set or added to. */
-EXPORT void read_backward(long B, long C, long H, long W, long N, const float *images,
+EXPORT void read_backward(long from, long to, long C, long H, long W, long N, const float *images,
                           const float *parameters, const float *filters, const float *dglimpse,
                           long stride, long offset, float *dimages, float *dparameters, long add) {
   long P = padded(W), Q = padded(H);
-  PARALLEL for (long b = 0; b < B; b++) {
+  ROWS(b) {
     const float *F_y = filters + b * N * (Q + P), *F_x = F_y + N * Q;
     Window w = decode(parameters + 5 * b, N, H, W);
     Span x = span(N, P, F_x), y = span(N, Q, F_y);
@@ -279,11 +279,11 @@ EXPORT void read_backward(long B, long C, long H, long W, long N, const float *i
 
 /* canvas (B, C, H, W) = start + F_yᵀ patch F_x / γ. (8), (28)-(29)
    Rows of patch and of parameters lie `lead` apart: they come out of one linear map. */
-EXPORT void write_forward(long B, long C, long H, long W, long N, long lead, const float *patch,
+EXPORT void write_forward(long from, long to, long C, long H, long W, long N, long lead, const float *patch,
                           const float *parameters, const float *start, float *filters,
                           float *canvas) {
   long P = padded(W), Q = padded(H);
-  PARALLEL for (long b = 0; b < B; b++) {
+  ROWS(b) {
     float *F_y = filters + b * N * (Q + P), *F_x = F_y + N * Q;
     Window w = decode(parameters + b * lead, N, H, W);
     filterbanks(w, N, H, W, F_y, F_x);
@@ -306,11 +306,11 @@ EXPORT void write_forward(long B, long C, long H, long W, long N, long lead, con
   }
 }
 
-EXPORT void write_backward(long B, long C, long H, long W, long N, long lead, const float *patch,
+EXPORT void write_backward(long from, long to, long C, long H, long W, long N, long lead, const float *patch,
                            const float *parameters, const float *filters, const float *dcanvas,
                            float *dpatch, float *dparameters) {
   long P = padded(W), Q = padded(H);
-  PARALLEL for (long b = 0; b < B; b++) {
+  ROWS(b) {
     const float *F_y = filters + b * N * (Q + P), *F_x = F_y + N * Q;
     Window w = decode(parameters + b * lead, N, H, W);
     Span x = span(N, P, F_x), y = span(N, Q, F_y);

@@ -1,8 +1,9 @@
-/* What all kernels share: number types, e^x, and loops over images that spread over the threads.
+/* What all kernels share: number types, e^x, and the loop over the rows that are a thread's share.
 
    Every exported function has a readable twin in PyTorch, its specification and its test, named at
    the head of its file.  Tensors are dense and row-major.  Operands of matrix products are float or
-   bfloat16 (suffix f32, bf16); all else is float.
+   bfloat16 (suffix f32, bf16); all else is float.  A kernel does rows from .. to - 1 and no others:
+   team.c says who does the rest.
 
    B images, C channels, H W pixels, N window side, K U Z columns, recurrent units, latents.      */
 
@@ -13,7 +14,7 @@
 #include <string.h>
 
 #define EXPORT __attribute__((visibility("default")))
-#define PARALLEL _Pragma("omp parallel for schedule(static)")
+#define ROWS(b) for (long b = from; b < to; b++)
 
 typedef float f32;
 typedef uint16_t bf16;

@@ -46,10 +46,8 @@ def build(folder: Path | None = None) -> Path:
     compiler = shutil.which(named) if named else shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         raise OSError(f"no C compiler ({named or 'cc or gcc'}) was found")
-    # PyTorch's own OpenMP library, where it brings one: two of them would fight for the cores.
-    openmp = sorted((Path(torch.__file__).parent / "lib").glob("libgomp*"))
     units = [str(path) for path in SOURCES if path.suffix == ".c"]
-    command = [compiler, *FLAGS, "-fopenmp", *units, *map(str, openmp[:1])]
+    command = [compiler, *FLAGS, "-pthread", *units]
     texts = [path.read_text() for path in SOURCES]
     key = "\n".join([*texts, *command, torch.__version__, _processor()])
     folder = folder or cache_folder()
@@ -108,17 +106,33 @@ def check(tensor: Tensor, *shape: int) -> None:
 
 
 @cache
-def _function(name: str, arity: int) -> Any:
-    """A kernel whose arguments are words: addresses (None is NULL) and C longs."""
-    function = getattr(library(), name)
-    function.argtypes, function.restype = [ctypes.c_void_p] * arity, None
-    return function
+def _kernel(name: str) -> int:
+    """The address of a kernel."""
+    return ctypes.cast(getattr(library(), name), ctypes.c_void_p).value or 0
 
 
-def call(name: str, *arguments: Any) -> None:
-    """Call a kernel with numbers and tensors, whose addresses it gets."""
-    words = [a.data_ptr() if isinstance(a, Tensor) else a for a in arguments]
-    _function(name, len(words))(*words)
+@cache
+def _team() -> tuple[Any, int]:
+    """The function that has commands done, and the length of a command: see team.c."""
+    loaded: Any = library()
+    loaded.team.argtypes, loaded.team.restype = (
+        [ctypes.c_long, ctypes.c_void_p, ctypes.c_long],
+        None,
+    )
+    return loaded.team, loaded.words()
+
+
+def _word(argument: Any) -> int:
+    if isinstance(argument, Tensor):
+        return argument.data_ptr()
+    return ctypes.addressof(argument) if isinstance(argument, ctypes.Array) else argument or 0
+
+
+def call(name: str, rows: int, *arguments: Any) -> None:
+    """Call a kernel for so many rows with numbers, addresses (None is NULL), and tensors."""
+    team, length = _team()
+    command = (ctypes.c_long * length)(_kernel(name), rows, *map(_word, arguments))
+    team(torch.get_num_threads(), command, 1)
 
 
 def suffix(dtype: torch.dtype) -> str:

@@ -26,17 +26,21 @@ def aligned(columns: int) -> int:
     return -(-columns // ALIGN) * ALIGN
 
 
+def _panel() -> int:
+    """Columns of a panel."""
+    return library().panel()  # type: ignore[union-attr, no-any-return]
+
+
 def packed(weight: Tensor, dtype: torch.dtype, columns: int, groups: int = 1) -> Tensor:
     """A matrix (N, K), float32, laid out for products x Wᵀ with x (B, columns): K and padding.
 
     groups: N falls into so many equal parts, each filled up with zero rows to whole panels.
     """
-    loaded: Any = library()
     n, k = weight.shape
-    panel = loaded.panel()
+    panel = _panel()
     rows = groups * -(-(n // groups) // panel) * panel
     out = torch.empty(rows, columns, dtype=dtype)
-    sizes = (n, k, *weight.stride(), groups, columns)
+    sizes = (rows // panel, n, k, *weight.stride(), groups, columns)
     call(f"pack_{suffix(dtype)}", *sizes, weight, out)
     return out
 
@@ -92,12 +96,12 @@ class WeightGradAccumulator:
         for missing in set(range(min(slots), max(slots))) - slots:
             g[missing].zero_()
         x, g = (t[min(slots) : max(slots) + 1].flatten(0, 1) for t in (x, g))
+        panels = -(-x.shape[1] // _panel())
+        add = self.sums is not None
         if self.sums is None:
-            self.sums = (g.T @ x).to(torch.float32)
-        elif g.dtype == self.sums.dtype:
-            self.sums.addmm_(g.T, x)
-        else:
-            self.sums += g.T @ x
+            self.sums = torch.empty(g.shape[1], panels * _panel())
+        name = f"gradient_{suffix(x.dtype)}"
+        call(name, panels, len(x), g.shape[1], x.shape[1], g, x, self.sums, int(add))
 
     def take(self) -> Tensor | None:
         """Return the sums and begin anew."""

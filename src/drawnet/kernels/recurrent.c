@@ -1,29 +1,24 @@
 /* Steps of unrolled layers, each from its inputs to its outputs in one go, and their gradients.
 
-     lstm_*     recurrence.py   LSTM (`cell` on a product)
-     linear_*   recurrence.py   Linear
-     cell_*     recurrence.py   cell, on gates that were made elsewhere
-     pack_*     recurrence.py   Unroll (weights laid out)
+     lstm_*     recurrent.py   LSTM (`cell` on a product)
+     linear_*   recurrent.py   Linear
+     cell_*     recurrent.py   cell, on gates that were made elsewhere
+     pack_*     packing.py      weights laid out for products
+     gradient_* packing.py      WeightGradAccumulator: the gradient of weights from many rows
 
    A layer's operand x (B, K) is its inputs side by side, then 1 (there Σ gᵀ x holds the bias's
-   gradient) and zeros.  Threads take blocks of rows and never wait for one another within a step. */
+   gradient) and zeros.  Rows pass through in blocks. */
 
 #include "product.h"
-#include <omp.h>
 
 /* An input, or where its gradient goes: columns of a float matrix whose rows lie `stride` apart. */
 typedef struct { float *at; long width, stride; } Part;
 
 #define BLOCK 64 /* rows that pass through a panel together, at most */
 
-static long block(long B) {
-  long share = (B + omp_get_max_threads() - 1) / omp_get_max_threads();
-  return min_(BLOCK, (share + TILE - 1) / TILE * TILE);
-}
-#define BLOCKS(B)                                                                                 \
-  long height = block(B);                                                                         \
-  PARALLEL for (long first = 0; first < B; first += height) {                                     \
-    long rows = min_(height, B - first);
+#define BLOCKS                                                                                    \
+  for (long first = from; first < to; first += BLOCK) {                                           \
+    long rows = min_(BLOCK, to - first);
 #define END }
 
 EXPORT long panel(void) { return PANEL; }
@@ -36,17 +31,18 @@ typedef pair element_bf16;
 
 #define LAYERS(T)                                                                                 \
   /* W (N, K), rows `lead` and columns `step` apart, as panels (n, K, PANEL) for x Wᵀ; N is in     \
-     `groups`, each filled up with zeros to whole panels, K likewise to `padded` rows. */         \
-  EXPORT void pack_##T(long N, long K, long lead, long step, long groups, long padded,            \
-                       const float *W, T *out) {                                                  \
+     `groups`, each filled up with zeros to whole panels, K likewise to `padded` rows.            \
+     The rows that are shared among threads are the panels. */                                    \
+  EXPORT void pack_##T(long from, long to, long N, long K, long lead, long step, long groups,     \
+                       long padded, const float *W, T *out) {                                     \
     long each = N / groups, panels = (each + PANEL - 1) / PANEL;                                  \
-    PARALLEL for (long p = 0; p < groups * panels; p++) {                                         \
-      long top = p / panels * each, from = p % panels * PANEL;                                    \
+    ROWS(p) {                                                                                     \
+      long top = p / panels * each, left = p % panels * PANEL;                                    \
       for (long k = 0; k < padded; k++)                                                           \
         for (long j = 0; j < PANEL; j++) {                                                        \
-          int real = k < K && from + j < each;                                                    \
+          int real = k < K && left + j < each;                                                    \
           long e = k % EACH_##T, at = (p * padded + k - e) * PANEL + j * EACH_##T + e;            \
-          out[at] = to_##T(real ? W[(top + from + j) * lead + k * step] : 0.0f);                  \
+          out[at] = to_##T(real ? W[(top + left + j) * lead + k * step] : 0.0f);                  \
         }                                                                                         \
     }                                                                                             \
   }                                                                                               \
@@ -120,11 +116,11 @@ typedef pair element_bf16;
     }                                                                                             \
   }                                                                                               \
   /* W: packed in 4 groups.  gates (B, 4U): activations, kept for the backward pass. */           \
-  EXPORT void lstm_forward_##T(long B, long U, long K, const Part *parts, long count,             \
+  EXPORT void lstm_forward_##T(long from, long to, long U, long K, const Part *parts, long count,             \
                                const T *W, const float *bias, const float *c, T *x, T *gates,     \
                                float *c_next, float *h_next) {                                    \
     long panels = (U + PANEL - 1) / PANEL;                                                        \
-    BLOCKS(B)                                                                                     \
+    BLOCKS                                                                                     \
       float sums[BLOCK * 4 * PANEL] __attribute__((aligned(64)));                                 \
       gather_##T(first, rows, K, parts, count, 1.0f, x);                                          \
       for (long p = 0; p < panels; p++) {                                                         \
@@ -144,11 +140,11 @@ typedef pair element_bf16;
   }                                                                                               \
   /* dh, dc: gradients of h', c'.  Out: dgates (B, N) of the pre-activations, N = 4U padded with  \
      zeros; dc_prev (B, U); the parts of dgates W.  W: packed columns. */                         \
-  EXPORT void lstm_backward_##T(long B, long U, long N, const T *gates, const float *c,           \
+  EXPORT void lstm_backward_##T(long from, long to, long U, long N, const T *gates, const float *c,           \
                                 const float *c_next, const float *dh, const float *dc,            \
                                 const T *W, T *dgates, float *dc_prev, const Part *parts,         \
                                 long count) {                                                     \
-    BLOCKS(B)                                                                                     \
+    BLOCKS                                                                                     \
       for (long b = first; b < first + rows; b++) {                                               \
         T *D = dgates + b * N;                                                                    \
         cell_back_##T(U, gates + b * 4 * U, c + b * U, c_next + b * U, dh + b * U, dc + b * U, D, \
@@ -160,9 +156,9 @@ typedef pair element_bf16;
   }                                                                                               \
                                                                                                   \
   /* given (B, 4U): pre-activations less their bias. */                                           \
-  EXPORT void cell_forward_##T(long B, long U, const T *given, const float *bias, const float *c, \
+  EXPORT void cell_forward_##T(long from, long to, long U, const T *given, const float *bias, const float *c, \
                                T *gates, float *c_next, float *h_next) {                          \
-    PARALLEL for (long b = 0; b < B; b++)                                                         \
+    ROWS(b)                                                         \
       for (long u = 0; u < U; u += PANEL) {                                                       \
         long n = min_(PANEL, U - u), at = b * U + u;                                              \
         float sums[4 * PANEL];                                                                    \
@@ -174,10 +170,10 @@ typedef pair element_bf16;
                  G + 3 * U);                                                                      \
       }                                                                                           \
   }                                                                                               \
-  EXPORT void cell_backward_##T(long B, long U, const T *gates, const float *c,                   \
+  EXPORT void cell_backward_##T(long from, long to, long U, const T *gates, const float *c,                   \
                                 const float *c_next, const float *dh, const float *dc, T *dgates, \
                                 float *dc_prev) {                                                 \
-    PARALLEL for (long b = 0; b < B; b++) {                                                       \
+    ROWS(b) {                                                       \
       T *D = dgates + b * 4 * U;                                                                  \
       cell_back_##T(U, gates + b * 4 * U, c + b * U, c_next + b * U, dh + b * U, dc + b * U, D,   \
                     D + U, D + 2 * U, D + 3 * U, dc_prev + b * U);                                \
@@ -186,9 +182,9 @@ typedef pair element_bf16;
                                                                                                   \
   /* ---- Linear: x Wᵀ + b, out (B, N) ---- */                                                     \
                                                                                                   \
-  EXPORT void linear_forward_##T(long B, long N, long K, const Part *parts, long count,           \
+  EXPORT void linear_forward_##T(long from, long to, long N, long K, const Part *parts, long count,           \
                                  const T *W, const float *bias, T *x, float *out) {               \
-    BLOCKS(B)                                                                                     \
+    BLOCKS                                                                                     \
       float sums[BLOCK * PANEL] __attribute__((aligned(64)));                                     \
       gather_##T(first, rows, K, parts, count, 1.0f, x);                                          \
       for (long at = 0; at < N; at += PANEL) {                                                    \
@@ -202,13 +198,76 @@ typedef pair element_bf16;
     END                                                                                           \
   }                                                                                               \
   /* given: the gradient of out, one part; g (B, N): the same as an operand, padded with zeros. */ \
-  EXPORT void linear_backward_##T(long B, long N, const Part *given, const T *W, T *g,            \
+  EXPORT void linear_backward_##T(long from, long to, long N, const Part *given, const T *W, T *g,            \
                                   const Part *parts, long count) {                                \
-    BLOCKS(B)                                                                                     \
+    BLOCKS                                                                                     \
       gather_##T(first, rows, N, given, 1, 0.0f, g);                                              \
       scatter_##T(first, rows, N, g, W, parts, count);                                            \
     END                                                                                           \
   }
+
+/* ---- Weight gradients ---- */
+
+#define STRIP 256 /* elements of the rows, pairs of them in bfloat16, that are worked on at a time */
+#define TALL 64   /* outputs, likewise */
+
+/* (STRIP, wide) elements of R rows from `top` on and `wide` columns, of which `columns` exist. */
+static inline void strip_f32(const f32 *at, long R, long lead, long top, long columns,
+                             const long wide, f32 *out) {
+  for (long r = top; r < min_(R, top + STRIP); r++, out += wide)
+    for (long j = 0; j < wide; j++) out[j] = j < columns ? at[r * lead + j] : 0.0f;
+}
+static inline void strip_bf16(const bf16 *at, long R, long lead, long top, long columns,
+                              const long wide, bf16 *out) {
+  static const bf16 zeros[PANEL];
+  for (long r = top; r < min_(R, top + 2 * STRIP); r += 2, out += 2 * wide) {
+    const bf16 *first = at + r * lead, *second = r + 1 < R ? first + lead : zeros;
+    if (columns == wide)
+      for (long j = 0; j < wide; j++) ((pair *)out)[j] = first[j] | (pair)second[j] << 16;
+    else
+      for (long j = 0; j < wide; j++)
+        ((pair *)out)[j] = j < columns ? first[j] | (pair)second[j] << 16 : 0;
+  }
+}
+
+#define GRADIENT(T, EACH)                                                                         \
+  /* whole tiles apart and by themselves: so they stay in registers, at twice the speed */       \
+  static __attribute__((noinline)) void block_##T(long rows, long K, const T *A, const T *B,      \
+                                                  float *C, long lead, int add) {                 \
+    const element_##T *a = (element_##T *)A, *b = (element_##T *)B;                               \
+    if (rows == TILE) tile_##T(TILE, K, a, 1, TILE, b, C, lead, add);                             \
+    else panel_##T(rows, K, a, 1, TILE, b, C, lead, add);                                         \
+  }                                                                                               \
+  /* sums (N, padded K) = or += gᵀ x for g (R, N), x (R, K), K padded to whole panels.  Threads    \
+     share the panels. */                                                                         \
+  EXPORT void gradient_##T(long from, long to, long R, long N, long K, const T *g, const T *x,    \
+                           float *sums, long add) {                                               \
+    long lead = (K + PANEL - 1) / PANEL * PANEL;                                                  \
+    T *right = malloc(sizeof(T) * EACH * STRIP * PANEL * (size_t)(to - from));                    \
+    T left[EACH * STRIP * TALL] __attribute__((aligned(64)));                                     \
+    for (long top = 0; top < R; top += EACH * STRIP) {                                            \
+      long depth = min_(STRIP, (R - top + EACH - 1) / EACH);                                      \
+      for (long p = from; p < to; p++)                                                            \
+        strip_##T(x + p * PANEL, R, K, top, min_(PANEL, K - p * PANEL), PANEL,                    \
+                  right + (p - from) * EACH * STRIP * PANEL);                                     \
+      for (long low = 0; low < N; low += TALL) {                                                  \
+        long high = min_(N, low + TALL);                                                          \
+        for (long n = low; n < high; n += TILE)                                                   \
+          strip_##T(g + n, R, N, top, min_(TILE, N - n), TILE, left + (n - low) * EACH * STRIP);  \
+        for (long p = from; p < to; p++)                                                          \
+          for (long n = low; n < high; n += TILE)                                                 \
+            block_##T(min_(TILE, N - n), depth, left + (n - low) * EACH * STRIP,                  \
+                      right + (p - from) * EACH * STRIP * PANEL, sums + n * lead + p * PANEL,     \
+                      lead, add || top);                                                          \
+      }                                                                                           \
+    }                                                                                             \
+    free(right);                                                                                  \
+  }
+
+GRADIENT(f32, 1)
+#if defined(__AVX512BF16__)
+GRADIENT(bf16, 2)
+#endif
 
 LAYERS(f32)
 #if defined(__AVX512BF16__)
