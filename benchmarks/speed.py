@@ -2,12 +2,15 @@
 
     python benchmarks/speed.py                    the paper's MNIST model: train, evaluate, sample
     python benchmarks/speed.py --growth           growing steps, batch and image size; recomputation
+    python benchmarks/speed.py --side-by-side     two trainings at once, each against one alone
     python benchmarks/speed.py --markdown FILE --json FILE --repeats 7
 
 Each contestant runs in its own process, with its own memory, and they alternate, so that drift of
 the machine's speed affects all alike.  Times are medians in seconds per batch.
 
 textbook  examples/draw_minimal.py: plain eager PyTorch in float32, as ports write it
+autocast  the same under torch.autocast, which multiplies in bfloat16
+ours      with the settings that the commands make for themselves (GOMP_SPINCOUNT)
 floor     only the matrix products of a training step, by PyTorch's library in the best layout:
           forward and input gradients step by step, weight gradients over all T·B rows at once.
           Ours may be faster, as its products exploit that the weights are used T times
@@ -46,7 +49,9 @@ class Case:
         return text + (f", recompute {self.recompute}" if self.recompute else "")
 
 
-CONTESTANTS = ("textbook", "ours float32", "ours bfloat16", "floor float32", "floor bfloat16")
+CONTESTANTS = (
+    "textbook", "autocast", "ours float32", "ours bfloat16", "floor float32", "floor bfloat16",
+)  # fmt: skip
 BASE = [
     Case(mode, attention) for mode in ("train", "evaluate", "sample") for attention in (True, False)
 ]
@@ -119,6 +124,16 @@ def textbook(case, _):
     return {"train": train, "evaluate": evaluate, "sample": lambda: model.sample(eps)}[case.mode]
 
 
+def autocast(case, _):
+    run = textbook(case, _)
+
+    def rounded():
+        with torch.autocast("cpu", torch.bfloat16):
+            run()
+
+    return rounded
+
+
 def products(case):
     """Return (inputs, outputs) of every matrix of the model that a step of this mode uses."""
     units, latents, pixels = 256, 100, case.size**2
@@ -158,7 +173,8 @@ def floor(case, precision):
 def contestant(pipe, name, case):
     """Run in a process: build, warm up, then run once for every message."""
     build, _, precision = name.partition(" ")
-    run = {"ours": ours, "textbook": textbook, "floor": floor}[build](case, precision)
+    builders = {"ours": ours, "textbook": textbook, "autocast": autocast, "floor": floor}
+    run = builders[build](case, precision)
     run(), run()
     pipe.send("ready")
     while pipe.recv():
@@ -168,14 +184,40 @@ def contestant(pipe, name, case):
     pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
+def start(name, case):
+    """Start a contestant's process; return its pipe when it is ready."""
+    context = multiprocessing.get_context("spawn")
+    pipe, far = context.Pipe()
+    if name.startswith("ours"):  # as drawnet/__init__.py, before PyTorch is imported
+        os.environ["GOMP_SPINCOUNT"] = "1000"
+    context.Process(target=contestant, args=(far, name, case), daemon=True).start()
+    os.environ.pop("GOMP_SPINCOUNT", None)
+    pipe.recv()
+    return pipe
+
+
+def side_by_side(case, repeats):
+    """Return the seconds of each round alone, and of two processes at once (ours, bfloat16)."""
+    pipes = [start("ours bfloat16", case) for _ in range(2)]
+    alone, together = [], []
+    for _ in range(repeats):
+        pipes[0].send(True)
+        alone.append(pipes[0].recv())
+        rounds = []
+        for _ in range(5):  # both at work from end to end
+            for pipe in pipes:
+                pipe.send(True)
+            rounds += [pipe.recv() for pipe in pipes]
+        together.append(statistics.median(rounds))
+    for pipe in pipes:
+        pipe.send(False)
+        pipe.recv()
+    return alone, together
+
+
 def duel(case, repeats):
     """Return {contestant: (seconds of each round, peak MiB)}."""
-    context = multiprocessing.get_context("spawn")
-    pipes = {}
-    for name in CONTESTANTS:
-        pipes[name], far = context.Pipe()
-        context.Process(target=contestant, args=(far, name, case), daemon=True).start()
-        pipes[name].recv()
+    pipes = {name: start(name, case) for name in CONTESTANTS}
     times = {name: [] for name in CONTESTANTS}
     for _ in range(repeats):
         for name, pipe in pipes.items():
@@ -193,21 +235,22 @@ def row(case, result):
     """Format one line of the table."""
     median = {name: statistics.median(seconds) for name, (seconds, _) in result.items()}
     book = result["textbook"][0]
-    cells = [str(case), f"{median['textbook']:.3f}"]
+    cells = [str(case), f"{median['textbook']:.3f}", f"{median['autocast']:.3f}"]
     for precision in ("float32", "bfloat16"):
         mine = result[f"ours {precision}"][0]
         ratio = statistics.median(b / m for b, m in zip(book, mine, strict=True))
         share = median[f"floor {precision}"] / median[f"ours {precision}"]
         cells += [f"{median[f'ours {precision}']:.3f}", f"**{ratio:.2f}×**", f"{share:.0%}"]
     cells += [f"{case.batch / median['ours bfloat16']:,.0f}"]
-    cells += [" / ".join(f"{result[name][1]:,.0f}" for name in CONTESTANTS[:3])]
+    peaks = ("textbook", "ours float32", "ours bfloat16")
+    cells += [" / ".join(f"{result[name][1]:,.0f}" for name in peaks)]
     return "| " + " | ".join(cells) + " |"
 
 
 HEAD = """\
-| case | textbook | float32 | × | of the floor | bfloat16 | × | of the floor | images/s | \
+| case | textbook | autocast | float32 | × | of the floor | bfloat16 | × | of the floor | images/s | \
 peak MiB: textbook / float32 / bfloat16 |
-|---|---|---|---|---|---|---|---|---|---|
+|---|---|---|---|---|---|---|---|---|---|---|
 """
 
 
@@ -229,12 +272,23 @@ def main():
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--growth", action="store_true")
+    parser.add_argument("--side-by-side", action="store_true")
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--markdown", type=Path)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    if args.side_by_side:
+        print(machine(), "\n")
+        for case in (Case(), Case(attention=False)):
+            alone, together = side_by_side(case, args.repeats)
+            share = statistics.median(a / b for a, b in zip(alone, together, strict=True))
+            one, two = statistics.median(alone), statistics.median(together)
+            print(
+                f"{case}: {one:.3f} s alone, {two:.3f} s beside another, {share:.0%} of the speed"
+            )
+        return
     table, records = HEAD, []
     print(machine(), HEAD, sep="\n\n", end="", flush=True)
     cases = GROWTH if args.growth else BASE

@@ -13,8 +13,9 @@ from drawnet.training import checkpoint
 FOLDER = Path(__file__).parent / "golden"
 WEIGHTS = FOLDER / "weights"
 GOLDEN = json.loads((FOLDER / "losses.json").read_text())
-TOLERANCE = {"float32": 2e-4, "bfloat16": 5e-3}
-"""Relative: processors and kernels round in their own ways."""
+TOLERANCE = {"float32": 2e-4, "bfloat16": 1e-2}
+"""Relative: processors and kernels round in their own ways.  At that commit gradients of weights were
+rounded to bfloat16; now they are summed and kept in float32."""
 
 
 @pytest.mark.parametrize("name", GOLDEN)

@@ -6,9 +6,15 @@ images = sample(model, n=64, seed=0)        # (64, 1, 28, 28), pixel means
 """
 
 import importlib
+import os
 from typing import Any
 
 __version__ = "0.2.0"
+
+# The kernels' threads wait in their own way; OpenMP's, which serve the rest of PyTorch, would spin
+# for milliseconds on the same cores.  Read when PyTorch is first imported.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 _PUBLIC = {
     "Bernoulli": "nn.distributions",

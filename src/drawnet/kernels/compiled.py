@@ -11,7 +11,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -112,14 +112,22 @@ def _kernel(name: str) -> int:
 
 
 @cache
-def _team() -> tuple[Any, int]:
-    """The function that has commands done, and the length of a command: see team.c."""
-    loaded: Any = library()
-    loaded.team.argtypes, loaded.team.restype = (
-        [ctypes.c_long, ctypes.c_void_p, ctypes.c_long],
-        None,
-    )
-    return loaded.team, loaded.words()
+def _team() -> Any:
+    """The function that has commands done: see team.c."""
+    team = library().team  # type: ignore[union-attr]
+    team.argtypes, team.restype = [ctypes.c_long, ctypes.c_void_p, ctypes.c_long], None
+    return team
+
+
+@cache
+def command_length() -> int:
+    """The number of words of a command."""
+    return library().words()  # type: ignore[union-attr]
+
+
+def words(name: str, rows: int, arguments: Iterable[Any]) -> list[int]:
+    """A command: the kernel, its number of rows, and its arguments as numbers and addresses."""
+    return [_kernel(name), rows, *map(_word, arguments)]
 
 
 def _word(argument: Any) -> int:
@@ -128,11 +136,22 @@ def _word(argument: Any) -> int:
     return ctypes.addressof(argument) if isinstance(argument, ctypes.Array) else argument or 0
 
 
+listeners: list[Any] = []
+"""Recordings in progress: each gets every call."""
+
+
 def call(name: str, rows: int, *arguments: Any) -> None:
     """Call a kernel for so many rows with numbers, addresses (None is NULL), and tensors."""
-    team, length = _team()
-    command = (ctypes.c_long * length)(_kernel(name), rows, *map(_word, arguments))
-    team(torch.get_num_threads(), command, 1)
+    command = words(name, rows, arguments)
+    for listener in listeners:
+        listener.command(name, command, arguments)
+    length = command_length()
+    _team()(torch.get_num_threads(), (ctypes.c_long * length)(*command), 1)
+
+
+def run(commands: Any) -> None:
+    """Have an array of commands done, each thread its rows of all of them."""
+    _team()(torch.get_num_threads(), commands, len(commands) // command_length())
 
 
 def suffix(dtype: torch.dtype) -> str:

@@ -13,10 +13,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from drawnet.kernels import attention, distributions
 from drawnet.kernels.compiled import OFF, library, serves, usable
 from drawnet.kernels.layers import KERNELS, PackedSequence
+from drawnet.kernels.replay import Recordings, as_written
 from drawnet.nn.convolution import ConvLSTM
 from drawnet.nn.distributions import Bernoulli, Gaussian, Pixels
 from drawnet.nn.recurrent import LSTM, Operands
@@ -25,6 +27,8 @@ KERNEL = "kernel"
 """What `install` reports of a part that was replaced."""
 BATCH = 4
 """Images of a comparison."""
+REPLAYED = 8
+"""Steps that are replayed at a time where no gradient is wanted."""
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
 """Largest relative difference that rounding explains."""
 
@@ -72,10 +76,12 @@ class Accelerator:
         self.model = model
         self.layers = {name: m for name, m in model.named_modules() if type(m) in KERNELS}
         self.operations = [name for name in OPERATIONS if _defined_here(model, name)]
+        self.recordings: dict[type, Recordings] = {}
 
     def attach(self) -> None:
         """Take the places of what was compared, and of the sequence's context."""
-        for name in ("unrolled", *self.operations):
+        whole = [name for name in ("unrolled", "unroll") if hasattr(self.model, name)]
+        for name in (*whole, *self.operations):
             vars(self.model)[name] = getattr(self, name)
 
     def formula(self, name: str) -> Callable[..., Any]:
@@ -90,6 +96,28 @@ class Accelerator:
         if serves(dtype) and usable(*(p for layer in layers for p in layer.parameters())):
             return PackedSequence(self.model, dtype, steps, layers)
         return self.formula("unrolled")(steps)
+
+    def unroll(self, x: Tensor, eps: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """`StepModel.unroll`, replayed: all steps at once, or without gradients a few at a time."""
+        plain = as_written(self.model) and not _get_current_dispatch_mode()
+        if not (plain and self.layers and usable(x, eps, *state)):
+            return self.formula("unroll")(x, eps, state)
+        kind = type(state)
+        recordings = self.recordings.setdefault(kind, self._recordings(kind))
+        rates = []
+        for noise in eps.split(len(eps) if torch.is_grad_enabled() else REPLAYED):
+            rate, *parts = recordings(x, noise, *state)
+            state = kind(*parts)
+            rates.append(rate)
+        return torch.cat(rates), state
+
+    def _recordings(self, kind: type) -> Recordings:
+        def unroll(x: Tensor, eps: Tensor, *parts: Tensor) -> tuple[Tensor, ...]:
+            with self.unrolled():
+                rate, state = self.formula("unroll")(x, eps, kind(*parts))
+            return rate, *state
+
+        return Recordings(unroll, self.model)
 
     def read(self, images: Sequence[Tensor], window: Tensor) -> Tensor:
         """`nn.attention.read`, fused."""

@@ -28,7 +28,7 @@ def aligned(columns: int) -> int:
 
 def _panel() -> int:
     """Columns of a panel."""
-    return library().panel()  # type: ignore[union-attr, no-any-return]
+    return library().panel()  # type: ignore[union-attr]
 
 
 def packed(weight: Tensor, dtype: torch.dtype, columns: int, groups: int = 1) -> Tensor:

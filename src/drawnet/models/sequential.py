@@ -73,6 +73,16 @@ class StepModel(LikelihoodModel):
         """z ~ q by its noise eps, and KL(q ‖ p), (B,).   DRAW (6), (10)-(11)"""
         return distributions.sample_and_kl(q, p, eps)
 
+    def unroll(self, x: Tensor, eps: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Read x and write, a step for each of eps (t, B, *latents): (rate (t, B), state)."""
+        rates = []
+        for noise in eps:
+            q, state = self.infer(x, state)
+            z, kl = self.sample_and_kl(q, self.prior(state), noise)
+            state = self.advance(z, state)
+            rates.append(kl)
+        return torch.stack(rates), state
+
     # ---- what follows ---------------------------------------------------------------------------
 
     def loss(self, x: Tensor, y: Tensor, noise: NoiseSource, options: LossOptions) -> Terms:
@@ -125,17 +135,18 @@ def bound(
     sequence, length = model.unrolled(recompute), recompute or model.steps
     with sequence:
         state = model.start(check_inputs(model, eps, y, x))
-        rates: list[Tensor] = []
-        for noise in eps.split(length):
-            arguments = (model, sequence, x, noise, type(state), *state)
-            if recompute and torch.is_grad_enabled():
+        if recompute and torch.is_grad_enabled():
+            rates: list[Tensor] = []
+            for noise in eps.split(length):
+                arguments = (model, sequence, x, noise, type(state), *state)
                 rate, *parts = checkpoint(_segment, *arguments, use_reentrant=False)
-            else:
-                rate, *parts = _segment(*arguments)
-            state = type(state)(*parts)
-            rates.append(rate)
+                state = type(state)(*parts)
+                rates.append(rate)
+            rate = torch.cat(rates)
+        else:
+            rate, state = model.unroll(x, eps, state)
         likelihood = model.likelihood(state)
-    return Bound(-likelihood.log_prob(x), torch.cat(rates), state)
+    return Bound(-likelihood.log_prob(x), rate, state)
 
 
 def _segment(
@@ -147,14 +158,9 @@ def _segment(
     *parts: Tensor,
 ) -> tuple[Tensor, ...]:
     """Some steps in a row: (rate (t, B), *state)."""
-    state, rates = kind(*parts), []
     with sequence:
-        for noise in eps:
-            q, state = model.infer(x, state)
-            z, kl = model.sample_and_kl(q, model.prior(state), noise)
-            state = model.advance(z, state)
-            rates.append(kl)
-    return torch.stack(rates), *state
+        rate, state = StepModel.unroll(model, x, eps, kind(*parts))
+    return rate, *state
 
 
 def check_inputs(
