@@ -19,8 +19,12 @@ from drawnet.nn.noise import uniform_each
 
 
 def one_hot(labels: Tensor, classes: int) -> Tensor:
-    """Encode labels, int64 (B,), as float32 (B, classes); with 0 classes as (B, 0)."""
-    if classes and len(labels) and not (labels.min() >= 0 and labels.max() < classes):
+    """Encode labels, int64 (B,), as float32 (B, classes); with 0 classes as (B, 0).
+
+    ValueError for labels that are none of the classes, on the CPU; elsewhere the check would wait.
+    """
+    checked = classes and len(labels) and labels.device.type == "cpu"
+    if checked and not (labels.min() >= 0 and labels.max() < classes):
         raise ValueError(f"labels are from 0 to {classes - 1}, not {labels.unique().tolist()}")
     return (labels[:, None] == torch.arange(classes, device=labels.device)).float()
 
@@ -47,10 +51,10 @@ def crop(x: Tensor, shape: tuple[int, int, int], where: Tensor | None = None) ->
         (top, height), (left, width) = (((whole - part) // 2, part) for whole, part in sides)
         return x[..., top : top + height, left : left + width]
     rows, columns = (
-        (start * (whole - part + 1)).long()[:, None] + torch.arange(part)
+        (start * (whole - part + 1)).long()[:, None] + torch.arange(part, device=x.device)
         for start, (whole, part) in zip(where.unbind(1), sides, strict=True)
     )
-    images = torch.arange(len(x))[:, None, None]
+    images = torch.arange(len(x), device=x.device)[:, None, None]
     return x.movedim(1, -1)[images, rows[:, :, None], columns[:, None]].movedim(-1, 1)
 
 
