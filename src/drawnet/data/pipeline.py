@@ -58,15 +58,36 @@ def crop(x: Tensor, shape: tuple[int, int, int], where: Tensor | None = None) ->
     return x.movedim(1, -1)[images, rows[:, :, None], columns[:, None]].movedim(-1, 1)
 
 
+RESIDENT = 2**31
+"""Bytes of images that an accelerator holds; of a larger set each batch is moved there."""
+
+
+def resident(
+    pixels: NDArray[np.uint8] | GeneratedImages, device: torch.device
+) -> Tensor | GeneratedImages:
+    """Return images where a device best takes them from: there, if they fit and are not generated."""
+    if isinstance(pixels, GeneratedImages):
+        return pixels
+    images = torch.from_numpy(pixels)
+    return images.to(device) if images.nbytes <= RESIDENT else images
+
+
+def take(rows: Tensor | GeneratedImages, indices: Tensor, device: torch.device) -> Tensor:
+    """Return these rows of tensors or images on a device; indices: int64 (B,), on the CPU."""
+    if isinstance(rows, Tensor):
+        indices = indices.to(rows.device)
+    return torch.as_tensor(rows[indices]).to(device)
+
+
 def mean_image(pixels: Tensor | GeneratedImages) -> Tensor:
     """Return the mean of uint8 images (n, C, H, W), float32 (C, H, W), in chunks of bounded memory.
 
-    Of generated images, the mean of the first 16,384.
+    Of generated images, the mean of the first 16,384.  It is on the CPU, wherever they are.
     """
     n = len(pixels) if isinstance(pixels, Tensor) else min(len(pixels), 1 << 14)
     parts = (torch.as_tensor(pixels[k : min(k + 4096, n)]) for k in range(0, n, 4096))
     sums = sum(part.sum(0, dtype=torch.int64) for part in parts)
-    return torch.as_tensor(sums).float() / n
+    return torch.as_tensor(sums).cpu().float() / n
 
 
 def fixed_noise(split: str, images: Iterable[int], shape: Any) -> Tensor:
@@ -106,6 +127,9 @@ class Conditioned(Protocol):
     shape: tuple[int, int, int]
     classes: int
 
+    @property
+    def device(self) -> torch.device: ...
+
     @staticmethod
     def encode_labels(labels: Tensor, classes: int) -> Tensor: ...
 
@@ -134,12 +158,12 @@ class View:
     def batches(
         self, model: Conditioned, rows: int = ROWS
     ) -> Iterator[tuple[range, Tensor, Tensor]]:
-        """Yield (numbers, x, y) of all images, at the model's size, with its labels, in order."""
+        """Yield (numbers, x, y) of all images, as the model takes them and where it lies, in order."""
         y = labels(self.data, self.split, model.classes, model.encode_labels)[self.part]
         for first in range(0, len(self), rows):
             numbers = range(first, min(first + rows, len(self)))
-            pixels, noise = self.pixels[first : first + rows], None
+            pixels, noise = self.pixels[first : first + rows].to(model.device), None
             if self.binarise != "no":
-                noise = fixed_noise(self.split, numbers, pixels.shape[1:])
+                noise = fixed_noise(self.split, numbers, pixels.shape[1:]).to(model.device)
             x = crop(to_float(pixels, self.data.levels, noise), model.shape)
-            yield numbers, x, y[first : first + rows]
+            yield numbers, x, y[first : first + rows].to(model.device)

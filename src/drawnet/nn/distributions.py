@@ -247,9 +247,10 @@ def log_density(x: Tensor, samples: Tensor, *sigmas: float) -> Tensor:
     wide = torch.float32 if samples.device.type == "mps" else torch.float64
     s = samples.flatten(1).to(wide)
     (m, d), lengths = s.shape, (s**2).sum(1)
+    constant = {v: math.log(m) + d * math.log(math.sqrt(2 * math.pi) * v) for v in sigmas}
     found = []
     for part in x.flatten(1).to(wide).split(PARZEN_ROWS):
         squares = (part**2).sum(1)[:, None] - 2 * part @ s.T + lengths
-        found.append(torch.stack([(-squares / (2 * v**2)).logsumexp(1) for v in sigmas]))
-    constant = [math.log(m) + d * math.log(math.sqrt(2 * math.pi) * v) for v in sigmas]
-    return torch.cat(found, 1) - s.new_tensor(constant)[:, None]
+        log_sums = [(-squares / (2 * v**2)).logsumexp(1) - constant[v] for v in sigmas]
+        found.append(torch.stack(log_sums))
+    return torch.cat(found, 1)
