@@ -152,7 +152,10 @@ def test_each_process_takes_its_own_device(two_cuda, monkeypatch):
     with pytest.raises(UserError, match="--device cuda is one each"):
         distributed.own_device("cuda:1")
     monkeypatch.setenv("LOCAL_RANK", "2")
-    with pytest.raises(UserError, match="process 2 here has no device of its own: start 2"):
+    with pytest.raises(UserError, match="process 2 has no device of its own: start at most 2 here"):
+        distributed.own_device("auto")
+    monkeypatch.delenv("LOCAL_RANK")
+    with pytest.raises(UserError, match="no LOCAL_RANK to choose a device by: start with torchrun"):
         distributed.own_device("auto")
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("mps"))
     with pytest.raises(UserError, match="on cuda or the CPU, not on mps"):

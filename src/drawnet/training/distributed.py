@@ -18,8 +18,7 @@ def _started() -> bool:
     asked = os.environ.get("WORLD_SIZE", "1")
     if not asked.isdecimal() or int(asked) < 1:
         raise UserError(f"WORLD_SIZE is {asked!r}: let torchrun set it, or unset it")
-    names = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-    missing = [name for name in names if name not in os.environ]
+    missing = [n for n in ("RANK", "MASTER_ADDR", "MASTER_PORT") if n not in os.environ]
     if int(asked) > 1 and missing:
         raise UserError(f"WORLD_SIZE is {asked} without {missing[0]}: start with torchrun")
     return int(asked) > 1
@@ -39,12 +38,12 @@ def own_device(asked: Device) -> torch.device:
         raise UserError(
             f"--device {asked} is one device for all processes: --device cuda is one each"
         )
-    own, there = torch.device("cuda", int(os.environ["LOCAL_RANK"])), available()
-    if own not in there:
-        raise UserError(
-            f"process {own.index} here has no device of its own: start {len(there) - 1}"
-        )
-    return own
+    rank, (_, *there) = os.environ.get("LOCAL_RANK", ""), available()
+    if not rank.isdecimal():
+        raise UserError("there is no LOCAL_RANK to choose a device by: start with torchrun")
+    if int(rank) >= len(there):
+        raise UserError(f"process {rank} has no device of its own: start at most {len(there)} here")
+    return there[int(rank)]
 
 
 @contextmanager

@@ -129,8 +129,8 @@ def update(
     gradients = [p.grad for p in parameters if p.grad is not None]
     distributed.mean([means, *gradients])
     norm = nn.utils.get_total_norm(gradients)
-    length, loss_, *rest = torch.cat([norm[None], means]).tolist()  # the one wait for the device
-    if math.isfinite(length + loss_):
+    length, mean, *rest = torch.cat([norm[None], means]).tolist()  # the one wait for the device
+    if math.isfinite(length + mean):
         nn.utils.clip_grads_with_norm_(parameters, run.clip, norm)
         for settings in session.optimizer.param_groups:
             settings |= schedule(run, session.progress.examples_seen)
