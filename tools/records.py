@@ -246,11 +246,18 @@ def write(records: dict[str, dict[str, Any]], out: Path) -> None:
     checkpoint.write_text(out, "".join(parts))
 
 
+def _machine(origin: dict[str, Any]) -> str:
+    """Return the processor, preceded by the accelerator on which the run was trained, if any."""
+    names = [origin.get("processor") or "machine unknown"]
+    device = origin.get("device") or "cpu"
+    return "; ".join(names if device == "cpu" else [device, *names])
+
+
 def _section(name: str, record: dict[str, Any], pictures: Sequence[str]) -> str:
     origin, licence = record["made"] or {}, record["data"]["licence"] or "–"
     facts = [
         f"{record['parameters']:,} parameters",
-        f"{origin.get('processor') or 'machine unknown'}",
+        _machine(origin),
         f"torch {origin.get('torch') or 'unknown'}",
         f"commit {origin.get('commit') or 'unknown'}",
         f"seed {record['run']['seed']}",

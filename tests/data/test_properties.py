@@ -82,7 +82,9 @@ def test_an_images_values_and_label_do_not_depend_on_the_batches(kind, n, size, 
     images = Images(rng.integers(0, levels, (n, 2, 3, 1), np.uint8), rng.integers(0, 4, n))
     splits = dict.fromkeys(("train", "valid", "test"), images)
     view = View(Dataset("random", "images", levels, "none", "here", splits), "test", binarise)
-    model = SimpleNamespace(shape=(2, 3, 1), classes=4, encode_labels=one_hot)
+    model = SimpleNamespace(
+        shape=(2, 3, 1), classes=4, encode_labels=one_hot, device=torch.device("cpu")
+    )
     (numbers, whole, y), *rest = view.batches(model, n)
     assert numbers == range(n) and not rest
     parts = list(view.batches(model, size))

@@ -122,7 +122,10 @@ def test_every_kind_of_measure_has_its_words():
 def test_where_a_result_comes_from():
     told = provenance.build_metadata()
     assert told["torch"] and "cores" in told["processor"]
-    assert set(told) == {"drawnet", "commit", "torch", "processor", "threads"}
+    assert set(told) == {"drawnet", "commit", "torch", "processor", "device", "threads"}
+    assert told["device"] == "cpu" and records._machine(told) == told["processor"]
+    other = told | {"device": "cuda: NVIDIA H100"}
+    assert records._machine(other) == f"cuda: NVIDIA H100; {told['processor']}"
 
 
 def test_rounded_weights_are_the_same_model(runs, tmp_path, capsys):

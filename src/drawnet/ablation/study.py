@@ -31,7 +31,7 @@ from drawnet.models.draw import DrawConfig
 from drawnet.training.checkpoint import load_model, write_text
 from drawnet.training.config import Run, from_json, to_json
 from drawnet.training.run_dir import interruptible, locked
-from drawnet.training.state import difference
+from drawnet.training.state import Progress, difference
 
 BASELINE = "baseline"
 
@@ -41,7 +41,7 @@ class Budget:
     """The budget of every run: exactly one of the two."""
 
     minutes: float | None = None
-    """Processor minutes of training."""
+    """Processor minutes of training; of the clock, on an accelerator."""
     images: int | None = None
     """Training examples."""
 
@@ -67,6 +67,8 @@ class Study:
     split: str = "valid"
     jobs: int = 1
     data_dir: Path | None = None
+    device: str = "cpu"
+    """Where the runs compute; those under way at a time share it."""
 
 
 def planned(study: Study) -> tuple[dict[str, Run[Any]], dict[str, str]]:
@@ -198,6 +200,7 @@ def run_jobs(
         while waiting and not stopped and len(running) < study.jobs:
             name, job = waiting.pop(0)
             job |= {"data_dir": study.data_dir and str(study.data_dir), "split": study.split}
+            job |= {"device": study.device}
             running[name] = start(job, threads), Path(job["out"])
         if stopped:
             for process, _ in running.values():
@@ -273,17 +276,20 @@ def work(job: dict[str, Any]) -> None:
     run, out = from_json(job["run"]), Path(job["out"])
     data = run.data.load(Path(job["data_dir"]) if job["data_dir"] else None)
     if job["do"] == "time":
-        record = timed(run, data, job["minutes"])
+        record = timed(run, data, job["minutes"], job["device"])
     else:
-        record = trained(run, data, out.parent, job["split"])
+        record = trained(run, data, out.parent, job["split"], job["device"])
     if record is not None:
         write_text(out, json.dumps(record, indent=1) + "\n")
 
 
-def timed(run: Run[Any], data: Dataset, minutes: float) -> dict[str, Any] | None:
+def timed(
+    run: Run[Any], data: Dataset, minutes: float, device: str = "cpu"
+) -> dict[str, Any] | None:
     """Measure the run's training speed and the number of examples in this many processor minutes.
 
-    Measured over a twentieth of the budget, 20 seconds at most, after a few warm-up steps.
+    On an accelerator minutes are those of the clock.  Measured over a twentieth of the budget, 20
+    seconds at most, after a few warm-up steps.
     """
     from drawnet.training.loop import train
 
@@ -296,26 +302,34 @@ def timed(run: Run[Any], data: Dataset, minutes: float) -> dict[str, Any] | None
             validation_images=1,
         )
         with tempfile.TemporaryDirectory() as scratch:
-            progress = train(short, data, Path(scratch))
+            progress = train(short, data, Path(scratch), device=device)
         if progress.examples_seen < examples:
             return None
-        rate = progress.examples_seen / progress.cpu_seconds
+        rate = speed(progress, device)
         examples = max(1, round(rate * seconds / run.batch)) * run.batch
     examples = max(1, round(rate * 60 * minutes / run.batch)) * run.batch
     return {"images_per_second": rate, "examples": examples}
 
 
-def trained(run: Run[Any], data: Dataset, folder: Path, split: str) -> dict[str, Any] | None:
+def speed(progress: Progress, device: str) -> float:
+    """Return examples per processor second, on an accelerator per second of the clock."""
+    seconds = progress.cpu_seconds if device == "cpu" else progress.seconds
+    return progress.examples_seen / seconds
+
+
+def trained(
+    run: Run[Any], data: Dataset, folder: Path, split: str, device: str = "cpu"
+) -> dict[str, Any] | None:
     """Train or resume, and measure the best weights over a whole split; None if stopped early."""
     from drawnet.data.pipeline import View
     from drawnet.evaluation.likelihood import measure, summary
     from drawnet.training.loop import train
 
     wait_for_lock(folder)
-    progress = train(run, data, folder, resume=True)
+    progress = train(run, data, folder, resume=True, device=device)
     if progress.examples_seen < run.examples:
         return None
-    model = load_model(folder)
+    model = load_model(folder, device=device)
     view = View(data, split, model.run.data.binarise)
     return {
         "dataset": data.name,
@@ -327,7 +341,7 @@ def trained(run: Run[Any], data: Dataset, folder: Path, split: str) -> dict[str,
         "skipped": progress.skipped,
         "parameters": sum(p.numel() for p in model.network.parameters()),
         "cpu_seconds": progress.cpu_seconds,
-        "images_per_second": progress.examples_seen / progress.cpu_seconds,
+        "images_per_second": speed(progress, device),
     }
 
 

@@ -22,6 +22,8 @@ DATA_DIR = "folder of the data sets (default: $DRAWNET_DATA, else the user's cac
 DataDir = Annotated[Path | None, tyro.conf.arg(help=DATA_DIR)]
 KERNELS = "C kernels, each after a comparison with its formula; off: PyTorch formulas alone"
 Kernels = Annotated[Literal["auto", "off"], tyro.conf.arg(help=KERNELS)]
+DEVICE = "cpu, cuda, cuda:1, mps or xpu; auto: an accelerator if torch finds one, else the CPU"
+Device = Annotated[str, tyro.conf.arg(help=DEVICE)]
 Count = Annotated[int, tyro.conf.arg(aliases=["-n"])]
 T = TypeVar("T")
 
@@ -89,10 +91,10 @@ def suffix(path: Path | None, *kinds: Iterable[str]) -> None:
         raise UserError(f"{path} should end in {', '.join(known)}")
 
 
-def trained(path: Path, kernels: str = "auto") -> "SavedModel":
+def trained(path: Path, device: str, kernels: str = "auto") -> "SavedModel":
     from drawnet.training import checkpoint
 
-    return checkpoint.load_model(path, kernels)
+    return checkpoint.load_model(path, kernels, device)
 
 
 def fits(model: "SavedModel", data: "Dataset") -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 import tyro
 
 from drawnet import ablation
-from drawnet.cli._shared import DataDir, parse, positive, print_table, unnamed
+from drawnet.cli._shared import DataDir, Device, parse, positive, print_table, unnamed
 from drawnet.errors import UserError
 from drawnet.training.config import Run, check
 
@@ -29,7 +29,7 @@ class Ablate(Generic[C]):
     seeds: int = 3
     """Number of runs per variant, from seed 0 on."""
     minutes: float | None = None
-    """Budget of a run in processor minutes of training."""
+    """Budget of a run in processor minutes of training; of the clock, on an accelerator."""
     images: int | None = None
     """Budget of a run in training examples, in place of --minutes."""
     jobs: int = 1
@@ -38,6 +38,7 @@ class Ablate(Generic[C]):
     """Split on which the table's figures are measured, over all its images."""
     out: Path | None = None
     """The study's folder (default: runs/ablate-RECIPE)."""
+    device: Device = "auto"
     data_dir: DataDir = None
 
 
@@ -61,6 +62,7 @@ def main(arguments: Sequence[str]) -> None:
                 f"--{flag} follows from --images or --minutes and --seeds: leave it out"
             )
     from drawnet.ablation import study
+    from drawnet.training.device import choose
     from drawnet.training.loop import check_pixels
 
     chosen = study.Study(
@@ -72,6 +74,7 @@ def main(arguments: Sequence[str]) -> None:
         command.split,
         command.jobs,
         command.data_dir,
+        str(choose(command.device)),
     )
     study.planned(chosen)
     check(command.run)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tyro
 
-from drawnet.cli._shared import Count, DataDir, fits, parse, positive, suffix, trained
+from drawnet.cli._shared import Count, DataDir, Device, fits, parse, positive, suffix, trained
 from drawnet.errors import UserError
 
 
@@ -24,6 +24,7 @@ class Classify:
     """Also write an animation of the read windows (.gif, .webp), for a model that has them."""
     invert: bool = False
     """Convert dark strokes on white paper to light strokes on black, as in the digits."""
+    device: Device = "auto"
     data_dir: DataDir = None
 
 
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str]) -> None:
     from drawnet.models.glimpse import Glimpse
 
     suffix(command.out, files.ANIMATIONS)
-    model = trained(command.run)
+    model = trained(command.run, command.device)
     network = model.network
     if not isinstance(network, Classifier):
         raise UserError(f"{command.run} does not hold a classifier")
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str]) -> None:
         x = to_float(torch.from_numpy(images.pixels[:]), data.levels, None)
         truth = [] if images.labels is None else images.labels.tolist()
         names = [f"test image {k} ({label})" for k, label in enumerate(truth)]
-    for name, p in zip(names, network.classify(x), strict=True):
+    for name, p in zip(names, network.classify(x.to(network.device)).cpu(), strict=True):
         print(f"{name}: {int(p.argmax())} ({100 * p.max():.1f} %)")
     if command.out and isinstance(network, Glimpse):
         files.save_animation(figures.drawing(sample.glimpse_trajectory(network, x)), command.out)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tyro
 
-from drawnet.cli._shared import DataDir, parse, suffix
+from drawnet.cli._shared import DataDir, Device, parse, suffix
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Compare:
     seed: int = 0
     out: Path | None = None
     """Also write the table to this file (.md, .json)."""
+    device: Device = "auto"
     data_dir: DataDir = None
 
 
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str]) -> None:
         plan,
         command.classifier,
         progress=sys.stderr.isatty(),
+        device=command.device,
     )
     text = page(found, plan)
     if command.out:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tyro
 
-from drawnet.cli._shared import parse
+from drawnet.cli._shared import Device, parse
 from drawnet.errors import UserError
 
 
@@ -22,6 +22,7 @@ class Demo:
     """Port to listen on; 0: any free one."""
     no_open: bool = False
     """Do not open a browser."""
+    device: Device = "auto"
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -30,4 +31,5 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError(f"--port must be from 0 to 65535, not {command.port}")
     from drawnet.demo import server
 
-    server.serve(command.run, command.host, command.port, show=not command.no_open)
+    show = not command.no_open
+    server.serve(command.run, command.host, command.port, show=show, device=command.device)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
-from drawnet.cli._shared import DataDir, Kernels, fits, parse, positive, trained
+from drawnet.cli._shared import DataDir, Device, Kernels, fits, parse, positive, trained
 from drawnet.errors import UserError, check_target
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class Evaluate:
     seed: int = 0
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     kernels: Kernels = "auto"
+    device: Device = "auto"
     json: bool = False
     """Print JSON instead of lines."""
     out: Path | None = None
@@ -51,11 +52,12 @@ def main(arguments: Sequence[str]) -> None:
     from drawnet.evaluation import likelihood
     from drawnet.models.base import LikelihoodModel
 
-    model = trained(command.run, command.kernels)
+    model = trained(command.run, command.device, command.kernels)
     data = model.run.data.load(command.data_dir)
     fits(model, data)
     network = model.network
-    network.precision = kernels.operand_dtype(command.precision, command.kernels)
+    kind = network.device.type
+    network.precision = kernels.operand_dtype(command.precision, command.kernels, kind)
     some = subsample_indices(len(data.splits[command.split]), command.images)
     view = View(data, command.split, model.run.data.binarise, some)
     how: dict[str, Any] = {"seed": command.seed, "progress": sys.stderr.isatty()}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tyro
 
-from drawnet.cli._shared import parse, suffix, trained
+from drawnet.cli._shared import Device, parse, suffix, trained
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,14 @@ class Reconstruct:
     seed: int = 0
     invert: bool = False
     """Convert dark strokes on white paper to light strokes on black, as in the digits."""
+    device: Device = "auto"
 
 
 def main(arguments: Sequence[str]) -> None:
     command = parse(Reconstruct, "reconstruct", arguments)
     from drawnet.drawing import files, sample
 
-    model = trained(command.run)
+    model = trained(command.run, command.device)
     network = sample.require_inference(model, command.run)
     suffix(command.out, files.PICTURES, files.ANIMATIONS)
     binary = getattr(model.run.model, "likelihood", "bernoulli") == "bernoulli"

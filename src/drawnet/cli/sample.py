@@ -6,7 +6,17 @@ from pathlib import Path
 
 import tyro
 
-from drawnet.cli._shared import Count, DataDir, Kernels, fits, parse, positive, suffix, trained
+from drawnet.cli._shared import (
+    Count,
+    DataDir,
+    Device,
+    Kernels,
+    fits,
+    parse,
+    positive,
+    suffix,
+    trained,
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,7 @@ class Sample:
     batch: int = 64
     """Images drawn at a time; affects memory and speed only."""
     kernels: Kernels = "auto"
+    device: Device = "auto"
     data_dir: DataDir = None
 
 
@@ -49,7 +60,7 @@ def main(arguments: Sequence[str]) -> None:
     suffix(command.trajectory, files.ANIMATIONS)
     suffix(command.stages, files.PICTURES)
     suffix(command.neighbours, files.PICTURES)
-    model = trained(command.run, command.kernels)
+    model = trained(command.run, command.device, command.kernels)
     network = sample.require_generative(model, command.run)
     trajectory = sample.sample_trajectory(
         network,

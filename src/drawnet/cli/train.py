@@ -9,7 +9,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
 
-from drawnet.cli._shared import DataDir, Kernels, parse, unnamed
+from drawnet.cli._shared import DataDir, Device, Kernels, parse, unnamed
 from drawnet.training.config import Run
 
 C = TypeVar("C")
@@ -26,6 +26,7 @@ class Train(Generic[C]):
     """Continue the run in the folder, or start it; with --decay none or exponential also for
     more --examples."""
     kernels: Kernels = "auto"
+    device: Device = "auto"
     data_dir: DataDir = None
     tensorboard: bool = False
     """Also write TensorBoard logs (extra: tensorboard)."""
@@ -43,9 +44,10 @@ def main(arguments: Sequence[str]) -> None:
     from drawnet.training import distributed
     from drawnet.training.loop import train
 
+    device = distributed.own_device(command.device)
     run, data = command.run, command.run.data.load(command.data_dir)
     folder = command.out or Path("runs") / name
-    with distributed.group():
+    with distributed.group(device):
         progress = train(
             run,
             data,
@@ -53,6 +55,7 @@ def main(arguments: Sequence[str]) -> None:
             resume=command.resume,
             tensorboard=command.tensorboard,
             kernels=command.kernels,
+            device=device,
         )
         if distributed.rank() == 0:
             metric, minutes = models.of(run.model).selection_metric, progress.seconds / 60

@@ -23,7 +23,8 @@ SPREAD = {
 
 def drawn(uniform: Tensor) -> Tensor:
     """Map U(0, 1) of shape (B, 9) to parameters within ±SPREAD."""
-    return (2 * uniform - 1) * uniform.new_tensor(list(SPREAD.values()))
+    bounds = torch.tensor(list(SPREAD.values()), dtype=uniform.dtype)
+    return (2 * uniform - 1) * bounds.to(uniform.device)
 
 
 def transformed(images: Tensor, masks: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,8 +19,12 @@ from drawnet.nn.noise import uniform_each
 
 
 def one_hot(labels: Tensor, classes: int) -> Tensor:
-    """Encode labels, int64 (B,), as float32 (B, classes); with 0 classes as (B, 0)."""
-    if classes and len(labels) and not (labels.min() >= 0 and labels.max() < classes):
+    """Encode labels, int64 (B,), as float32 (B, classes); with 0 classes as (B, 0).
+
+    ValueError for labels that are none of the classes, on the CPU; elsewhere the check would wait.
+    """
+    checked = classes and len(labels) and labels.device.type == "cpu"
+    if checked and not (labels.min() >= 0 and labels.max() < classes):
         raise ValueError(f"labels are from 0 to {classes - 1}, not {labels.unique().tolist()}")
     return (labels[:, None] == torch.arange(classes, device=labels.device)).float()
 
@@ -47,22 +51,43 @@ def crop(x: Tensor, shape: tuple[int, int, int], where: Tensor | None = None) ->
         (top, height), (left, width) = (((whole - part) // 2, part) for whole, part in sides)
         return x[..., top : top + height, left : left + width]
     rows, columns = (
-        (start * (whole - part + 1)).long()[:, None] + torch.arange(part)
+        (start * (whole - part + 1)).long()[:, None] + torch.arange(part, device=x.device)
         for start, (whole, part) in zip(where.unbind(1), sides, strict=True)
     )
-    images = torch.arange(len(x))[:, None, None]
+    images = torch.arange(len(x), device=x.device)[:, None, None]
     return x.movedim(1, -1)[images, rows[:, :, None], columns[:, None]].movedim(-1, 1)
+
+
+RESIDENT = 2**31
+"""Bytes of images that an accelerator holds; of a larger set each batch is moved there."""
+
+
+def resident(
+    pixels: NDArray[np.uint8] | GeneratedImages, device: torch.device
+) -> Tensor | GeneratedImages:
+    """Return images where a device best takes them from: there, if they fit and are not generated."""
+    if isinstance(pixels, GeneratedImages):
+        return pixels
+    images = torch.from_numpy(pixels)
+    return images.to(device) if images.nbytes <= RESIDENT else images
+
+
+def take(rows: Tensor | GeneratedImages, indices: Tensor, device: torch.device) -> Tensor:
+    """Return these rows of tensors or images on a device; indices: int64 (B,), on the CPU."""
+    if isinstance(rows, Tensor):
+        indices = indices.to(rows.device)
+    return torch.as_tensor(rows[indices]).to(device)
 
 
 def mean_image(pixels: Tensor | GeneratedImages) -> Tensor:
     """Return the mean of uint8 images (n, C, H, W), float32 (C, H, W), in chunks of bounded memory.
 
-    Of generated images, the mean of the first 16,384.
+    Of generated images, the mean of the first 16,384.  It is on the CPU, wherever they are.
     """
     n = len(pixels) if isinstance(pixels, Tensor) else min(len(pixels), 1 << 14)
     parts = (torch.as_tensor(pixels[k : min(k + 4096, n)]) for k in range(0, n, 4096))
     sums = sum(part.sum(0, dtype=torch.int64) for part in parts)
-    return torch.as_tensor(sums).float() / n
+    return torch.as_tensor(sums).cpu().float() / n
 
 
 def fixed_noise(split: str, images: Iterable[int], shape: Any) -> Tensor:
@@ -102,6 +127,9 @@ class Conditioned(Protocol):
     shape: tuple[int, int, int]
     classes: int
 
+    @property
+    def device(self) -> torch.device: ...
+
     @staticmethod
     def encode_labels(labels: Tensor, classes: int) -> Tensor: ...
 
@@ -130,12 +158,12 @@ class View:
     def batches(
         self, model: Conditioned, rows: int = ROWS
     ) -> Iterator[tuple[range, Tensor, Tensor]]:
-        """Yield (numbers, x, y) of all images, at the model's size, with its labels, in order."""
+        """Yield (numbers, x, y) of all images, as the model takes them and where it lies, in order."""
         y = labels(self.data, self.split, model.classes, model.encode_labels)[self.part]
         for first in range(0, len(self), rows):
             numbers = range(first, min(first + rows, len(self)))
-            pixels, noise = self.pixels[first : first + rows], None
+            pixels, noise = self.pixels[first : first + rows].to(model.device), None
             if self.binarise != "no":
-                noise = fixed_noise(self.split, numbers, pixels.shape[1:])
+                noise = fixed_noise(self.split, numbers, pixels.shape[1:]).to(model.device)
             x = crop(to_float(pixels, self.data.levels, noise), model.shape)
-            yield numbers, x, y[first : first + rows]
+            yield numbers, x, y[first : first + rows].to(model.device)

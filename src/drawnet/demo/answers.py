@@ -39,7 +39,7 @@ def levels(means: Tensor) -> str:
 
 def numbers(values: Tensor) -> Any:
     """Return nested lists of numbers with four decimals; values that are not finite become null."""
-    rounded = values.double().mul(1e4).round().div(1e4)
+    rounded = values.cpu().double().mul(1e4).round().div(1e4)
     return [numbers(v) if v.dim() else v.item() if v.isfinite() else None for v in rounded]
 
 
@@ -51,7 +51,7 @@ def moments(
         if t == 1:
             yield {"step": 0, "canvas": levels(figures.mean(model, model.start(state.y)))}
         line: Line = {"step": t, "canvas": levels(figures.mean(model, state))}
-        used = {name: p for name, p in model.windows(state).items() if p.any()}
+        used = {name: p.cpu() for name, p in model.windows(state).items() if p.any()}
         line["windows"] = {k: numbers(figures.geometry(model, k, p)) for k, p in used.items()}
         if (rate := rates(state)) is not None:
             line["rate"] = numbers(rate)

@@ -20,6 +20,7 @@ from torch import Tensor
 from drawnet.drawing import sample
 from drawnet.models.sequential import StepModel
 from drawnet.training import checkpoint
+from drawnet.training.device import CPU, Device
 
 Line = dict[str, Any]
 Request = dict[str, Any]
@@ -61,7 +62,7 @@ class Exhibit:
     def about(self) -> Line:
         """Metadata for clients."""
         model = self.network
-        windows = model.windows(model.start(torch.zeros(1, model.classes)))
+        windows = model.windows(model.start(torch.zeros(1, model.classes, device=model.device)))
         run = self.header["run"]
         return {
             "name": self.name,
@@ -84,10 +85,10 @@ def draws(path: Path) -> bool:
     return isinstance(checkpoint.load_model(path, kernels="off").network, StepModel)
 
 
-def exhibit(path: Path, taken: Sequence[str] = ()) -> Exhibit:
+def exhibit(path: Path, taken: Sequence[str] = (), device: Device = CPU) -> Exhibit:
     """Load the model of a path or name, under a name not in `taken`; UserError if it is invalid."""
     file = checkpoint.located(path)
-    model = checkpoint.load_model(path)
+    model = checkpoint.load_model(path, device=device)
     network = sample.require_inference(model, path)
     plain = file.resolve().parent.name if file.stem == "model" else file.stem
     names = (plain if k == 1 else f"{plain}-{k}" for k in range(1, LOADED + 1))

@@ -24,6 +24,7 @@ from drawnet import weights
 from drawnet.demo import answers, requests
 from drawnet.demo.requests import Exhibit, Refused
 from drawnet.errors import UserError
+from drawnet.training.device import CPU, Device
 
 try:
     import uvicorn
@@ -293,7 +294,7 @@ FIRST = "mnist"
 """The weights shown first by default: the paper's attentive model."""
 
 
-def exhibited(paths: Sequence[Path]) -> dict[str, Exhibit]:
+def exhibited(paths: Sequence[Path], device: Device = CPU) -> dict[str, Exhibit]:
     """Load the models at these paths, or all bundled ones that draw; UserError if there are none."""
     bundled = sorted(weights.bundled(), key=lambda name: (name != FIRST, name))
     chosen = list(paths) or [Path(name) for name in bundled if requests.draws(Path(name))]
@@ -306,14 +307,14 @@ def exhibited(paths: Sequence[Path]) -> dict[str, Exhibit]:
         raise UserError(f"the demo shows at most {requests.LOADED} models, not {len(chosen)}")
     exhibits: dict[str, Exhibit] = {}
     for path in chosen:
-        e = requests.exhibit(path, list(exhibits))
+        e = requests.exhibit(path, list(exhibits), device)
         exhibits[e.name] = e
     return exhibits
 
 
-def serve(paths: Sequence[Path], host: str, port: int, *, show: bool) -> None:
+def serve(paths: Sequence[Path], host: str, port: int, *, show: bool, device: Device = CPU) -> None:
     """Serve the page until Ctrl-C, and open it in the user's browser if requested."""
-    exhibits = exhibited(paths)
+    exhibits = exhibited(paths, device)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         listening = socket.create_server(found[0][4][:2], family=found[0][0], backlog=512)

@@ -34,17 +34,17 @@ def completing(
     Yielded images have the means of the missing pixels; the chain itself reads samples of them.
     labels: one for all chains or one for each; none: that of the start, chosen from samples of all.
     """
-    images = range(n)
+    images, x, known = range(n), x.to(model.device), known.to(model.device)
     pixels, y = _proposed(model, x, known, n, labels, seed)
-    yield torch.where(known, x, pixels.mean.clamp(0, 1))
+    yield torch.where(known, x, pixels.mean.clamp(0, 1)).cpu()
     for k in range(rounds):
-        uniform = uniform_each(seed, f"complete {k}", images, *model.shape)
+        uniform = uniform_each(seed, f"complete {k}", images, *model.shape).to(model.device)
         filled = torch.where(known, x, pixels.sample(uniform))
         *_, state = sequential.reconstruct(
             model, filled, _noise(model, seed, f"chain {k}", images), y
         )
         pixels = model.likelihood(state)
-        yield torch.where(known, x, pixels.mean.clamp(0, 1))
+        yield torch.where(known, x, pixels.mean.clamp(0, 1)).cpu()
 
 
 def _proposed(
@@ -56,10 +56,12 @@ def _proposed(
     y = request_labels(model, every, rows)
     *_, state = sequential.generate(model, _noise(model, seed, "propose", rows), y)
     likely = model.likelihood(state).log_prob_map(x.expand(len(rows), *x.shape)) * known
-    weights = likely.flatten(1).sum(1).view(n, PROPOSALS).softmax(1)
-    place = [
-        k * PROPOSALS + int(w.multinomial(1, generator=generator(seed, "choose", k)))
-        for k, w in enumerate(weights)
-    ]
-    state = type(state)(*(part[place] for part in state))
-    return model.likelihood(state), y[place]
+    weights = likely.flatten(1).sum(1).view(n, PROPOSALS).softmax(1).cpu()
+    place = torch.cat(
+        [
+            k * PROPOSALS + w.multinomial(1, generator=generator(seed, "choose", k))
+            for k, w in enumerate(weights)
+        ]
+    )
+    there = place.to(model.device)
+    return model.likelihood(type(state)(*(part[there] for part in state))), y[place]

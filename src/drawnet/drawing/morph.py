@@ -22,10 +22,11 @@ def morphing(
     """
     eps = _noise(model, seed, "morph", range(1)).repeat(1, 2, *[1] * len(model.latents))
     y = request_labels(model, labels, range(2))
-    start, end = sequential.encode(model, pair, eps, y).unbind(1)
+    start, end = sequential.encode(model, pair.to(model.device), eps, y).cpu().unbind(1)
     share = torch.linspace(0, 1, n)
     fading = (1 - share)[:, None] * y[0] + share[:, None] * y[1]
-    return sequential.generate(model, spherical(start, end, share), fading)
+    path = spherical(start, end, share).to(model.device)
+    return sequential.generate(model, path, fading)
 
 
 def spherical(a: Tensor, b: Tensor, share: Tensor) -> Tensor:

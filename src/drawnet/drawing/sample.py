@@ -21,14 +21,18 @@ from drawnet.models.glimpse import Glimpse
 from drawnet.models.sequential import Redrawn, StepModel
 from drawnet.nn.noise import ImageNoise, normal_each, uniform_each
 from drawnet.training import checkpoint
+from drawnet.training.device import CPU, Device
 
 BATCH = 64
 """Images drawn at a time."""
 
 
-def load(path: str | Path, kernels: Literal["auto", "off"] = "auto") -> Any:
-    """Load the model of a run folder, file or name, ready to draw; UserError if it is invalid."""
-    return require_generative(checkpoint.load_model(Path(path), kernels), path)
+def load(path: str | Path, kernels: Literal["auto", "off"] = "auto", device: Device = CPU) -> Any:
+    """Load the model of a run folder, file or name, ready to draw; UserError if it is invalid.
+
+    device: where it computes, 'auto' for an accelerator if there is one; its inputs must be there.
+    """
+    return require_generative(checkpoint.load_model(Path(path), kernels, device), path)
 
 
 def require_generative(model: checkpoint.SavedModel, path: str | Path) -> StepModel | ImplicitModel:
@@ -46,8 +50,9 @@ def require_inference(model: checkpoint.SavedModel, path: str | Path) -> StepMod
 
 
 def _noise(model: StepModel, seed: int, purpose: str, images: range) -> Tensor:
-    """Return noise (T, len(images), *latents), keyed by image."""
-    return normal_each(seed, purpose, images, model.steps, *model.latents).transpose(0, 1)
+    """Return noise (T, len(images), *latents), keyed by image, where the model lies."""
+    eps = normal_each(seed, purpose, images, model.steps, *model.latents)
+    return eps.transpose(0, 1).to(model.device)
 
 
 def _batched(n: int, batch: int, trajectory: Callable[[range], Trajectory]) -> Trajectory:
@@ -89,7 +94,8 @@ def sample_trajectory(
         if isinstance(model, ImplicitModel):
             request_labels(model, labels, numbers)
             with torch.no_grad():
-                return Trajectory(model.frames(len(numbers), ImageNoise(seed, numbers)).cpu(), {})
+                noise = ImageNoise(seed, numbers, model.device)
+                return Trajectory(model.frames(len(numbers), noise).cpu(), {})
         states = sampling(model, numbers, labels=labels, seed=seed, temperature=temperature)
         return figures.trajectory(model, states)
 
@@ -133,7 +139,7 @@ def samples(
     """Return the samples at these indices as `sample` draws them, (len(images), C, H, W)."""
     if isinstance(model, ImplicitModel):
         request_labels(model, labels, images)
-        return model.frames(len(images), ImageNoise(seed, images))[-1].cpu()
+        return model.frames(len(images), ImageNoise(seed, images, model.device))[-1].cpu()
     *_, state = deque(sampling(model, images, labels=labels, seed=seed), 1)
     return figures.mean(model, state)
 
@@ -168,9 +174,8 @@ def redrawing(
     model: StepModel, x: Tensor, images: range, *, labels: Sequence[int] = (), seed: int = 0
 ) -> Iterator[Redrawn]:
     """Yield how images x (n, C, H, W), of these indices, are redrawn, as in `redraw_trajectory`."""
-    return sequential.redraw(
-        model, x, _noise(model, seed, "redraw", images), request_labels(model, labels, images)
-    )
+    eps, y = _noise(model, seed, "redraw", images), request_labels(model, labels, images)
+    return sequential.redraw(model, x.to(model.device), eps, y)
 
 
 def rates(model: StepModel, state: Any, images: range, *, seed: int = 0) -> Tensor:
@@ -179,7 +184,7 @@ def rates(model: StepModel, state: Any, images: range, *, seed: int = 0) -> Tens
     Samples have a prior and no posterior: an image is sampled from each final canvas, its pixels 0
     or 1 where the model's are, and read.  state: the last one of samples with these indices.
     """
-    uniform = uniform_each(seed, "see", images, *model.shape)
+    uniform = uniform_each(seed, "see", images, *model.shape).to(model.device)
     x = model.likelihood(state).sample(uniform)
     eps = _noise(model, seed, "read", images)
     return torch.stack([moment.rate for moment in sequential.redraw(model, x, eps, state.y)])
@@ -195,15 +200,14 @@ def reads_as(model: StepModel, x: Tensor, *, seed: int = 0, draws: int = 8) -> T
         1, classes, *[1] * len(model.latents)
     )
     y = torch.eye(classes).repeat_interleave(n * draws, 0)
-    w = sequential.log_weights(
-        model, x.repeat_interleave(draws, 0).repeat(classes, 1, 1, 1), eps, y
-    )
+    copies = x.to(model.device).repeat_interleave(draws, 0).repeat(classes, 1, 1, 1)
+    w = sequential.log_weights(model, copies, eps, y).cpu()
     return w.view(classes, n, draws).logsumexp(2).softmax(0).T
 
 
 @torch.no_grad()
 def glimpse_trajectory(model: Glimpse, x: Tensor) -> Trajectory:
     """Return the images x (n, C, H, W) in [0, 1] with the read window of every glimpse."""
-    raw = torch.stack([state.read for state in model.eval().states(x)])
+    raw = torch.stack([state.read for state in model.eval().states(x.to(model.device))]).cpu()
     frames = x.expand(len(raw) + 1, *x.shape)
     return Trajectory(frames, {"read": figures.geometry(model, "read", raw)})

@@ -36,6 +36,7 @@ from drawnet.models.base import ImplicitModel, LikelihoodModel
 from drawnet.models.sequential import StepModel
 from drawnet.training import checkpoint
 from drawnet.training.config import Run
+from drawnet.training.device import CPU, Device
 
 GREY = {"binarized_mnist": "mnist"}
 """The grey-level data set from which a binary data set is sampled."""
@@ -135,11 +136,15 @@ def rows(
     classifier: Path | None = None,
     *,
     progress: bool = False,
+    device: Device = CPU,
 ) -> list[Row]:
-    """Return a row per run.  UserError, before anything is measured, for an invalid path or file."""
+    """Return a row per run.  UserError, before anything is measured, for an invalid path or file.
+
+    device: where the runs' models compute; what is computed of their samples is on the CPU.
+    """
     if not paths:
         raise UserError("drawnet compare: name the runs to compare")
-    models = [checkpoint.load_model(path) for path in paths]
+    models = [checkpoint.load_model(path, device=device) for path in paths]
     supplied = reference.load(classifier)[0] if classifier else None
     references: dict[str, Real] = {}
     return [

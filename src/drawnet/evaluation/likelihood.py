@@ -60,13 +60,14 @@ def measure(
     found: dict[str, list[Tensor]] = {}
     with tqdm(total=len(view), disable=not progress, unit="image", desc=view.split) as bar:
         for numbers, x, y in view.batches(model, rows):
-            metrics = model.loss(x, y, ImageNoise(seed, numbers), LossOptions()).metrics
+            noise = ImageNoise(seed, numbers, model.device)
+            metrics = model.loss(x, y, noise, LossOptions()).metrics
             if importance_samples:
                 assert isinstance(model, LikelihoodModel)
                 k = importance_samples
                 metrics = metrics | {"iw": importance_bound(model, x, y, numbers, k, seed, rows)}
             for name, values in metrics.items():
-                found.setdefault(name, []).append(values.double())
+                found.setdefault(name, []).append(values.cpu().double())
             bar.update(len(numbers))
     return {name: torch.cat(parts, -1) for name, parts in found.items()}
 
@@ -137,8 +138,8 @@ def importance_bound(
         images = slice(start, min(start + group, len(x)))
         for first in range(0, k, rows):
             draws = range(first, min(first + rows, k))
-            noise = DrawNoise(seed, numbers[images], draws)
+            noise = DrawNoise(seed, numbers[images], draws, model.device)
             copies, labels = (part[images].repeat_interleave(len(draws), 0) for part in (x, y))
-            w = model.log_weights(copies, labels, noise).double()
+            w = model.log_weights(copies, labels, noise).cpu().double()
             sums[images] = torch.logaddexp(sums[images], w.view(-1, len(draws)).logsumexp(1))
     return math.log(k) - sums

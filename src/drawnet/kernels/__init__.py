@@ -13,13 +13,16 @@ from drawnet.kernels.install import install, uninstall
 __all__ = ["install", "library", "operand_dtype", "precision", "serves", "uninstall"]
 
 
-def precision(asked: str, kernels: str = "auto") -> Literal["float32", "bfloat16"]:
-    """'auto' resolved for this machine: bfloat16 where kernels multiply it."""
+def precision(
+    asked: str, kernels: str = "auto", device: str = "cpu"
+) -> Literal["float32", "bfloat16"]:
+    """'auto' resolved for this machine and kind of device: bfloat16 where kernels multiply it."""
     if asked == "auto":
-        return "bfloat16" if kernels != "off" and serves(torch.bfloat16) else "float32"
+        served = kernels != "off" and device == "cpu" and serves(torch.bfloat16)
+        return "bfloat16" if served else "float32"
     return "bfloat16" if asked == "bfloat16" else "float32"
 
 
-def operand_dtype(asked: str, kernels: str = "auto") -> torch.dtype:
+def operand_dtype(asked: str, kernels: str = "auto", device: str = "cpu") -> torch.dtype:
     """The operand type of the matrix products for 'float32', 'bfloat16' or 'auto'."""
-    return torch.bfloat16 if precision(asked, kernels) == "bfloat16" else torch.float32
+    return torch.bfloat16 if precision(asked, kernels, device) == "bfloat16" else torch.float32

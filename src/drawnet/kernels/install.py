@@ -36,23 +36,27 @@ TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
 def install(model: nn.Module) -> dict[str, str]:
     """Replace what kernels compute as the formulas do; return what serves each part, by name.
 
-    Values are 'kernel', or why the formula stays.  A kernel that differs from its formula and a
-    library that cannot be compiled are warnings of one line.  Parts that a class outside drawnet
-    defines are never replaced.  Installing again compares again.
+    Values are 'kernel', or why the formula stays.  A kernel that differs from its formula, a
+    library that cannot be compiled and a model that is not on the CPU are warnings of one line.
+    Parts that a class outside drawnet defines are never replaced.  Installing again compares again.
     """
     uninstall(model)
     accelerator = Accelerator(model)
     names = [*accelerator.layers, *accelerator.operations]
     if not names:
         return {}
+    if elsewhere := {p.device.type for p in model.parameters()} - {"cpu"}:
+        line = f"kernels are for the CPU: formulas serve the model on {', '.join(elsewhere)}"
+        warnings.warn(line, stacklevel=2)
+        return dict.fromkeys(names, line)
     loaded = library()
     if isinstance(loaded, str):
         if loaded != OFF:
             warnings.warn(f"kernels are off, formulas serve, slower: {loaded}", stacklevel=2)
         return dict.fromkeys(names, loaded)
     if not usable(*model.parameters()):
-        kinds = ", ".join(sorted({f"{p.dtype} on {p.device.type}" for p in model.parameters()}))
-        return dict.fromkeys(names, f"kernels take float32 on the CPU, the weights are {kinds}")
+        kinds = ", ".join(sorted({str(p.dtype) for p in model.parameters()}))
+        return dict.fromkeys(names, f"kernels take float32, the weights are {kinds}")
     report = accelerator.compare()
     for name, found in report.items():
         if found != KERNEL:

@@ -7,7 +7,7 @@ kind states its own.
 """
 
 from abc import abstractmethod
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -53,6 +53,11 @@ class Model(nn.Module):
     precision: torch.dtype | None = None
     """Type to which operands of the matrix products are rounded; None: that of the weights."""
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model lies, and its inputs must."""
+        return next(self.parameters()).device
+
     @staticmethod
     def encode_labels(labels: Tensor, classes: int) -> Tensor:
         """Encode labels, int64 (n,), as the model takes them: y (n, …), one-hot here."""
@@ -76,10 +81,11 @@ class Model(nn.Module):
         """
         return Operands(self, self.precision)
 
-    def autocast(self) -> torch.autocast:
+    def autocast(self) -> AbstractContextManager[Any]:
         """Return the context in which PyTorch's own layers take operands of `precision`."""
-        device = next(self.parameters()).device.type
-        return torch.autocast(device, torch.bfloat16, enabled=self.precision is torch.bfloat16)
+        if self.precision is not torch.bfloat16:
+            return nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
 
 
 class LikelihoodModel(Model):

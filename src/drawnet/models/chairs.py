@@ -105,8 +105,8 @@ class Chairs(ImplicitModel):
     def encode_labels(labels: Tensor, classes: int) -> Tensor:
         """Labels 62 · style + view -> (n, styles + 4)."""
         styles = -(-classes // len(VIEWS))
-        view = torch.from_numpy(encoded(VIEWS[(labels % len(VIEWS)).numpy()]))
-        return torch.cat([one_hot(labels // len(VIEWS), styles), view], 1)
+        views = torch.from_numpy(encoded(VIEWS)).to(labels.device)
+        return torch.cat([one_hot(labels // len(VIEWS), styles), views[labels % len(VIEWS)]], 1)
 
     def forward(self, y: Tensor, theta: Tensor | None = None) -> Tensor:
         """Pictures, ground white, and masks: (B, C + 1, S, S), not held to [0, 1].
@@ -142,7 +142,7 @@ class Chairs(ImplicitModel):
         """n chairs, any of those learned, turned once round at the first elevation: T = 31."""
         styles, classes = self.config.styles, self.classes
         chosen = (noise.uniform("style", n) * styles).long().clamp(max=styles - 1)
-        views = torch.arange(AZIMUTHS + 1) % AZIMUTHS
+        views = [view % AZIMUTHS for view in range(AZIMUTHS + 1)]
         encoded_views = [self.encode_labels(chosen * len(VIEWS) + view, classes) for view in views]
         return torch.stack([self(y).clamp(0, 1)[:, : self.colours] for y in encoded_views])
 

@@ -229,7 +229,7 @@ class DARN(LikelihoodModel, ImplicitModel):
         if self.pixel_links:
             logits = self.pixel_links.draw(logits, noise.uniform("x", n, pixels))[1]
         rows = logits.sigmoid().view(n, -1, self.shape[2])
-        drawn = torch.ones(rows.shape[1] + 1, rows.shape[1]).tril(-1).to(rows)
+        drawn = rows.new_ones(rows.shape[1] + 1, rows.shape[1]).tril(-1)
         return (0.5 + drawn[:, None, :, None] * (rows - 0.5)).view(-1, n, *self.shape)
 
 

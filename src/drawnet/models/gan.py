@@ -138,7 +138,8 @@ class GAN(ImplicitModel):
         """The group's loss, nats; for group '': parzen, -log p(x) by a window over samples."""
         with self.autocast():
             if not options.group:
-                name, samples = "parzen", self.make(len(JUDGED), ImageNoise(0, JUDGED), "parzen")
+                source = ImageNoise(0, JUDGED, x.device)
+                name, samples = "parzen", self.make(len(JUDGED), source, "parzen")
                 loss = -distributions.log_density(x, samples, SIGMA)[0].float()
             else:
                 name, made = options.group, self.make(len(x), noise, f"{options.group} noise")

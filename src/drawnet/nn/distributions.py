@@ -210,7 +210,7 @@ def pixels(kind: str, canvas: Tensor, components: int = COMPONENTS) -> Pixels:
         channels = (canvas.shape[1] // components - 1) // 2
         *maps, logits = canvas.split([channels * components] * 2 + [components], 1)
         mu, raw = (part.unflatten(1, (components, channels)) for part in maps)
-        apart = torch.arange(components).to(mu) - (components - 1) / 2
+        apart = torch.arange(components, dtype=mu.dtype, device=mu.device) - (components - 1) / 2
         return LogisticMixture(logits, _logistic(mu + apart[:, None, None, None], raw))
     return Bernoulli(canvas)
 
@@ -240,12 +240,17 @@ PARZEN_ROWS = 500
 
 
 def log_density(x: Tensor, samples: Tensor, *sigmas: float) -> Tensor:
-    """log p(x) for every σ, (len(sigmas), n) float64, nats; x (n, …) and samples (m, …) in [0, 1]."""
-    s = samples.flatten(1).double()
+    """log p(x) for every σ, (len(sigmas), n), nats; x (n, …) and samples (m, …) in [0, 1].
+
+    In float64, which Apple's devices (mps) have not: there in float32.
+    """
+    wide = torch.float32 if samples.device.type == "mps" else torch.float64
+    s = samples.flatten(1).to(wide)
     (m, d), lengths = s.shape, (s**2).sum(1)
+    constant = {v: math.log(m) + d * math.log(math.sqrt(2 * math.pi) * v) for v in sigmas}
     found = []
-    for part in x.flatten(1).double().split(PARZEN_ROWS):
+    for part in x.flatten(1).to(wide).split(PARZEN_ROWS):
         squares = (part**2).sum(1)[:, None] - 2 * part @ s.T + lengths
-        found.append(torch.stack([(-squares / (2 * v**2)).logsumexp(1) for v in sigmas]))
-    constant = [math.log(m) + d * math.log(math.sqrt(2 * math.pi) * v) for v in sigmas]
-    return torch.cat(found, 1) - s.new_tensor(constant)[:, None]
+        log_sums = [(-squares / (2 * v**2)).logsumexp(1) - constant[v] for v in sigmas]
+        found.append(torch.stack(log_sums))
+    return torch.cat(found, 1)

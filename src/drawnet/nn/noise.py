@@ -3,6 +3,7 @@
 A run's noise is a function of (seed, purpose, step) and is drawn for the global batch, of which
 each process takes its rows: resuming and splitting a batch over processes change nothing.
 Noise that belongs to one image is keyed by that image: how images are batched changes nothing.
+It is drawn on the CPU and then moved: every device computes with the same numbers.
 """
 
 import hashlib
@@ -18,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 Key = str | int
+Device = torch.device | str
 
 
 def generator(*key: Key) -> torch.Generator:
@@ -57,15 +59,19 @@ class NoiseSource(Protocol):
 
 @dataclass(frozen=True)
 class Noise:
-    """The noise of one training step: this process's rows `rank` of `world` equal parts."""
+    """The noise of one training step: this process's rows `rank` of `world` equal parts.
+
+    device: where the numbers are needed.
+    """
 
     seed: int
     step: int
     rank: int = 0
     world: int = 1
+    device: Device = "cpu"
 
     def _rows(self, noise: Tensor, batch: int, axis: int) -> Tensor:
-        return noise.narrow(axis, self.rank * batch, batch)
+        return noise.narrow(axis, self.rank * batch, batch).to(self.device)
 
     def normal(self, purpose: str, *shape: int, axis: int = 0) -> Tensor:
         """N(0, 1) of this shape, whose `axis` is this process's part of the batch."""
@@ -83,17 +89,19 @@ class Noise:
 class _Keyed(ABC):
     """Noise that belongs to each row by a key of its own, with the interface of a step's `Noise`."""
 
+    device: Device
+
     @abstractmethod
     def keys(self, purpose: str) -> Iterator[tuple[Key, ...]]:
         """The rows' keys, in their order."""
 
     def normal(self, purpose: str, *shape: int, axis: int = 0) -> Tensor:
         """N(0, 1) of this shape, whose `axis` counts the rows."""
-        return _each(torch.randn, self.keys(purpose), shape, axis)
+        return _each(torch.randn, self.keys(purpose), shape, axis).to(self.device)
 
     def uniform(self, purpose: str, *shape: int, axis: int = 0) -> Tensor:
         """U(0, 1), likewise."""
-        return _each(torch.rand, self.keys(purpose), shape, axis)
+        return _each(torch.rand, self.keys(purpose), shape, axis).to(self.device)
 
 
 @dataclass(frozen=True)
@@ -102,6 +110,7 @@ class ImageNoise(_Keyed):
 
     seed: int
     images: range
+    device: Device = "cpu"
 
     def keys(self, purpose: str) -> Iterator[tuple[Key, ...]]:
         return ((self.seed, purpose, k) for k in self.images)
@@ -114,6 +123,7 @@ class DrawNoise(_Keyed):
     seed: int
     images: range
     draws: range
+    device: Device = "cpu"
 
     def keys(self, purpose: str) -> Iterator[tuple[Key, ...]]:
         return ((self.seed, f"{purpose} {n}", k) for n in self.images for k in self.draws)

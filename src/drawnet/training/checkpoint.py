@@ -27,6 +27,7 @@ from drawnet.errors import UserError, check_target
 from drawnet.models.base import Model
 from drawnet.training import migration
 from drawnet.training.config import Run, from_json, to_json
+from drawnet.training.device import CPU, Device, choose
 
 KEY = "drawnet"
 
@@ -78,8 +79,8 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
     """Write tensors with a JSON header that holds their digest, atomically."""
-    whole = json.dumps({**header, "digest": digest(tensors)})
-    data = save({k: v.detach().contiguous() for k, v in tensors.items()}, {KEY: whole})
+    values = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    data = save(values, {KEY: json.dumps({**header, "digest": digest(values)})})
     write_atomically(path, lambda scratch: scratch.write_bytes(data))
 
 
@@ -141,12 +142,13 @@ def located(path: Path) -> Path:
     raise UserError(f"{path} is not there, nor do weights of that name come with drawnet ({there})")
 
 
-def load_model(path: Path, kernels: str = "auto") -> SavedModel:
+def load_model(path: Path, kernels: str = "auto", device: Device = CPU) -> SavedModel:
     """Load the model of a run folder, a file or a name; UserError if there is none or it is unsound.
 
-    kernels: 'auto' installs the CPU kernels that agree with the formulas, 'off' none.
+    kernels: on the CPU, 'auto' installs those that agree with the formulas, 'off' none.
+    device: where the model is put, or its name (`training.device.choose`).
     """
-    path = located(path)
+    device, path = choose(device), located(path)
     tensors, header = load_tensors(path)
     try:
         run, shape = from_json(header["run"]), tuple(header["shape"])
@@ -154,7 +156,8 @@ def load_model(path: Path, kernels: str = "auto") -> SavedModel:
         raise UserError(f"{path} holds no model that this drawnet knows: {why}") from why
     network: Model = models.build(run.model, shape)
     put(network, migration.tensors(models.kind(run.model), tensors), path)
-    if kernels != "off":
+    network.to(device)
+    if kernels != "off" and device.type == "cpu":
         accelerator.install(network)
     return SavedModel(network.eval(), run, header)
 

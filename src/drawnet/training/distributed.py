@@ -10,23 +10,57 @@ import torch.distributed as dist
 from torch import Tensor
 
 from drawnet.errors import UserError
+from drawnet.training.device import CPU, Device, available, choose
 
 
-@contextmanager
-def group() -> Iterator[None]:
-    """Join the processes that `torchrun` started, if any, and leave them at the end."""
+def _started() -> bool:
+    """Whether this is one of several processes that `torchrun` started."""
     asked = os.environ.get("WORLD_SIZE", "1")
     if not asked.isdecimal() or int(asked) < 1:
         raise UserError(f"WORLD_SIZE is {asked!r}: let torchrun set it, or unset it")
-    started = int(asked) > 1
     missing = [n for n in ("RANK", "MASTER_ADDR", "MASTER_PORT") if n not in os.environ]
-    if started and missing:
+    if int(asked) > 1 and missing:
         raise UserError(f"WORLD_SIZE is {asked} without {missing[0]}: start with torchrun")
-    if started:
+    return int(asked) > 1
+
+
+def own_device(asked: Device) -> torch.device:
+    """Return this process's device: of several processes, each takes its own of the cuda devices.
+
+    UserError if there are too few, or for an accelerator by which processes cannot work together.
+    """
+    device = choose(asked)
+    if not _started() or device.type == "cpu":
+        return device
+    if device.type != "cuda":
+        raise UserError(f"processes train together on cuda or the CPU, not on {device.type}")
+    if ":" in str(asked):
+        raise UserError(
+            f"--device {asked} is one device for all processes: --device cuda is one each"
+        )
+    rank, (_, *there) = os.environ.get("LOCAL_RANK", ""), available()
+    if not rank.isdecimal():
+        raise UserError("there is no LOCAL_RANK to choose a device by: start with torchrun")
+    if int(rank) >= len(there):
+        raise UserError(f"process {rank} has no device of its own: start at most {len(there)} here")
+    return there[int(rank)]
+
+
+@contextmanager
+def group(device: torch.device = CPU) -> Iterator[None]:
+    """Join the processes that `torchrun` started, if any, and leave them at the end.
+
+    device: this process's, as `own_device` chose it; cuda devices speak NCCL, the CPUs gloo.
+    """
+    if started := _started():
         # Its functions keep the group at their definition as their default: imported later, by an
         # optimiser, they would keep gloo's threads alive, which are then aborted at exit.
         importlib.import_module("torch.distributed.nn.functional")
-        dist.init_process_group("gloo")
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+            dist.init_process_group("cpu:gloo,cuda:nccl", device_id=device)
+        else:
+            dist.init_process_group("gloo")
     try:
         yield
     finally:

@@ -31,6 +31,7 @@ from drawnet.nn.noise import Noise, stream
 from drawnet.training import checkpoint, distributed, provenance
 from drawnet.training.config import Run, check
 from drawnet.training.console import Console, say
+from drawnet.training.device import CPU, Device, choose
 from drawnet.training.run_dir import interruptible, locked, open_board, open_metrics
 from drawnet.training.state import Progress, Session
 
@@ -84,21 +85,22 @@ def train_step(
     y: encoded labels of all the images, for a model with classes.
     """
     run, model, progress = session.run, session.model, session.progress
-    local = run.batch // distributed.world()
-    noise = Noise(run.seed, progress.examples_seen, distributed.rank(), distributed.world())
+    rank, world, device = distributed.rank(), distributed.world(), model.device
+    noise = Noise(run.seed, progress.examples_seen, rank, world, device)
+    local = run.batch // world
     order = stream(run.seed, progress.examples_seen, run.batch, len(pixels))
-    places = numbers = order[distributed.rank() * local :][:local]
+    places = numbers = order[rank * local :][:local]
     if isinstance(pixels, GeneratedImages):
-        position = progress.examples_seen + distributed.rank() * local + torch.arange(local)
+        position = progress.examples_seen + rank * local + torch.arange(local)
         numbers = places + position - position % len(pixels)  # epoch · n + place
-    mine, uniform = torch.as_tensor(pixels[numbers]), None
+    mine, uniform = pipeline.take(pixels, numbers, device), None
     if run.data.binarise == "dynamic":
         uniform = noise.uniform("binarise", *mine.shape)
     elif run.data.binarise == "static":
-        uniform = pipeline.fixed_noise("train", numbers.tolist(), mine.shape[1:])
+        uniform = pipeline.fixed_noise("train", numbers.tolist(), mine.shape[1:]).to(device)
     x = pipeline.to_float(mine, levels, uniform)
     x = pipeline.crop(x, model.shape, noise.uniform("window", local, 2))
-    labels = torch.zeros(local, 0) if y is None else y[places]
+    labels = x.new_zeros(local, 0) if y is None else pipeline.take(y, places, device)
     options = LossOptions(run.recompute, kl_weight(run, progress.examples_seen))
     metrics: dict[str, float] = {}
     culprits: list[str] = []
@@ -127,15 +129,15 @@ def update(
     gradients = [p.grad for p in parameters if p.grad is not None]
     distributed.mean([means, *gradients])
     norm = nn.utils.get_total_norm(gradients)
-    if (norm + means[0]).isfinite():
+    length, mean, *rest = torch.cat([norm[None], means]).tolist()  # the one wait for the device
+    if math.isfinite(length + mean):
         nn.utils.clip_grads_with_norm_(parameters, run.clip, norm)
         for settings in session.optimizer.param_groups:
             settings |= schedule(run, session.progress.examples_seen)
         session.optimizer.step()
     else:
         culprits.append(not_finite(session.model, means[0]))
-    values = dict(zip(metrics, means[1:].tolist(), strict=True))
-    return values | {f"norm {group}".strip(): norm.item()}
+    return dict(zip(metrics, rest, strict=True)) | {f"norm {group}".strip(): length}
 
 
 def tune_allocator() -> None:
@@ -186,13 +188,15 @@ def train(
     resume: bool = False,
     tensorboard: bool = False,
     kernels: str = "auto",
+    device: Device = CPU,
 ) -> Progress:
     """Train until `run.examples`, or until Ctrl-C or SIGTERM, which keep a checkpoint.
 
-    data: its 'train' and 'valid' splits serve; folder: made, or gone on with if `resume`.
-    Returns where the run stands.  UserError: see the module's and the command line's.
+    data: its 'train' and 'valid' splits serve; folder: made, or gone on with if `resume`, also on
+    another device.  Returns where the run stands.  UserError: see the module's and the command line's.
     """
     check(run)
+    device = choose(device)
     if run.batch % distributed.world():
         raise UserError(f"--batch {run.batch} does not divide over {distributed.world()} processes")
     check_pixels(run, data.levels)
@@ -201,17 +205,17 @@ def train(
         pipeline.labels(data, split, getattr(run.model, "classes", 0), kind.encode_labels)
         for split in ("train", "valid")
     )
-    run = replace(run, precision=accelerator.precision(run.precision, kernels))
+    adopt = run.precision == "auto"
+    run = replace(run, precision=accelerator.precision(run.precision, kernels, device.type))
     tune_allocator()
-    whole = data.splits["train"].pixels
-    pixels = whole if isinstance(whole, GeneratedImages) else torch.from_numpy(whole)
+    pixels, y = pipeline.resident(data.splits["train"].pixels, device), y.to(device)
     with locked(folder), interruptible() as stopped:
-        session = Session.fresh(run, pixels, data.levels, data.shape, kernels)
+        session = Session.fresh(run, pixels, data.levels, data.shape, kernels, device)
         saved = folder / "training.safetensors"
         if saved.exists():
             if not resume:
                 raise UserError(f"{folder} holds a run already: --resume goes on with it")
-            session.load(saved)
+            session.load(saved, adopt=adopt)
         elif (folder / "model.safetensors").exists():
             raise UserError(f"{folder} holds weights but no checkpoint: choose another --out")
         loop = Loop(session, data, y, folder, tensorboard)
@@ -329,7 +333,7 @@ class Loop:
         p = self.session.progress
         data = {"checksum": self.data.checksum, "levels": self.data.levels}
         spent = {"seconds": p.seconds, "cpu_seconds": p.cpu_seconds}
-        made = provenance.build_metadata()
+        made = provenance.build_metadata(self.session.model.device)
         header = {"examples": p.examples_seen, **best, **spent, "data": data, "made": made}
         path = self.folder / "model.safetensors"
         checkpoint.save_model(path, self.session.average, self.session.run, header)

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from drawnet import __version__
+from drawnet.training.device import CPU, product
 
 
 @cache
@@ -35,12 +36,13 @@ def processor() -> str:
     return f"{name}, {len(os.sched_getaffinity(0))} cores"
 
 
-def build_metadata() -> dict[str, str | int | None]:
-    """Return the metadata that is saved with a model's weights."""
+def build_metadata(device: torch.device = CPU) -> dict[str, str | int | None]:
+    """Return the metadata that is saved with a model's weights; device: where it was trained."""
     return {
         "drawnet": __version__,
         "commit": commit(),
         "torch": torch.__version__,
         "processor": processor(),
+        "device": product(device),
         "threads": torch.get_num_threads(),
     }

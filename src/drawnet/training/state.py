@@ -17,6 +17,7 @@ from drawnet.models.base import Model
 from drawnet.nn import noise
 from drawnet.training import checkpoint, migration
 from drawnet.training.config import Run, from_json, to_json
+from drawnet.training.device import CPU
 
 MOMENTS = {
     "adam": ("step", "exp_avg", "exp_avg_sq"),
@@ -24,20 +25,24 @@ MOMENTS = {
     "adagrad": ("step", "sum"),
 }
 """What each optimiser keeps of a parameter."""
+FUSED = {"adam": ("cpu", "cuda", "mps"), "sgd": ("cpu", "cuda", "mps"), "adagrad": ("cpu",)}
+"""Devices on which an optimiser's step is one kernel."""
 
 
 def optimiser(run: Run[Any], model: nn.Module) -> torch.optim.Optimizer:
     """The run's, before its first step; learning rate and momentum are set at every step."""
+    device = next(model.parameters()).device.type
+    fused = True if device in FUSED[run.optimizer] else None  # None: PyTorch's choice
     if run.optimizer == "sgd":
-        return torch.optim.SGD(model.parameters(), run.lr, run.momentum, fused=True)
+        return torch.optim.SGD(model.parameters(), run.lr, run.momentum, fused=fused)
     if run.optimizer == "adagrad":
-        return torch.optim.Adagrad(model.parameters(), run.lr, fused=True)
+        return torch.optim.Adagrad(model.parameters(), run.lr, fused=fused)
     groups: list[dict[str, Any]] = [
         {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": run.weight_decay},
         {"params": [p for p in model.parameters() if p.ndim <= 1]},
     ]
     filled = [group for group in groups if group["params"]]
-    return torch.optim.Adam(filled, run.lr, fused=True, decoupled_weight_decay=True)
+    return torch.optim.Adam(filled, run.lr, fused=fused, decoupled_weight_decay=True)
 
 
 @dataclass
@@ -76,10 +81,12 @@ class Session:
         levels: int,
         shape: tuple[int, int, int] | None = None,
         kernels: str = "auto",
+        device: torch.device = CPU,
     ) -> "Session":
         """A model initialised from the run's seed and the mean image of the training data.
 
         shape: (C, H, W) of what the model sees of an image; None: all of it.
+        device: where it trains; the initial values are the same on all.
         """
         torch.manual_seed(noise.generator(run.seed, "initialise").initial_seed())
         shape = shape or tuple(pixels.shape[1:])  # type: ignore[assignment]
@@ -88,8 +95,9 @@ class Session:
         model.init_from_mean(pipeline.crop(mean, model.shape) / (levels - 1))
         average.load_state_dict(model.state_dict())
         for network in (model, average):
-            network.precision = accelerator.operand_dtype(run.precision, kernels)
-            if kernels != "off":
+            network.to(device)
+            network.precision = accelerator.operand_dtype(run.precision, kernels, device.type)
+            if kernels != "off" and device.type == "cpu":
                 accelerator.install(network)
         return cls(run, model, average.eval(), optimiser(run, model))
 
@@ -117,10 +125,11 @@ class Session:
         checkpoint.save_tensors(path, tensors, header)
         return ""
 
-    def load(self, path: Path) -> None:
+    def load(self, path: Path, *, adopt: bool = False) -> None:
         """Go on where a checkpoint stands; UserError if it is another run's.
 
         How many examples it sees in all may be changed, unless a cosine has made use of it.
+        adopt: round operands as the checkpoint's run does, whichever machine or device it began on.
         """
         try:
             tensors, header = checkpoint.load_tensors(path)
@@ -133,6 +142,10 @@ class Session:
         there = from_json(header.get("run") or {})
         if there.decay != "cosine":
             there = replace(there, examples=self.run.examples)
+        if adopt:
+            self.run = replace(self.run, precision=there.precision)
+            for network in (self.model, self.average):
+                network.precision = accelerator.operand_dtype(there.precision)
         if there != self.run:
             what = difference(to_json(there), to_json(self.run))
             raise UserError(f"{path.parent} holds another run: {what}")
@@ -152,8 +165,12 @@ class Session:
             and not any(moments.values())
         ):
             raise UserError(f"{path} is damaged: it has none of Adam's moments")
+        fused = self.optimizer.defaults["fused"]
         for name, p in parameters.items():
-            self.optimizer.state[p].update(moments[name])
+            for key, value in moments[name].items():  # an unfused step is counted on the CPU
+                self.optimizer.state[p][key] = value.to(
+                    p.device if fused or key != "step" else "cpu"
+                )
 
     def _moments(
         self, name: str, p: Tensor, tensors: dict[str, Tensor], path: Path
