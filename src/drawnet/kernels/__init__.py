@@ -8,18 +8,19 @@ from typing import Literal
 import torch
 
 from drawnet.kernels.compiled import library, serves
+from drawnet.kernels.fastest import fastest
 from drawnet.kernels.install import install, uninstall
 
-__all__ = ["install", "library", "operand_dtype", "precision", "serves", "uninstall"]
+__all__ = ["fastest", "install", "library", "operand_dtype", "precision", "serves", "uninstall"]
 
 
 def precision(
     asked: str, kernels: str = "auto", device: str = "cpu"
 ) -> Literal["float32", "bfloat16"]:
-    """'auto' resolved for this machine and kind of device: bfloat16 where kernels multiply it."""
+    """'auto' resolved for this machine and kind of device: with kernels, the type measured faster."""
     if asked == "auto":
         served = kernels != "off" and device == "cpu" and serves(torch.bfloat16)
-        return "bfloat16" if served else "float32"
+        return "bfloat16" if served and fastest()[0] is torch.bfloat16 else "float32"
     return "bfloat16" if asked == "bfloat16" else "float32"
 
 
