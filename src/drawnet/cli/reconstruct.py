@@ -7,6 +7,7 @@ from pathlib import Path
 import tyro
 
 from drawnet.cli._shared import parse, suffix, trained
+from drawnet.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Reconstruct:
 
 def main(arguments: Sequence[str]) -> None:
     command = parse(Reconstruct, "reconstruct", arguments)
+    if not command.image:
+        raise UserError("drawnet reconstruct: name the pictures after the run")
     from drawnet.drawing import files, sample
 
     model = trained(command.run)
