@@ -184,12 +184,11 @@ class Info:
         self,
         levels: int,
         splits: dict[str, Images],
-        classes: tuple[str, ...] = (),
         **changed: Any,
     ) -> Dataset:
-        """Return a data set with this metadata; `changed` replaces parts of it (name, source, ...)."""
+        """Return a data set with this metadata; `changed` adds classes or replaces name, source, …"""
         known = {key: getattr(self, key) for key in ("name", "description", "licence", "source")}
-        return Dataset(levels=levels, splits=splits, classes=classes, **(known | changed))
+        return Dataset(levels=levels, splits=splits, **(known | changed))
 
 
 def names() -> list[str]:

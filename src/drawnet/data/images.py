@@ -128,8 +128,8 @@ def _labels(
     without = np.flatnonzero(numbers < 0)
     if 0 < len(without) < len(numbers):
         raise UserError(
-            f"{path}: {len(without)} images have no label, the first is {names[chosen[without[0]]]}: "
-            "label or remove them, or read no labels: --data.options labels none"
+            f"{path}: no label: {len(without)} of {len(numbers)} images, the first "
+            f"{names[chosen[without[0]]]}: add it, or read no labels (--data.options labels none)"
         )
     return None if len(without) else numbers
 

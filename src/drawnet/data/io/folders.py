@@ -43,7 +43,7 @@ def from_folder(folder: Path, own: Own) -> Pictures:
         return _from_pictures(folder, own, files, headers, names)
     for ends, opened in ((SHARDS, from_parquet), (IDX, from_idx)):
         if arrays := {name: path for name, path in files.items() if name.lower().endswith(ends)}:
-            _say_unread(folder, files.keys() - arrays.keys())
+            _say_unread(folder, files, arrays)
             return opened(arrays, folder, own)
     raise UserError(f"{folder} has no pictures, and no IDX or parquet files")
 
@@ -60,7 +60,7 @@ def _from_pictures(
     if divided:
         names = [name for name, split in zip(names, splits, strict=True) if split]
         splits = [split for split in splits if split]
-    _say_unread(folder, files.keys() - set(names))
+    _say_unread(folder, files, names)
     found = gathered(
         names,
         [files[name] for name in names],
@@ -115,8 +115,8 @@ def _classes(folder: Path, names: list[str], divided: bool) -> Labels | None:
     classes = set(words) - {""}
     if outside and len(classes) > 1 and not divided:
         note(
-            f"{folder}: {len(outside)} pictures lie outside the sub-folders ({outside[0]}), which are "
-            "therefore not taken for classes"
+            f"{folder}: no classes, as {len(outside)} of {len(names)} pictures lie outside the "
+            f"sub-folders ({outside[0]})"
         )
         return None
     if len(classes) < 2:
@@ -124,7 +124,8 @@ def _classes(folder: Path, names: list[str], divided: bool) -> Labels | None:
     return numbered([word or None for word in words], f"{folder}, picture")
 
 
-def _say_unread(folder: Path, names: Collection[str]) -> None:
-    if names:
-        first = ", ".join(sorted(names)[:3]) + (", …" if len(names) > 3 else "")
-        note(f"{folder}: {len(names)} files were not read ({first}): no pictures, or of no split")
+def _say_unread(folder: Path, files: Collection[str], read: Collection[str]) -> None:
+    if names := sorted(set(files) - set(read)):
+        first = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+        count = f"{len(names)} of {len(files)} files"
+        note(f"{folder}: not read, as no pictures or of no split: {count} ({first})")
