@@ -56,9 +56,7 @@ def test_pictures_beside_sub_folders_have_no_classes(tmp_path):
     for k in range(9):
         put(tmp_path / "ab"[k % 2] / f"{k}.png", k)
     put(tmp_path / "loose.png")
-    with pytest.warns(
-        UserWarning, match=r"no classes, as 1 of 10 pictures .*\(loose\.png\)"
-    ):
+    with pytest.warns(UserWarning, match=r"no classes, as 1 of 10 pictures .*\(loose\.png\)"):
         data = load(str(tmp_path))
     assert data.classes == () and data.splits["train"].labels is None
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from drawnet.cli import catalogue
 from drawnet.errors import UserError, check_target
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from drawnet.data import Dataset
     from drawnet.training.checkpoint import SavedModel
 
+SIZE = int | tuple[int, int]
+"""The type of a side, or of height and width."""
+RULES = ConstructorRegistry()
 DATA_DIR = "folder of the data sets (default: $DRAWNET_DATA, else the user's cache folder)"
 DataDir = Annotated[Path | None, tyro.conf.arg(help=DATA_DIR)]
 KERNELS = "C kernels, each after a comparison with its formula; off: PyTorch formulas alone"
@@ -51,11 +55,34 @@ def parse(kind: type[T], name: str, arguments: Sequence[str], default: Any = Non
     stderr = io.StringIO()
     try:
         with contextlib.redirect_stderr(stderr):
-            return tyro.cli(kind, prog=prog, args=current(arguments), config=options, **defaults)  # type: ignore[no-any-return]
+            return tyro.cli(
+                kind, prog=prog, args=current(arguments), config=options, registry=RULES, **defaults
+            )  # type: ignore[no-any-return]
     except SystemExit as end:
         if not end.code:
             raise
         raise UserError(f"{prog}: {condensed(stderr.getvalue())}") from None
+
+
+@RULES.primitive_rule
+def _size(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """Parse 28 as a side and 20x40 as height and width, in one word."""
+
+    def parsed(words: list[str]) -> int | tuple[int, ...]:
+        sides = words[0].lower().split("x")
+        if len(sides) > 2 or not all(side.isdecimal() and len(side) < 10 for side in sides):
+            raise ValueError(f"{words[0]!r} is neither a side (28) nor height x width (20x40)")
+        return int(sides[0]) if len(sides) == 1 else tuple(map(int, sides))
+
+    if info.type != SIZE:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="SIDE|HxW",
+        instance_from_str=parsed,
+        is_instance=lambda value: isinstance(value, int | tuple),
+        str_from_instance=lambda v: ["x".join(map(str, v)) if isinstance(v, tuple) else str(v)],
+    )
 
 
 def current(arguments: Sequence[str]) -> list[str]:
