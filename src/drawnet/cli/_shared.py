@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
@@ -55,9 +55,10 @@ def parse(kind: type[T], name: str, arguments: Sequence[str], default: Any = Non
     stderr = io.StringIO()
     try:
         with contextlib.redirect_stderr(stderr):
-            return tyro.cli(
-                kind, prog=prog, args=current(arguments), config=options, registry=RULES, **defaults
-            )  # type: ignore[no-any-return]
+            words = current(arguments)
+            return cast(
+                T, tyro.cli(kind, prog=prog, args=words, config=options, registry=RULES, **defaults)
+            )
     except SystemExit as end:
         if not end.code:
             raise

@@ -5,16 +5,18 @@ image's split depends on its name alone, so that adding images never moves anoth
 """
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from drawnet.data import SPLITS, Dataset, Images, Info
-from drawnet.data.io.arrays import from_file
-from drawnet.data.io.collection import Labels, Own, Pictures, note
+from drawnet.data.io.arrays import arranged, from_file
+from drawnet.data.io.arrays import from_arrays as arrays_of
+from drawnet.data.io.collection import SPLIT_WORDS, Labels, Own, Pictures, note
 from drawnet.data.io.files import afford
 from drawnet.data.io.folders import from_folder
 from drawnet.data.io.pictures import Background, Fit, fitted
@@ -66,6 +68,99 @@ def load(
         raise UserError(f"size is {size[0]}x{size[1]}: give a side or height and width, at least 1")
     own = Own(layout, key, labels, background)
     pictures = from_folder(path, own) if path.is_dir() else from_file(path, own)
+    known = {"name": path.resolve().name, "source": str(path)}
+    return _dataset(pictures, path, size, fit, grey, skip_corrupt, known)
+
+
+def from_arrays(
+    images: Any,
+    labels: Any = None,
+    *,
+    shape: tuple[int, int, int] | None = None,
+    layout: Literal["nhw", "nhwc", "nchw", "hwcn"] | None = None,
+    classes: Sequence[str] = (),
+    name: str = "arrays",
+) -> Dataset:
+    """Return your own arrays as a data set of 256 levels, for `train`, `View` and the rest.
+
+    images   NumPy array, torch tensor or nested list (N, H, W), (N, C, H, W) or (N, H, W, C), or flat
+             (N, C·H·W) with `shape`; or {'train': …, 'valid': …, 'test': …} of them.  Integers 0..255,
+             floats in [0, 1] or booleans; C is 1, 3 or 4 (with opacity)
+    labels   integers or words, (N,) or (N, 1), or a dict with the same keys; None: none
+    shape    (C, H, W) of flat images, channel by channel
+    layout   where the shape allows several: 'nhw', 'nhwc', 'nchw' or 'hwcn'
+    classes  names of the labels 0, 1, …, if they are integers
+
+    A split that is not there takes a tenth of train, by a hash of the image's index.  UserError, which
+    says what is there and what to do, for anything else.
+    """
+    images = images if isinstance(images, Mapping) else {"": images}
+    labels = labels if isinstance(labels, Mapping) else {} if labels is None else {"": labels}
+    known = {split: SPLIT_WORDS.get(split, split) for split in (*images, *labels)}
+    if unknown := set(known.values()) - {*SPLITS, ""}:
+        raise UserError(f"{name}: no split is called {min(unknown)!r}: use train, valid and test")
+    if images.keys() < labels.keys() or (len(images) > 1 and "train" not in images):
+        raise UserError(f"{name}: images have the splits {[*images]}, labels {[*labels]}")
+    arrays: dict[str, NDArray[Any]] = {}
+    for split, values in images.items():
+        own = f"{known[split]}_".removeprefix("_")
+        arrays[f"{own}images"] = _pixels(values, shape, layout, f"{name}: {split or 'images'}")
+        if split in labels:
+            arrays[f"{own}labels"] = _flat_labels(labels[split], arrays[f"{own}images"], name)
+    key = None if len(images) > 1 else next(iter(arrays))
+    pictures = arrays_of(arrays, Path(name), Own("nhwc", key))
+    if classes and pictures.labels:
+        found = replace(pictures.labels, names=pictures.labels.names or tuple(classes))
+        pictures = replace(pictures, labels=found)
+    return _dataset(pictures, Path(name), None, "crop", None, False, {"name": name})
+
+
+def _pixels(
+    values: Any, shape: tuple[int, int, int] | None, layout: str | None, where: str
+) -> NDArray[Any]:
+    """Return images of any library as an array (N, H, W, C); UserError in one line."""
+    array = _array(values, where)
+    if array.dtype.kind not in "uifb":
+        raise UserError(f"{where} is {array.dtype}: pixels are integers 0..255 or floats in [0, 1]")
+    if array.ndim == 2:
+        if shape is None:
+            raise UserError(f"{where} is flat, {array.shape}: give shape=(C, H, W)")
+        if array.shape[1] != np.prod(shape):
+            raise UserError(f"{where} has {array.shape[1]} values an image, which is not {shape}")
+        return array.reshape(-1, *shape).transpose(0, 2, 3, 1)
+    if array.ndim not in (3, 4):
+        raise UserError(f"{where} is {array.shape}: give (N, H, W), (N, C, H, W) or (N, H, W, C)")
+    return arranged(array, layout, where)
+
+
+def _flat_labels(values: Any, pixels: NDArray[Any], where: str) -> NDArray[Any]:
+    array = _array(values, f"{where}: labels")
+    if array.shape not in ((len(pixels),), (len(pixels), 1)):
+        raise UserError(f"{where}: {len(pixels)} images, but labels {array.shape}: give one each")
+    return array
+
+
+def _array(values: Any, where: str) -> NDArray[Any]:
+    """Return an array, tensor or list as an array."""
+    if hasattr(values, "detach"):  # a torch tensor, on any device
+        values = values.detach().cpu()
+        values = values.float() if values.is_floating_point() else values
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError) as why:
+        raise UserError(f"{where} cannot be an array: {why}") from why
+
+
+def _dataset(
+    pictures: Pictures,
+    path: Path,
+    size: tuple[int, int] | None,
+    fit: Fit,
+    grey: bool | None,
+    skip_corrupt: bool,
+    known: dict[str, str],
+) -> Dataset:
+    """Decode, scale and divide pictures; arguments as for `load`."""
     height_width = size or pictures.size
     mode = "L" if grey or (pictures.grey and grey is None) else "RGB"
     stack, usable = _stack(pictures, height_width or (SIDE, SIDE), fit, mode, skip_corrupt, path)
@@ -83,7 +178,6 @@ def load(
         split: Images(stack[chosen], _labels(found, chosen, names, path))
         for split, chosen in members.items()
     }
-    known = {"name": path.resolve().name, "source": str(path)}
     return INFO.dataset(256, splits, classes=found.names if found else (), **known)
 
 

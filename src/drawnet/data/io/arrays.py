@@ -44,7 +44,8 @@ def from_file(path: Path, own: Own) -> Pictures:
     if head[:2] == b"PK":
         return from_arrays(read_npz(path), path, own)
     if head == b"MATLAB":
-        return from_arrays(read_mat(path), path, own)
+        arrays = read_mat(path).items()
+        return from_arrays({k: a for k, a in arrays if not a.dtype.hasobject}, path, own)
     if head[:2] in (b"\0\0", b"\x1f\x8b"):
         return from_arrays({"": read_idx(path)}, path, own)
     for start, what in OTHER.items():
@@ -242,4 +243,4 @@ def _labels(
 
 
 def _fits(array: NDArray[Any], count: int) -> bool:
-    return array.dtype.kind in "iufbUS" and array.shape in ((count,), (count, 1))
+    return array.dtype.kind in "iufbUSO" and array.shape in ((count,), (count, 1))
