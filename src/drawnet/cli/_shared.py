@@ -12,7 +12,7 @@ import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from drawnet.cli import catalogue
-from drawnet.errors import UserError, check_target
+from drawnet.errors import UserError, check_target, choose
 from drawnet.training.migration import FLAGS
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ SIZE = int | tuple[int, int]
 """The type of a side, or of height and width."""
 RULES = ConstructorRegistry()
 DATA_DIR = "folder of the data sets (default: $DRAWNET_DATA, else the user's cache folder)"
+DATA_NAME = "the run's data, if they have moved, or others (default: those that it was trained on)"
+DataName = Annotated[str | None, tyro.conf.arg(name="data.name", help=DATA_NAME)]
 DataDir = Annotated[Path | None, tyro.conf.arg(help=DATA_DIR)]
 KERNELS = "C kernels, each after a comparison with its formula; off: PyTorch formulas alone"
 Kernels = Annotated[Literal["auto", "off"], tyro.conf.arg(help=KERNELS)]
@@ -123,11 +125,39 @@ def trained(path: Path, kernels: str = "auto") -> "SavedModel":
     return checkpoint.load_model(path, kernels)
 
 
-def fits(model: "SavedModel", data: "Dataset") -> None:
+def open_data(model: "SavedModel", name: str | None, data_dir: Path | None) -> "Dataset":
+    """Load the data of a model's run, or those of this name; UserError if they do not fit the model."""
+    from drawnet.data import manifest
+
+    data = manifest.load(model.run.data, model.data, data_dir, name)
     if tuple(data.shape) != model.network.shape:
         raise UserError(
             f"{data.name} has images of {data.shape}, the model draws {model.network.shape}"
         )
+    names = model.data.classes if model.data else ()
+    if model.network.classes and names and data.classes not in ((), names):
+        raise UserError(
+            f"{data.name} has the classes {', '.join(data.classes)}; the model was trained on "
+            f"{', '.join(names)}"
+        )
+    manifest.say_changes(model.data, data)
+    return data
+
+
+def label_numbers(model: "SavedModel", words: Sequence[str]) -> list[int]:
+    """Return the labels that words stand for: names of classes, where the model has them, or numbers."""
+    names = model.data.classes if model.data else ()
+    return [_label(word, names) for word in words]
+
+
+def _label(word: str, names: Sequence[str]) -> int:
+    if word in names:
+        return names.index(word)
+    if word.removeprefix("-").isdecimal() and len(word) < 10:
+        return int(word)
+    if not names:
+        raise UserError(f"--label {word} is no number, and the model knows no names of classes")
+    return names.index(choose("class", word, names))
 
 
 def print_table(rows: dict[str, str]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
-from drawnet.cli._shared import DataDir, Kernels, fits, parse, positive, trained
+from drawnet.cli._shared import DataDir, DataName, Kernels, open_data, parse, positive, trained
 from drawnet.errors import UserError, check_target
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class Evaluate:
     """Print JSON instead of lines."""
     out: Path | None = None
     """Also write the JSON to this file."""
+    data_name: DataName = None
     data_dir: DataDir = None
 
 
@@ -52,8 +53,7 @@ def main(arguments: Sequence[str]) -> None:
     from drawnet.models.base import LikelihoodModel
 
     model = trained(command.run, command.kernels)
-    data = model.run.data.load(command.data_dir)
-    fits(model, data)
+    data = open_data(model, command.data_name, command.data_dir)
     network = model.network
     network.precision = kernels.operand_dtype(command.precision, command.kernels)
     some = subsample_indices(len(data.splits[command.split]), command.images)
