@@ -20,6 +20,7 @@ from drawnet.data.io.collection import SPLIT_WORDS, Labels, Own, Pictures, note
 from drawnet.data.io.files import afford
 from drawnet.data.io.folders import from_folder
 from drawnet.data.io.pictures import Background, Fit, fitted
+from drawnet.data.options import checked
 from drawnet.errors import UserError
 
 INFO = Info(
@@ -67,9 +68,20 @@ def load(
     if size is not None and min(size) < 1:
         raise UserError(f"size is {size[0]}x{size[1]}: give a side or height and width, at least 1")
     own = Own(layout, key, labels, background)
-    pictures = from_folder(path, own) if path.is_dir() else from_file(path, own)
+    pictures = opened(path, own)
     known = {"name": path.resolve().name, "source": str(path)}
     return _dataset(pictures, path, size, fit, grey, skip_corrupt, known)
+
+
+def common_size(path: str | Path, options: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Return (height, width) of own images if all have the same; options as for `load`."""
+    taken = {k: v for k, v in checked(load, dict(options), str(path)).items() if k in Own._fields}
+    return opened(Path(path).expanduser(), Own(**taken)).size
+
+
+def opened(path: Path, own: Own) -> Pictures:
+    """Open a folder or file of one's own images."""
+    return from_folder(path, own) if path.is_dir() else from_file(path, own)
 
 
 def from_arrays(
