@@ -26,6 +26,7 @@ _PUBLIC = {
     "View": "data.pipeline",
     "bound": "models.sequential",
     "evaluate": "evaluation.likelihood",
+    "from_arrays": "data.images",
     "generate": "models.sequential",
     "load": "drawing.sample",
     "reconstruct": "models.sequential",

@@ -43,7 +43,7 @@ def test_the_second_time_nothing_is_decoded(source, labelled):
         assert not labelled or images.labels.tolist() == list(range(7))
     assert decode.calls == 1
     names = sorted(p.name for p in cache.folder().iterdir())
-    assert len(names) == 2 and all(n.startswith("source-") and n.endswith(".npy") for n in names)
+    assert len(names) == 3 and all(n.startswith("source-") and n.endswith(".npy") for n in names)
 
 
 def test_writes_stay_with_the_writer_and_torch_does_not_warn(source):
@@ -77,22 +77,39 @@ def test_another_source_is_decoded_anew(source, change, tmp_path):
     assert (cached(sources, other).pixels == other.images.pixels).all() and other.calls == 1
 
 
-@pytest.mark.parametrize("fault", ["cut", "empty", "head", "gone", "no labels", "another array"])
-def test_what_is_damaged_is_decoded_anew(source, fault):
+FAULTS = {
+    "pixels": ("cut", "empty", "head", "flipped", "gone", "pipe", "another array"),
+    "labels": ("cut", "flipped", "gone", "pipe", "another array", "floats"),
+    "sums": ("cut", "flipped", "gone", "another array"),
+}
+
+
+@pytest.mark.parametrize(
+    ("part", "fault"), [(p, f) for p, faults in FAULTS.items() for f in faults]
+)
+def test_what_is_damaged_is_decoded_anew(source, part, fault):
     decode = Decoder()
     cached([source], decode)
-    labels, pixels = sorted(cache.folder().iterdir(), key=lambda p: p.name.endswith("s.npy"))[::-1]
-    raw = pixels.read_bytes()
-    if fault == "gone":
-        pixels.unlink()
-    elif fault == "no labels":
-        labels.unlink()
+    ends = {"labels": "-labels.npy", "sums": "-sums.npy"}
+    paths = {name: next(cache.folder().glob(f"*{end}")) for name, end in ends.items()}
+    (paths["pixels"],) = set(cache.folder().iterdir()) - set(paths.values())
+    path, raw = paths[part], paths[part].read_bytes()
+    if fault in ("gone", "pipe"):
+        path.unlink()
+    if fault == "pipe":
+        os.mkfifo(path)
     elif fault == "another array":
-        np.save(pixels, np.zeros((7, 3), np.float32))
-    else:
-        pixels.write_bytes({"cut": raw[:-1], "empty": b"", "head": b"\x93NUMPX" + raw[6:]}[fault])
-    assert (cached([source], decode).pixels == decode.images.pixels).all() and decode.calls == 2
-    assert cached([source], decode) and decode.calls == 2
+        np.save(path, np.zeros((7, 3), np.float32))
+    elif fault == "floats":
+        np.save(path, np.arange(7.0))
+    elif fault != "gone":
+        flipped = raw[:-1] + bytes([raw[-1] ^ 1])
+        spoilt = {"cut": raw[:-1], "empty": b"", "head": b"\x93NUMPX" + raw[6:], "flipped": flipped}
+        path.write_bytes(spoilt[fault])
+    for _ in range(2):
+        images = cached([source], decode)
+        assert (images.pixels == decode.images.pixels).all() and decode.calls == 2
+        assert images.labels.tolist() == list(range(7)) and images.labels.dtype == np.int64
 
 
 def test_a_folder_that_cannot_be_written_is_reported(source, tmp_path, monkeypatch):

@@ -86,7 +86,7 @@ def test_ferplus_that_is_not_right(small, tmp_path):
     (tmp_path / "faces_ferplus_test.parquet").unlink()
     with pytest.raises(UserError, match=r"no faces_ferplus_test\.parquet in .*download it from"):
         load("faces", tmp_path)
-    with pytest.raises(UserError, match="faces has no 'tfd': choose which='ferplus' or 'frey'"):
+    with pytest.raises(UserError, match="which is 'tfd': choose 'ferplus' or 'frey'"):
         load("faces", tmp_path, which="tfd")
 
 

@@ -136,7 +136,7 @@ def test_wrong_options(tmp_path):
     for size in (0, 106):
         with pytest.raises(UserError, match=f"size 1 to 105, not {size}"):
             load("omniglot", tmp_path, size=size)
-    with pytest.raises(UserError, match="no version 'iwae': choose 'lake' or 'burda'"):
+    with pytest.raises(UserError, match="version is 'iwae': choose 'lake' or 'burda'"):
         load("omniglot", tmp_path, version="iwae")
     with pytest.raises(UserError, match="Burda's omniglot is 28x28, not 32x32"):
         load("omniglot", tmp_path, version="burda", size=32)

@@ -60,7 +60,7 @@ def compared(folder, tiny_data, monkeypatch, tmp_path):
 
     def go(*names, plan=PLAN, data=tiny_data, given=None):
         paths = [folder / f"{name}.safetensors" for name in names]
-        return rows(paths, lambda run: data, plan, given)
+        return rows(paths, lambda run, then: data, plan, given)
 
     go.fitted = fitted
     return go
@@ -147,7 +147,7 @@ def test_binary_digits_are_held_against_their_grey_levels(folder, tiny_data, mon
     checkpoint.save_model(path, models.build(run.model, (1, 8, 8)), run, {})
     opened = []
 
-    def grey_or_not(asked: Run) -> Dataset:
+    def grey_or_not(asked: Run, then) -> Dataset:
         opened.append(asked.data.name)
         return tiny_data
 
@@ -155,7 +155,7 @@ def test_binary_digits_are_held_against_their_grey_levels(folder, tiny_data, mon
     assert opened == ["binarized_mnist", "mnist"]
     assert row.figures["minutes"].value is None and "not in its file" in row.figures["minutes"].why
 
-    def absent(asked: Run) -> Dataset:
+    def absent(asked: Run, then) -> Dataset:
         if asked.data.name == "mnist":
             raise UserError("no such files")
         return tiny_data
@@ -186,4 +186,4 @@ def test_senseless_plans(changes):
 
 def test_no_runs():
     with pytest.raises(UserError, match="name the runs"):
-        rows([], lambda run: None, PLAN)
+        rows([], lambda run, then: None, PLAN)

@@ -4,21 +4,31 @@ import contextlib
 import io
 import os
 import re
+import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 
 import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from drawnet.cli import catalogue
-from drawnet.errors import UserError, check_target
+from drawnet.data.config import Data
+from drawnet.errors import UserError, check_target, choose
 from drawnet.training.migration import FLAGS
 
 if TYPE_CHECKING:
     from drawnet.data import Dataset
     from drawnet.training.checkpoint import SavedModel
+    from drawnet.training.config import Run
 
+SIZE = int | tuple[int, int]
+"""The type of a side, or of height and width."""
+RULES = ConstructorRegistry()
 DATA_DIR = "folder of the data sets (default: $DRAWNET_DATA, else the user's cache folder)"
+DATA_NAME = "the run's data, if they have moved, or others (default: those that it was trained on)"
+DataName = Annotated[str | None, tyro.conf.arg(name="data.name", help=DATA_NAME)]
 DataDir = Annotated[Path | None, tyro.conf.arg(help=DATA_DIR)]
 KERNELS = "C kernels, each after a comparison with its formula; off: PyTorch formulas alone"
 Kernels = Annotated[Literal["auto", "off"], tyro.conf.arg(help=KERNELS)]
@@ -53,11 +63,75 @@ def parse(kind: type[T], name: str, arguments: Sequence[str], default: Any = Non
     stderr = io.StringIO()
     try:
         with contextlib.redirect_stderr(stderr):
-            return tyro.cli(kind, prog=prog, args=current(arguments), config=options, **defaults)  # type: ignore[no-any-return]
+            words = current(arguments)
+            return cast(
+                T, tyro.cli(kind, prog=prog, args=words, config=options, registry=RULES, **defaults)
+            )
     except SystemExit as end:
         if not end.code:
             raise
         raise UserError(f"{prog}: {condensed(stderr.getvalue())}") from None
+
+
+def recipe_run(name: str, arguments: Sequence[str]) -> "tuple[Run[Any], Dataset | None]":
+    """Return a recipe's run, as it suits the data that are named, and the data if it looked at them."""
+    from drawnet import recipes
+    from drawnet.training import distributed
+
+    run, choose_run = recipes.get(name), recipes.chooser(name)
+    if choose_run is None or {"-h", "--help"} & set(arguments):
+        return run, None
+    named = _named(Named(Data(run.data.name)), arguments)
+    if named is None or named.data.name == run.data.name:
+        return run, None
+    run, data, lines = choose_run(named.data, named.data_dir)
+    if distributed.rank() == 0:
+        print("\n".join(lines), file=sys.stderr)
+    return run, data
+
+
+@dataclass(frozen=True)
+class Named:
+    """The arguments that name data."""
+
+    data: Data
+    data_dir: DataDir = None
+
+
+def _named(default: Named, arguments: Sequence[str]) -> Named | None:
+    """Parse the arguments that name data, among others; None if they are invalid, which `parse` says."""
+    with contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(SystemExit):
+        found, _ = tyro.cli(
+            Named,
+            args=current(arguments),
+            default=default,
+            config=(tyro.conf.FlagCreatePairsOff,),
+            registry=RULES,
+            return_unknown_args=True,
+        )
+        return found
+    return None
+
+
+@RULES.primitive_rule
+def _size(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """Parse 28 as a side and 20x40 as height and width, in one word."""
+
+    def parsed(words: list[str]) -> int | tuple[int, ...]:
+        sides = words[0].lower().split("x")
+        if len(sides) > 2 or not all(side.isdecimal() and len(side) < 10 for side in sides):
+            raise ValueError(f"{words[0]!r} is neither a side (28) nor height x width (20x40)")
+        return int(sides[0]) if len(sides) == 1 else tuple(map(int, sides))
+
+    if info.type != SIZE:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="SIDE|HxW",
+        instance_from_str=parsed,
+        is_instance=lambda value: isinstance(value, int | tuple),
+        str_from_instance=lambda v: ["x".join(map(str, v)) if isinstance(v, tuple) else str(v)],
+    )
 
 
 def current(arguments: Sequence[str]) -> list[str]:
@@ -97,11 +171,39 @@ def trained(path: Path, device: str, kernels: str = "auto") -> "SavedModel":
     return checkpoint.load_model(path, kernels, device)
 
 
-def fits(model: "SavedModel", data: "Dataset") -> None:
+def open_data(model: "SavedModel", name: str | None, data_dir: Path | None) -> "Dataset":
+    """Load the data of a model's run, or those of this name; UserError if they do not fit the model."""
+    from drawnet.data import manifest
+
+    data = manifest.load(model.run.data, model.data, data_dir, name)
     if tuple(data.shape) != model.network.shape:
         raise UserError(
             f"{data.name} has images of {data.shape}, the model draws {model.network.shape}"
         )
+    names = model.data.classes if model.data else ()
+    if model.network.classes and names and data.classes not in ((), names):
+        raise UserError(
+            f"{data.name} has the classes {', '.join(data.classes)}; the model was trained on "
+            f"{', '.join(names)}"
+        )
+    manifest.say_changes(model.data, data)
+    return data
+
+
+def label_numbers(model: "SavedModel", words: Sequence[str]) -> list[int]:
+    """Return the labels that words stand for: names of classes, where the model has them, or numbers."""
+    names = model.data.classes if model.data else ()
+    return [_label(word, names) for word in words]
+
+
+def _label(word: str, names: Sequence[str]) -> int:
+    if word in names:
+        return names.index(word)
+    if word.removeprefix("-").isdecimal() and len(word) < 10:
+        return int(word)
+    if not names:
+        raise UserError(f"--label {word} is no number, and the model knows no names of classes")
+    return names.index(choose("class", word, names))
 
 
 def print_table(rows: dict[str, str]) -> None:

@@ -6,7 +6,17 @@ from pathlib import Path
 
 import tyro
 
-from drawnet.cli._shared import Count, DataDir, Device, fits, parse, positive, suffix, trained
+from drawnet.cli._shared import (
+    Count,
+    DataDir,
+    DataName,
+    Device,
+    open_data,
+    parse,
+    positive,
+    suffix,
+    trained,
+)
 from drawnet.errors import UserError
 
 
@@ -25,6 +35,7 @@ class Classify:
     invert: bool = False
     """Convert dark strokes on white paper to light strokes on black, as in the digits."""
     device: Device = "auto"
+    data_name: DataName = None
     data_dir: DataDir = None
 
 
@@ -45,18 +56,19 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError(f"{command.run} does not hold a classifier")
     if command.out and not isinstance(network, Glimpse):
         raise UserError(f"{command.run} has no read window: leave out --out")
+    known = dict(enumerate(model.data.classes if model.data else ()))
     if command.image:
         names = [str(path) for path in command.image]
         x = files.read_pictures(command.image, network, binary=False, invert=command.invert)
     else:
-        data = model.run.data.load(command.data_dir)
-        fits(model, data)
+        data = open_data(model, command.data_name, command.data_dir)
         images = data.splits["test"][: command.n]
         x = to_float(torch.from_numpy(images.pixels[:]), data.levels, None)
         truth = [] if images.labels is None else images.labels.tolist()
-        names = [f"test image {k} ({label})" for k, label in enumerate(truth)]
+        names = [f"test image {k} ({known.get(label, label)})" for k, label in enumerate(truth)]
     for name, p in zip(names, network.classify(x.to(network.device)).cpu(), strict=True):
-        print(f"{name}: {int(p.argmax())} ({100 * p.max():.1f} %)")
+        best = int(p.argmax())
+        print(f"{name}: {known.get(best, best)} ({100 * p.max():.1f} %)")
     if command.out and isinstance(network, Glimpse):
         files.save_animation(figures.drawing(sample.glimpse_trajectory(network, x)), command.out)
         print(command.out)

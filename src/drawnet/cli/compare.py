@@ -5,10 +5,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tyro
 
-from drawnet.cli._shared import DataDir, Device, parse, suffix
+from drawnet.cli._shared import DataDir, DataName, Device, parse, suffix
 
 
 @dataclass(frozen=True)
@@ -29,19 +30,29 @@ class Compare:
     out: Path | None = None
     """Also write the table to this file (.md, .json)."""
     device: Device = "auto"
+    data_name: DataName = None
     data_dir: DataDir = None
 
 
 def main(arguments: Sequence[str]) -> None:
     command = parse(Compare, "compare", arguments)
+    from drawnet.data import Dataset, manifest, names
     from drawnet.evaluation.compare import Plan, page, rows, values
     from drawnet.training import checkpoint
+    from drawnet.training.config import Run
 
     suffix(command.out, [".md", ".json"])
     plan = Plan(command.samples, command.images, command.importance_samples, command.seed)
+
+    def opened(run: Run[Any], then: manifest.Manifest | None) -> Dataset:
+        name = None if run.data.name in names() else command.data_name
+        data = manifest.load(run.data, then, command.data_dir, name)
+        manifest.say_changes(then, data)
+        return data
+
     found = rows(
         command.run,
-        lambda run: run.data.load(command.data_dir),
+        opened,
         plan,
         command.classifier,
         progress=sys.stderr.isatty(),

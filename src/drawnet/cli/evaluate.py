@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
-from drawnet.cli._shared import DataDir, Device, Kernels, fits, parse, positive, trained
+from drawnet.cli._shared import (
+    DataDir,
+    DataName,
+    Device,
+    Kernels,
+    open_data,
+    parse,
+    positive,
+    trained,
+)
 from drawnet.errors import UserError, check_target
 
 if TYPE_CHECKING:
@@ -37,6 +46,7 @@ class Evaluate:
     """Print JSON instead of lines."""
     out: Path | None = None
     """Also write the JSON to this file."""
+    data_name: DataName = None
     data_dir: DataDir = None
 
 
@@ -53,8 +63,7 @@ def main(arguments: Sequence[str]) -> None:
     from drawnet.models.base import LikelihoodModel
 
     model = trained(command.run, command.device, command.kernels)
-    data = model.run.data.load(command.data_dir)
-    fits(model, data)
+    data = open_data(model, command.data_name, command.data_dir)
     network = model.network
     kind = network.device.type
     network.precision = kernels.operand_dtype(command.precision, command.kernels, kind)

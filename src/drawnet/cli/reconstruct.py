@@ -6,7 +6,8 @@ from pathlib import Path
 
 import tyro
 
-from drawnet.cli._shared import Device, parse, suffix, trained
+from drawnet.cli._shared import Device, label_numbers, parse, suffix, trained
+from drawnet.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,8 @@ class Reconstruct:
     """Pictures; they are converted to the model's size and channels."""
     out: Path = Path("reconstruction.png")
     """A still (.png) or an animation (.gif, .webp) of input, read window, canvas and write window."""
-    label: tuple[int, ...] = ()
-    """Labels of the pictures (conditional models): one for all, or one for each."""
+    label: tuple[str, ...] = ()
+    """Labels of the pictures, names or numbers (conditional models): one for all, or one for each."""
     seed: int = 0
     invert: bool = False
     """Convert dark strokes on white paper to light strokes on black, as in the digits."""
@@ -29,6 +30,8 @@ class Reconstruct:
 
 def main(arguments: Sequence[str]) -> None:
     command = parse(Reconstruct, "reconstruct", arguments)
+    if not command.image:
+        raise UserError("drawnet reconstruct: name the pictures after the run")
     from drawnet.drawing import files, sample
 
     model = trained(command.run, command.device)
@@ -36,6 +39,8 @@ def main(arguments: Sequence[str]) -> None:
     suffix(command.out, files.PICTURES, files.ANIMATIONS)
     binary = getattr(model.run.model, "likelihood", "bernoulli") == "bernoulli"
     x = files.read_pictures(command.image, network, binary=binary, invert=command.invert)
-    trajectory = sample.redraw_trajectory(network, x, labels=command.label, seed=command.seed)
+    trajectory = sample.redraw_trajectory(
+        network, x, labels=label_numbers(model, command.label), seed=command.seed
+    )
     files.save_comparison(x, trajectory, command.out)
     print(command.out)

@@ -9,9 +9,11 @@ import tyro
 from drawnet.cli._shared import (
     Count,
     DataDir,
+    DataName,
     Device,
     Kernels,
-    fits,
+    label_numbers,
+    open_data,
     parse,
     positive,
     suffix,
@@ -27,8 +29,8 @@ class Sample:
     """A run folder, a .safetensors file or the name of bundled weights."""
     n: Count = 64
     """Number of images."""
-    label: tuple[int, ...] = ()
-    """Labels to draw, in turn (conditional models); default: all of them in turn."""
+    label: tuple[str, ...] = ()
+    """Labels to draw in turn, names or numbers of classes (conditional models); default: all."""
     seed: int = 0
     temperature: float = 1.0
     """Scale of the latents' standard deviation: below 1 more typical, above 1 more varied."""
@@ -44,6 +46,7 @@ class Sample:
     """Images drawn at a time; affects memory and speed only."""
     kernels: Kernels = "auto"
     device: Device = "auto"
+    data_name: DataName = None
     data_dir: DataDir = None
 
 
@@ -65,7 +68,7 @@ def main(arguments: Sequence[str]) -> None:
     trajectory = sample.sample_trajectory(
         network,
         command.n,
-        labels=command.label,
+        labels=label_numbers(model, command.label),
         seed=command.seed,
         temperature=command.temperature,
         batch=command.batch,
@@ -76,8 +79,7 @@ def main(arguments: Sequence[str]) -> None:
     if command.stages:
         files.save(figures.stages(trajectory), command.stages)
     if command.neighbours:
-        data = model.run.data.load(command.data_dir)
-        fits(model, data)
+        data = open_data(model, command.data_name, command.data_dir)
         pixels = crop(torch.from_numpy(data.splits["train"].pixels[:]), model.network.shape)
         near = figures.neighbours(trajectory.images, pixels if data.levels == 256 else 255 * pixels)
         files.save(figures.side_by_side(trajectory.images, near.images), command.neighbours)

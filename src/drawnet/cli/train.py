@@ -9,7 +9,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
 
-from drawnet.cli._shared import DataDir, Device, Kernels, parse, unnamed
+from drawnet.cli._shared import DataDir, Device, Kernels, parse, recipe_run, unnamed
 from drawnet.training.config import Run
 
 C = TypeVar("C")
@@ -35,17 +35,19 @@ class Train(Generic[C]):
 def main(arguments: Sequence[str]) -> None:
     if unnamed("train", arguments):
         return
-    from drawnet import models, recipes
+    from drawnet import models
 
     name, *rest = arguments
-    run = recipes.get(name)
+    run, data = recipe_run(name, rest)
     kind: Any = Train[type(run.model)]  # type: ignore[misc]
     command: Train[Any] = parse(kind, f"train {name}", rest, default=Train(run))
     from drawnet.training import distributed
     from drawnet.training.loop import train
 
     device = distributed.own_device(command.device)
-    run, data = command.run, command.run.data.load(command.data_dir)
+    if data is None or command.run.data != run.data:
+        data = command.run.data.load(command.data_dir)
+    run = command.run
     folder = command.out or Path("runs") / name
     with distributed.group(device):
         progress = train(

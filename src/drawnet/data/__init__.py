@@ -7,7 +7,6 @@ Legend: N images, C channels, H rows (top to bottom), W columns.
 
 import hashlib
 import importlib
-import inspect
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from drawnet.errors import choose, defining
+from drawnet.errors import UserError, choose, defining
 
 SPLITS = ("train", "valid", "test")
 
@@ -103,6 +102,7 @@ class Dataset:
     levels  2: pixels are 0 or 1;  256: pixels are 0..255
     splits  'train', 'valid' and 'test', none empty, all of one shape (C, H, W); but train may be
             larger: training then sees random crops, everything else the centre
+    classes the names of the labels 0, 1, …; () if they have none
     """
 
     name: str
@@ -111,6 +111,7 @@ class Dataset:
     licence: str
     source: str
     splits: dict[str, Images] = field(repr=False)
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if set(self.splits) != set(SPLITS):
@@ -179,8 +180,13 @@ class Info:
     files: tuple[File, ...] = ()
     origin: str = ""
 
-    def dataset(self, levels: int, splits: dict[str, Images], **changed: str) -> Dataset:
-        """Return a data set with this metadata; `changed` replaces parts of it (name, source, ...)."""
+    def dataset(
+        self,
+        levels: int,
+        splits: dict[str, Images],
+        **changed: Any,
+    ) -> Dataset:
+        """Return a data set with this metadata; `changed` adds classes or replaces name, source, …"""
         known = {key: getattr(self, key) for key in ("name", "description", "licence", "source")}
         return Dataset(levels=levels, splits=splits, **(known | changed))
 
@@ -195,15 +201,17 @@ def about(name: str) -> Info:
     return cast(Info, _module(name).INFO)
 
 
-def load(name: str, data_dir: Path | None = None, **options: Any) -> Dataset:
+def load(name: str, data_dir: Path | None = None, /, **options: Any) -> Dataset:
     """Read the data set `name`, or the images in the file or folder of that path, into memory.
 
     data_dir  folder of its files; None: see `default_dir`
     options   the data set's own: keyword arguments of the `load` in its file
     """
-    module, options = _resolve(name, options)
-    _refuse_unknown(options, module.load, name)
-    return cast(Dataset, module.load(data_dir or default_dir(), **options))
+    from drawnet.data.options import checked
+
+    module, own = _resolve(name)
+    taken = checked(module.load, own | options, name)
+    return cast(Dataset, module.load(data_dir or default_dir(), **taken))
 
 
 def default_dir() -> Path:
@@ -219,15 +227,13 @@ def _module(name: str) -> ModuleType:
     return importlib.import_module(f"{__name__}.{name}")
 
 
-def _resolve(name: str, options: dict[str, Any]) -> tuple[ModuleType, dict[str, Any]]:
+def _resolve(name: str) -> tuple[ModuleType, dict[str, Any]]:
     """Find the module and options; a data set's name wins over a path (./mnist is a folder)."""
-    path = Path(name).expanduser()
-    if name and name not in names() and path.exists():
-        return _module("images"), {"path": path} | options
-    return _module(name), options
-
-
-def _refuse_unknown(options: dict[str, Any], function: Callable[..., Dataset], name: str) -> None:
-    known = list(inspect.signature(function).parameters)[1:]
-    for option in options:
-        choose(f"option of data set {name!r}", option, known or ["(none)"])
+    if name and name not in names():
+        try:
+            if (path := Path(name).expanduser()).exists():
+                return _module("images"), {"path": path}
+        except (OSError, RuntimeError, ValueError) as why:  # too long, no such user, a zero byte
+            what = why.strerror if isinstance(why, OSError) else why
+            raise UserError(f"{name!r} is neither a data set nor a path: {what}") from why
+    return _module(name), {}

@@ -18,12 +18,16 @@ class Data:
     """no: intensities as they are; dynamic: a new Bernoulli sample of every intensity each time an
     image is used; static: one fixed Bernoulli sample (not the published static binarisation, which is
     the data set binarized_mnist)."""
-    size: int = 0
-    """Side in pixels to which images of a folder are resized; 0: the data set's own."""
+    size: int | tuple[int, int] = 0
+    """Side to which own images are resized, or height and width (20x40); 0: their own, if it is one."""
     grey: bool = False
-    """Whether images of a folder are converted to grey."""
+    """Whether own images are converted to grey; grey ones have one channel anyway."""
     options: dict[str, str] = field(default_factory=dict)
     """Further options of the data set's `load`, as names and values: which frey."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.size, list):  # as JSON has it
+            object.__setattr__(self, "size", tuple(self.size))
 
     def load(self, data_dir: Path | None = None) -> "Dataset":
         """Load the data set with these options; data_dir: the folder of its files."""

@@ -46,8 +46,6 @@ def load(data_dir: Path, which: Literal["ferplus", "frey"] = "ferplus") -> Datas
     """
     if which == "frey":
         return _frey(data_dir)
-    if which != "ferplus":
-        raise UserError(f"faces has no {which!r}: choose which='ferplus' or 'frey'")
     splits = {split: _ferplus(data_dir, split) for split in _FERPLUS}
     return INFO.dataset(
         256,

@@ -58,8 +58,6 @@ def load(data_dir: Path, size: int = 28, version: Literal["lake", "burda"] = "la
     """
     if version == "burda":
         return _burda(data_dir, size)
-    if version != "lake":
-        raise UserError(f"omniglot has no version {version!r}: choose 'lake' or 'burda'")
     if not 1 <= size <= SIDE:
         raise UserError(f"omniglot has size 1 to {SIDE}, not {size}")
     return _lake(data_dir, size)

@@ -26,6 +26,7 @@ from torch import Tensor
 from drawnet.data import Dataset, subsample_indices
 from drawnet.data.config import Data
 from drawnet.data.io import cache
+from drawnet.data.manifest import Manifest
 from drawnet.data.pipeline import View, crop, to_float
 from drawnet.drawing import sample
 from drawnet.errors import UserError
@@ -45,8 +46,8 @@ VALID = 1000
 BATCH = 100
 """Samples drawn at a time."""
 
-Opened = Callable[[Run[Any]], Dataset]
-"""Loads a run's data set."""
+Opened = Callable[[Run[Any], Manifest | None], Dataset]
+"""Loads a run's data set; the manifest is what its model was trained on."""
 
 
 @dataclass(frozen=True)
@@ -162,13 +163,13 @@ def _row(
     references: dict[str, Real],
     progress: bool,
 ) -> Row:
-    data = opened(model.run)
+    data = opened(model.run, model.data)
     found = _bounds(model, data, plan, progress)
     try:
         original = _reference(model.run)
         name = json.dumps(asdict(original.data))
         if name not in references:
-            grey = data if original is model.run else opened(original)
+            grey = data if original is model.run else opened(original, None)
             references[name] = Real(grey, plan, supplied)
         found |= _of_samples(model, references[name], plan)
     except UserError as why:

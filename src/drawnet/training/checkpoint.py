@@ -23,6 +23,8 @@ from torch import Tensor
 
 from drawnet import kernels as accelerator
 from drawnet import models, weights
+from drawnet.data import manifest
+from drawnet.data.manifest import Manifest
 from drawnet.errors import UserError, check_target
 from drawnet.models.base import Model
 from drawnet.training import migration
@@ -115,6 +117,11 @@ class SavedModel:
     network: Model
     run: Run[Any]
     header: dict[str, Any]
+
+    @property
+    def data(self) -> Manifest | None:
+        """What it was trained on, as far as its file says."""
+        return manifest.read(self.header.get("data"))
 
     @property
     def kind(self) -> str:

@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from drawnet import kernels as accelerator
 from drawnet import models
-from drawnet.data import Dataset, GeneratedImages, pipeline
+from drawnet.data import Dataset, GeneratedImages, manifest, pipeline
 from drawnet.errors import UserError
 from drawnet.evaluation import likelihood
 from drawnet.evaluation.likelihood import per_image
@@ -213,6 +213,7 @@ def train(
     pixels, y = pipeline.resident(data.splits["train"].pixels, device), y.to(device)
     with locked(folder), interruptible() as stopped:
         session = Session.fresh(run, pixels, data.levels, data.shape, kernels, device)
+        session.data = manifest.describe(data, run.data.name)
         saved = folder / "training.safetensors"
         if saved.exists():
             if not resume:
@@ -333,7 +334,7 @@ class Loop:
 
     def save_model(self, best: dict[str, float]) -> None:
         p = self.session.progress
-        data = {"checksum": self.data.checksum, "levels": self.data.levels}
+        data = asdict(self.session.data or manifest.describe(self.data, self.session.run.data.name))
         spent = {"seconds": p.seconds, "cpu_seconds": p.cpu_seconds}
         made = provenance.build_metadata(self.session.model.device)
         header = {"examples": p.examples_seen, **best, **spent, "data": data, "made": made}

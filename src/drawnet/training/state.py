@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from drawnet import kernels as accelerator
 from drawnet import models
-from drawnet.data import GeneratedImages, pipeline
+from drawnet.data import GeneratedImages, manifest, pipeline
+from drawnet.data.manifest import Manifest
 from drawnet.errors import UserError
 from drawnet.models.base import Model
 from drawnet.nn import noise
@@ -72,6 +73,8 @@ class Session:
     average: Model
     optimizer: torch.optim.Optimizer
     progress: Progress = field(default_factory=Progress)
+    data: Manifest | None = None
+    """What is trained on; a checkpoint of other data is not gone on with."""
 
     @classmethod
     def fresh(
@@ -117,6 +120,8 @@ class Session:
             if not tensor.isfinite().all():
                 return name
         header = {"run": to_json(self.run), "progress": vars(self.progress)}
+        if self.data:
+            header["data"] = asdict(self.data)
         with contextlib.suppress(OSError):  # a file system without links keeps one checkpoint
             spare = path.with_name(f".{path.name}.previous")
             spare.unlink(missing_ok=True)
@@ -146,6 +151,15 @@ class Session:
             self.run = replace(self.run, precision=there.precision)
             for network in (self.model, self.average):
                 network.precision = accelerator.operand_dtype(there.precision)
+        then = manifest.read(header.get("data"))
+        if then and self.data:
+            if changed := manifest.difference(then, self.data):
+                raise UserError(
+                    f"{path.parent} was trained on other data: {changed}; "
+                    "restore them, or choose another --out"
+                )
+            if then.path and self.data.path:  # the same data, wherever they lie
+                there = replace(there, data=replace(there.data, name=self.run.data.name))
         if there != self.run:
             what = difference(to_json(there), to_json(self.run))
             raise UserError(f"{path.parent} holds another run: {what}")

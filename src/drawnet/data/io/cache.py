@@ -4,6 +4,7 @@ import hashlib
 import os
 import tempfile
 import warnings
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -25,9 +26,9 @@ def cached(
     settings  everything else that the result depends on; all of it, if there are no sources
     name      beginning of the file's name; default: the first source's
 
-    The pixels are memory-mapped: processes share one copy, pages are read on use, and writes stay
-    private to the process. Files are complete or absent; an unreadable one is decoded again. A cache
-    folder that cannot be written causes a warning, and the decoded images are returned.
+    The pixels are memory-mapped: processes share one copy, and writes stay private to the process.
+    Files are complete or absent; what is not as it was written, by a checksum beside it, is decoded
+    again. A cache folder that cannot be written causes a warning, and the decoded images are returned.
     """
     stem = folder() / f"{name or sources[0].stem}-{_key(sources, settings)}"
     if (found := _found(stem)) is None:
@@ -35,14 +36,15 @@ def cached(
         labels = np.empty(0, np.int64) if images.labels is None else images.labels
         try:
             _write(_labels(stem), labels)
-            _write(_pixels(stem), images.pixels[:])  # last: marks the entry as complete
+            _write(_pixels(stem), pixels := images.pixels[:])
+            _write(_sums(stem), np.array([_sum(pixels), _sum(labels)]))  # last: completes the entry
         except OSError as error:
             warnings.warn(
                 f"decoded images are not cached, {folder()}: {error.strerror or error}",
                 stacklevel=2,
             )
             return Images(np.ascontiguousarray(images.pixels[:]), images.labels)
-        del images, labels
+        del images, labels, pixels
         found = _found(stem)
     assert found is not None
     return found
@@ -77,12 +79,28 @@ def _labels(stem: Path) -> Path:
     return stem.with_name(stem.name + "-labels.npy")
 
 
+def _sums(stem: Path) -> Path:
+    return stem.with_name(stem.name + "-sums.npy")
+
+
+def _sum(array: NDArray[Any]) -> int:
+    """Return the CRC-32 of an array's values in C order, a few images at a time."""
+    found, rows = 0, max(1, (1 << 24) // max(1, array[:1].nbytes))
+    for first in range(0, len(array), rows):
+        found = zlib.crc32(np.ascontiguousarray(array[first : first + rows]).data, found)
+    return found
+
+
 def _found(stem: Path) -> Images | None:
+    paths = [_pixels(stem), _labels(stem), _sums(stem)]
     try:  # 'c': copy on write, so that torch can share the memory
-        pixels = np.load(_pixels(stem), mmap_mode="c", allow_pickle=False)
-        labels = np.load(_labels(stem), allow_pickle=False)
-        return Images(np.asarray(pixels), labels if len(labels) else None)
-    except (OSError, ValueError, EOFError):
+        if not all(path.is_file() for path in paths):
+            return None
+        pixels, labels, sums = (np.load(p, mmap_mode="c", allow_pickle=False) for p in paths)
+        if sums.tolist() != [_sum(pixels), _sum(labels)] or labels.dtype != np.int64:
+            return None
+        return Images(np.asarray(pixels), np.array(labels) if len(labels) else None)
+    except (OSError, ValueError, EOFError, TypeError):
         return None
 
 

@@ -1,11 +1,16 @@
 """Find and read the container formats of image data; every error is one UserError."""
 
+import contextlib
 import gzip
 import hashlib
+import math
+import os
+import stat
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,24 +50,84 @@ def reading(path: Path, kind: str) -> Iterator[None]:
         raise UserError(f"{path} is not a complete {kind} ({why}): get a new copy") from error
 
 
+def regular(path: Path) -> Path:
+    """Return a path that leads to a file; UserError for a device or pipe, which may have no end."""
+    with reading(path, "file"):
+        mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        raise UserError(f"{path} is a device, pipe or socket: name a file or a folder")
+    return path
+
+
+def afford(size: int, where: object) -> None:
+    """Raise UserError if so many bytes do not fit into half of this machine's memory."""
+    with contextlib.suppress(AttributeError, ValueError, OSError):  # Windows cannot say
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        if size > memory // 2:
+            raise UserError(
+                f"{where} takes {size / 1e9:,.1f} GB of memory, and this machine has "
+                f"{memory / 1e9:,.1f}: use fewer or smaller images"
+            )
+
+
 def read_npz(path: Path) -> dict[str, NDArray[Any]]:
-    """Read every array of an .npz file; pickled objects are refused."""
-    with reading(path, ".npz file"), path.open("rb") as file:
-        archive = np.load(file, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError("a single array")
-        with archive:
-            return {key: archive[key] for key in archive.files}
+    """Read every array of an .npz file but those of Python objects, which are pickles."""
+    arrays: dict[str, NDArray[Any]] = {}
+    with reading(path, ".npz file"), zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        if any(m.filename.endswith("data.pkl") for m in members):
+            raise UserError(
+                f"{path} was written by torch.save, as a pickle, which may run a program: save its "
+                "tensors with numpy.savez"
+            )
+        if not any(m.filename.endswith(".npy") for m in members):
+            raise UserError(f"{path} is a zip archive without arrays: unpack it, name the folder")
+        afford(sum(m.file_size for m in members), path)
+        for member in members:
+            if member.filename.endswith(".npy"):
+                with archive.open(member) as file:
+                    array = _read_array(file, member.file_size)
+                if array is not None:
+                    arrays[member.filename.removesuffix(".npy")] = array
+    if not arrays:
+        raise UserError(f"{path} has nothing but Python objects (pickles): save arrays of numbers")
+    return arrays
+
+
+def _read_array(file: IO[bytes], size: int) -> NDArray[Any] | None:
+    """Read an array of a stream of `size` bytes; None if it is of Python objects.
+
+    ValueError if its header promises another size: numpy would make room for all of it first.
+    """
+    shape, fortran, dtype = _array_header(file)
+    if dtype.hasobject:
+        return None
+    start, count = file.tell(), math.prod(shape)
+    if any(n < 0 for n in shape) or start + count * dtype.itemsize != size:
+        raise ValueError(f"{size} bytes, but its header promises {dtype} {shape}")
+    flat = np.frombuffer(bytearray(file.read()), dtype, count)  # writable
+    return flat.reshape(shape[::-1]).transpose() if fortran else flat.reshape(shape)
+
+
+def _array_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Read shape, whether in Fortran's order, and type of an .npy stream."""
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(file)
+    if version == (2, 0):
+        return np.lib.format.read_array_header_2_0(file)
+    raise ValueError(f"version {version} of the .npy format")
 
 
 def read_mat(path: Path, *keys: str) -> dict[str, NDArray[Any]]:
     """Read the arrays of a MATLAB file (version 5), or those of `keys` that it has."""
     with needing("scipy", path, "a MATLAB file"):
-        from scipy.io import loadmat
+        from scipy.io import loadmat, whosmat
     with reading(path, "MATLAB file"):
         with path.open("rb") as file:
             if file.read(10) == b"MATLAB 7.3":
                 raise UserError(f"{path} is a MATLAB file of version 7.3: save it with -v7")
+        afford(sum(8 * math.prod(shape) for _, shape, _ in whosmat(path)), path)
         found = loadmat(path, variable_names=keys or None)
     return {key: array for key, array in found.items() if not key.startswith("__")}
 
@@ -89,13 +154,13 @@ def needing(package: str, path: Path, kind: str) -> Iterator[None]:
         ) from None
 
 
-def read_npy(path: Path) -> NDArray[np.uint8]:
-    """Memory-map the array of an .npy file, which must be uint8; pickles are refused."""
+def read_npy(path: Path) -> NDArray[Any]:
+    """Memory-map the array of an .npy file; Python objects, which are pickles, are refused."""
     with reading(path, ".npy file"):
-        found = np.asarray(np.load(path, mmap_mode="c", allow_pickle=False))
-    if found.dtype != np.uint8:
-        raise UserError(f"{path} is {found.dtype}, not uint8: save pixels as integers 0..255")
-    return found
+        with path.open("rb") as file:
+            if _array_header(file)[2].hasobject:
+                raise UserError(f"{path} holds Python objects (a pickle): save an array of numbers")
+        return np.asarray(np.load(path, mmap_mode="c", allow_pickle=False))
 
 
 def array(arrays: dict[str, NDArray[Any]], key: str, shape: tuple[int, ...], path: Path) -> Any:
@@ -120,18 +185,34 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     big-endian uint32; then the bytes.
     """
     with reading(path, "IDX file"):
-        raw = path.read_bytes()
-        raw = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
+        with path.open("rb") as file:
+            zipped = file.read(2) == b"\x1f\x8b"
+        if zipped:
+            with gzip.open(path) as unpacked:
+                raw = unpacked.read(4 + 4 * 255)
+                afford(_promised(raw), path)
+                raw += unpacked.read(
+                    max(0, _promised(raw) - len(raw)) + 1
+                )  # a byte too many, if any
+        else:
+            afford(path.stat().st_size, path)
+            raw = path.read_bytes()
     if raw[:3] != b"\0\0\x08" or len(raw) < 4:
         raise UserError(f"{path} is not an IDX file of bytes: it starts with {raw[:4].hex(' ')!r}")
-    start = 4 + 4 * raw[3]
+    start, expected = 4 + 4 * raw[3], _promised(raw)
     shape = [int.from_bytes(raw[k : k + 4], "big") for k in range(4, start, 4)]
-    expected = start + int(np.prod(shape, dtype=object))
     if len(raw) != expected:
         raise UserError(
             f"{path} has {len(raw)} bytes, but its header promises {expected}: get a new copy"
         )
     return np.frombuffer(bytearray(raw), np.uint8, offset=start).reshape(shape)  # writable
+
+
+def _promised(raw: bytes) -> int:
+    """Return the length that the header of an IDX file promises, header included."""
+    start = 4 + 4 * raw[3] if raw[:3] == b"\0\0\x08" and len(raw) > 3 else 0
+    axes = [int.from_bytes(raw[k : k + 4], "big") for k in range(4, start, 4)]
+    return start + math.prod(axes) if start else 0
 
 
 def read_labelled(images: Path, labels: Path, *, count: int) -> Images:
