@@ -23,7 +23,7 @@ from drawnet.kernels import compiled
 
 WHOLE = ("pack_", "gradient_")
 """Kernels whose rows are not images: nothing else runs beside them."""
-ALLOCATIONS = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "set_"}
+ALLOCATIONS = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"}
 UNFIT = (
     torch.Tag.data_dependent_output,
     torch.Tag.dynamic_output_shape,
@@ -44,6 +44,9 @@ class Tape(TorchDispatchMode):
         super().__init__()
         self.batch = batch
         self.kept: list[Any] = []
+        self.storages: dict[int, Any] = {}
+        self.free: dict[Any, list[Any]] = {}
+        """Storages of rows by shape and type: one that nobody holds any more is given again."""
         self.parts: list[Any] = []
         """In turn: lists of commands that may run as one, and operations of PyTorch."""
         self._whole = False
@@ -56,14 +59,21 @@ class Tape(TorchDispatchMode):
         super().__exit__(*exception)
         compiled.listeners.remove(self)
 
-    def command(self, name: str, words: Sequence[int], kept: Any = None) -> None:
-        """Write down a kernel's call."""
+    def command(self, name: str, words: Sequence[int], arguments: Sequence[Any]) -> None:
+        """Write down a kernel's call; what its arguments point to stays."""
+        self._hold(arguments)
         whole = name.startswith(WHOLE) or words[1] != self.batch
         if not (self.parts and isinstance(self.parts[-1], list)) or whole or self._whole:
             self.parts.append([])
         self._whole = whole
         self.parts[-1] += [*words, *[0] * (compiled.command_length() - len(words))]
-        self.kept.append(kept)
+
+    def _hold(self, values: Any) -> None:
+        """Keep the storages of tensors, not the tensors: see `_given_again`."""
+        for t in _tensors(values):
+            storage = t.untyped_storage()
+            self.storages[storage.data_ptr()] = storage
+        self.kept += [a for a in values if isinstance(a, ctypes.Array)]
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -71,20 +81,35 @@ class Tape(TorchDispatchMode):
         kwargs = kwargs or {}
         if any(tag in func.tags for tag in UNFIT):
             raise Unfit(str(func))
-        out = func(*args, **kwargs)
-        self.kept.append((args, kwargs, out))
-        name = func.overloadpacket.__name__
+        out, name = func(*args, **kwargs), func.overloadpacket.__name__
+        if name in ALLOCATIONS:
+            return self._given_again(out)
         made = _tensors(out)
+        self._hold((args, kwargs, out))
         writes = any(
             a.alias_info is not None and a.alias_info.is_write for a in func._schema.arguments
         )
         places = {t.untyped_storage().data_ptr() for t in _tensors((args, kwargs))}
         views = all(t.untyped_storage().data_ptr() in places for t in made)
-        if name in ALLOCATIONS or (views and not writes):
+        if name == "set_" or (views and not writes):
             return out
         if not self._rowwise(name, args, kwargs, made):
             self.parts.append(_again(func, args, kwargs, None if writes else made))
         return out
+
+    def _given_again(self, new: Tensor) -> Tensor:
+        """Return room as new, in a storage that is no longer used if there is one of that shape.
+
+        Of one shape, so that a row lies where a row of the same thread's lay: threads do not wait.
+        """
+        kind = (new.shape, new.stride(), new.dtype, new.device)
+        pool = self.free.setdefault(kind, [])
+        if new.dim() and new.shape[0] == self.batch:
+            for storage in pool:
+                if torch._C._storage_Use_Count(storage._cdata) == 1:
+                    return new.new_empty(0).set_(storage, 0, new.shape, new.stride())
+        pool.append(new.untyped_storage())
+        return new
 
     def _rowwise(self, name: str, args: tuple[Any, ...], kwargs: Any, made: list[Tensor]) -> bool:
         """Write down an operation as commands of rows.c, if it is one of theirs."""
@@ -115,7 +140,7 @@ class Tape(TorchDispatchMode):
         return True
 
     def _row_command(self, name: str, *arguments: Any) -> None:
-        self.command(name, compiled.words(name, self.batch, arguments))
+        self.command(name, compiled.words(name, self.batch, arguments), arguments)
 
     def _rows(self, t: Tensor) -> bool:
         """Whether t is float32 rows, one an image, each in one piece."""
