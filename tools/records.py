@@ -116,8 +116,8 @@ def _flags(default: dict[str, Any], value: dict[str, Any], prefix: str = "--") -
 def _data(run: Run[Any], header: dict[str, Any]) -> dict[str, Any]:
     known = data.about(run.data.name) if run.data.name in data.names() else None
     licence = known.licence if known else None
-    known = header.get("data") or {}
-    identity = {key: known[key] for key in ("checksum", "levels") if key in known}
+    saved = header.get("data") or {}
+    identity = {key: saved[key] for key in ("checksum", "levels") if key in saved}
     return {"name": run.data.name, "licence": licence} | identity
 
 
