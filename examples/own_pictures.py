@@ -3,7 +3,7 @@
     python examples/own_pictures.py                      # makes a folder of small pictures first
     python examples/own_pictures.py --pictures FOLDER    # .png, .jpg, .webp …, at least three
 
-On the command line: drawnet train images --data.name FOLDER, which chooses a run that suits the pictures.
+On the command line: drawnet train images --data.name FOLDER, which chooses a run that suits them.
 """
 
 import argparse

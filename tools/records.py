@@ -116,7 +116,9 @@ def _flags(default: dict[str, Any], value: dict[str, Any], prefix: str = "--") -
 def _data(run: Run[Any], header: dict[str, Any]) -> dict[str, Any]:
     known = data.about(run.data.name) if run.data.name in data.names() else None
     licence = known.licence if known else None
-    return {"name": run.data.name, "licence": licence} | (header.get("data") or {})
+    saved = header.get("data") or {}
+    identity = {key: saved[key] for key in ("checksum", "levels") if key in saved}
+    return {"name": run.data.name, "licence": licence} | identity
 
 
 def _minutes(seconds: float | None) -> float | None:

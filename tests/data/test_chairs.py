@@ -61,7 +61,7 @@ def test_procedural(tmp_path, monkeypatch):
     assert found.sprites.shape == (3, 62, 3, 16, 16) and found.masks.shape == (3, 62, 16, 16)
     colours, masks = render_solids(_parametric.chair(0, 2), VIEWS, 16)
     assert (found.sprites[2] == colours).all() and (found.masks[2] == masks).all()
-    assert len(list(cache.folder().glob("chairs-*.npy"))) == 4
+    assert len(list(cache.folder().glob("chairs-*.npy"))) == 6
     with monkeypatch.context() as patch:
         patch.setattr(chairs, "render_solids", None)
         again = renderings(tmp_path, models=3, size=16)

@@ -165,6 +165,7 @@ def test_a_made_image_of_other_levels_is_refused(data):
     assert (run.pixels == squares(np.arange(3, 5))).all() and run.labels.tolist() == [3, 4]
 
 
+@pytest.mark.filterwarnings("ignore:.*is not as it was when")
 def test_commands_take_made_images(data, tiny_run, tmp_path, monkeypatch, capsys):
     """What they give is what the first epoch's images give as an array."""
     loop.train(replace(tiny_run, examples=16), data, tmp_path / "run")

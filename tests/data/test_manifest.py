@@ -217,5 +217,10 @@ def test_no_manifest(values):
 
 
 def test_data_that_are_nowhere():
-    with pytest.raises(UserError, match="the run's data, letters, are not there: say where"):
+    with pytest.raises(UserError, match="no data set, file or folder is called 'letters'"):
         manifest.load(Data("letters"), None)
+    then = manifest.Manifest("", 256, path="/nowhere/letters")
+    with pytest.raises(
+        UserError, match="the run's data, /nowhere/letters, are not there: say where"
+    ):
+        manifest.load(Data("letters"), then)

@@ -114,6 +114,7 @@ def test_what_training_sees(larger, tiny_run, monkeypatch, binarise):
         assert len(found) <= 60 * 5 * 4
 
 
+@pytest.mark.filterwarnings("ignore:.*is not as it was when")
 def test_evaluation_sees_the_middle(larger, tiny_run, tmp_path, monkeypatch, capsys):
     loop.train(replace(tiny_run, examples=16), larger, tmp_path / "run")
     monkeypatch.setattr(Data, "load", lambda self, data_dir: larger)

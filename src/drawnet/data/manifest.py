@@ -89,13 +89,12 @@ def load(
     A relative path counts from where the run was made; if nothing is there, from here.  UserError if
     there are no data.
     """
-    own = settings.name not in names()
-    if own and name is None:
-        paths = [path for path in (then.path if then else "", settings.name) if path]
+    if name is None and then and then.path:
+        paths = (then.path, settings.name)
         name = next((path for path in paths if Path(path).expanduser().exists()), None)
         if name is None:
             raise UserError(
-                f"the run's data, {paths[0]}, are not there: say where they are now by --data.name"
+                f"the run's data, {then.path}, are not there: say where they are now by --data.name"
             )
     return replace(settings, name=name or settings.name).load(data_dir)
 
