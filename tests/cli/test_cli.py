@@ -279,7 +279,7 @@ def test_a_folder_of_mixed_pictures_goes_through_the_same_commands(capsys, tmp_p
         picture.convert("P" if k % 5 == 0 else "RGB").save(folder / f"{k}.png")
     out = tmp_path / "run"
     small = ["--model.steps", 3, "--model.units", 16, "--model.latents", 4, "--batch", 16]
-    small += ["--examples", 160, "--data.size", 16, "--model.read", 4, "--model.write", 4]
+    small += ["--examples", 160, "--data.size", 16]
     assert drawnet(capsys, "train", "images", "--data.name", folder, *small, "--out", out)[0] == 0
     status, text, _ = drawnet(capsys, "evaluate", out, "--json")
     result = json.loads(text)

@@ -125,6 +125,10 @@ def test_options_win(tmp_path):
     words = ["--model.classes", 0, "--model.read", 3, "--data.size", "8x10", "--lr", 0.01]
     run = train(folder, tmp_path / "a", *words).run
     assert (run.model.classes, run.model.read, run.data.size, run.lr) == (0, 3, (8, 10), 0.01)
+    options = ["--data.options", "labels", "none", "grey", "false"]
+    model = train(folder, tmp_path / "c", *options)
+    assert model.run.data.options == {"labels": "none", "grey": "false"}
+    assert model.run.model.classes == 0 and model.network.shape == (3, 12, 12)
     model = train(folder, tmp_path / "b", "--model.likelihood", "logistic", "--data.binarise", "no")
     assert model.run.model.likelihood == "logistic" and model.run.data.binarise == "no"
 

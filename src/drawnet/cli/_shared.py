@@ -4,9 +4,7 @@ import contextlib
 import io
 import os
 import re
-import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 
@@ -14,14 +12,12 @@ import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from drawnet.cli import catalogue
-from drawnet.data.config import Data
 from drawnet.errors import UserError, check_target, choose
 from drawnet.training.migration import FLAGS
 
 if TYPE_CHECKING:
     from drawnet.data import Dataset
     from drawnet.training.checkpoint import SavedModel
-    from drawnet.training.config import Run
 
 SIZE = int | tuple[int, int]
 """The type of a side, or of height and width."""
@@ -71,46 +67,6 @@ def parse(kind: type[T], name: str, arguments: Sequence[str], default: Any = Non
         if not end.code:
             raise
         raise UserError(f"{prog}: {condensed(stderr.getvalue())}") from None
-
-
-def recipe_run(name: str, arguments: Sequence[str]) -> "tuple[Run[Any], Dataset | None]":
-    """Return a recipe's run, as it suits the data that are named, and the data if it looked at them."""
-    from drawnet import recipes
-    from drawnet.training import distributed
-
-    run, choose_run = recipes.get(name), recipes.chooser(name)
-    if choose_run is None or {"-h", "--help"} & set(arguments):
-        return run, None
-    named = _named(Named(Data(run.data.name)), arguments)
-    if named is None or named.data.name == run.data.name:
-        return run, None
-    run, data, lines = choose_run(named.data, named.data_dir)
-    if distributed.rank() == 0:
-        print("\n".join(lines), file=sys.stderr)
-    return run, data
-
-
-@dataclass(frozen=True)
-class Named:
-    """The arguments that name data."""
-
-    data: Data
-    data_dir: DataDir = None
-
-
-def _named(default: Named, arguments: Sequence[str]) -> Named | None:
-    """Parse the arguments that name data, among others; None if they are invalid, which `parse` says."""
-    with contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(SystemExit):
-        found, _ = tyro.cli(
-            Named,
-            args=current(arguments),
-            default=default,
-            config=(tyro.conf.FlagCreatePairsOff,),
-            registry=RULES,
-            return_unknown_args=True,
-        )
-        return found
-    return None
 
 
 @RULES.primitive_rule

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
 
-from drawnet.cli._shared import DataDir, Device, Kernels, parse, recipe_run, unnamed
+from drawnet.cli._shared import DataDir, Device, Kernels, parse, unnamed
 from drawnet.training.config import Run
 
 C = TypeVar("C")
@@ -36,18 +36,20 @@ def main(arguments: Sequence[str]) -> None:
     if unnamed("train", arguments):
         return
     from drawnet import models
+    from drawnet.cli._recipe import recipe_run
 
     name, *rest = arguments
-    run, data = recipe_run(name, rest)
+    run, looked = recipe_run(name, rest)
     kind: Any = Train[type(run.model)]  # type: ignore[misc]
     command: Train[Any] = parse(kind, f"train {name}", rest, default=Train(run))
     from drawnet.training import distributed
     from drawnet.training.loop import train
 
     device = distributed.own_device(command.device)
-    if data is None or command.run.data != run.data:
-        data = command.run.data.load(command.data_dir)
     run = command.run
+    data = (
+        looked.data if looked and looked.settings == run.data else run.data.load(command.data_dir)
+    )
     folder = command.out or Path("runs") / name
     with distributed.group(device):
         progress = train(
