@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -32,8 +33,12 @@ def save(folder, name, config, shape=SHAPE, std=0.3):
 class Server:
     """The real thing, in a process of its own."""
 
-    def __init__(self, *paths, words=()):
-        command = [sys.executable, "-m", "drawnet", "demo", *map(str, paths), "--port", "0"]
+    def __init__(self, *paths, words=(), limits="pass"):
+        """limits: statements that shorten those of `connection`, by this name."""
+        code = (
+            f"from drawnet.demo import connection; {limits}; from drawnet.cli import main; main()"
+        )
+        command = [sys.executable, "-c", code, "demo", *map(str, paths), "--port", "0"]
         self.process = subprocess.Popen(
             [*command, "--no-open", *words],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -42,6 +47,8 @@ class Server:
         self.said = self.process.stdout.readline()
         assert self.said.startswith("http://"), self.process.stderr.read()
         self.url = self.said.split()[0]
+        host, port = self.url.split("/")[2].split(":")
+        self.address = host, int(port)
         self.client = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
 
     def lines(self, view, **request):
@@ -49,14 +56,18 @@ class Server:
         assert answer.status_code == 200, answer.text
         return [json.loads(line) for line in answer.text.splitlines()]
 
-    def close(self):
+    def close(self, number=signal.SIGTERM):
         self.client.close()
-        self.process.terminate()
-        self.process.wait(20)
+        self.process.send_signal(number)
+        try:
+            status = self.process.wait(20)
+        finally:
+            self.process.kill()
         said = self.process.stderr.read()
         self.process.stdout.close()
         self.process.stderr.close()
         assert not said, said
+        assert status == 0
 
 
 def levels(frames):

@@ -85,6 +85,12 @@ def test_a_port_is_a_port(port):
     assert done.returncode == 2 and b"--port must be from 0 to 65535" in done.stderr
 
 
+@pytest.mark.parametrize("host", ["''", "nosuchhost.invalid", "a..b", 80 * "a", "$'\\n'"])
+def test_a_host_is_a_host(host):
+    done = drawnet("demo mnist --no-open --port 0 --host", host)
+    assert done.returncode == 2 and done.stderr.count(b"\n") == 1 and b"Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("out", ["/dev/null", ".", "''"])
 @pytest.mark.parametrize("command", ["sample mnist -n 1", "evaluate mnist --images 1"])
 def test_a_device_or_folder_is_no_target(command, out, tmp_path):

@@ -36,8 +36,8 @@ httpx, _, _ = (
 )
 from served import SHAPE, Server, levels, packed, save  # noqa: E402
 
-requests, serve = (
-    importlib.import_module(f"drawnet.demo.{name}") for name in ("requests", "server")
+requests, serve, studio = (
+    importlib.import_module(f"drawnet.demo.{name}") for name in ("requests", "server", "studio")
 )
 
 
@@ -321,7 +321,7 @@ def test_two_hundred_requests_at_once_are_all_answered_and_leave_nothing(server)
     before = memory(server.process)
     answers = burst()
     good = [text for status, _, text in answers if status == 200]
-    assert len(good) >= serve.PLACES
+    assert len(good) >= studio.PLACES
     assert all(text.endswith('{"end":true}\n') for text in good)
     for status, again, text in answers:
         if status != 200:
@@ -333,13 +333,17 @@ def test_two_hundred_requests_at_once_are_all_answered_and_leave_nothing(server)
 
 def test_a_client_that_leaves_frees_its_place(server):
     request = {"n": 64, "seed": 1}
-    for _ in range(3 * serve.PLACES):
+    for _ in range(3 * studio.PLACES):
         with server.client.stream("POST", "/api/draw", json=request) as answer:
             assert answer.status_code in (200, 503)
     end = time.monotonic() + 20
     while server.client.post("/api/draw", json=GOOD).status_code != 200:
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def application(paths):
+    return serve.application(serve.exhibited(paths), studio.Studio())
 
 
 def ask(app, *arguments, **values):
@@ -353,23 +357,9 @@ def ask(app, *arguments, **values):
     return asyncio.run(one())
 
 
-def test_a_request_that_comes_too_slowly_is_refused(paths, monkeypatch):
-    monkeypatch.setattr(serve, "PATIENCE", 0.1)
-
-    async def slow():
-        yield b"{"
-        await asyncio.sleep(5)
-        yield b"}"
-
-    app = serve.application(serve.exhibited(paths[:1]))
-    kind = {"Content-Type": "application/json"}
-    answer = ask(app, "/api/draw", content=slow(), headers=kind)
-    assert answer.status_code == 408 and "0.1 seconds" in answer.json()["error"]
-
-
 def test_a_drawing_that_takes_too_long_is_broken_off(paths, monkeypatch):
-    app = serve.application(serve.exhibited(paths[:1]))
-    monkeypatch.setattr(serve, "LONGEST", 0.3)
+    app = application(paths[:1])
+    monkeypatch.setattr(studio, "LONGEST", 0.3)
     real = sequential.generate
 
     def slow(*arguments, **options):
@@ -383,7 +373,7 @@ def test_a_drawing_that_takes_too_long_is_broken_off(paths, monkeypatch):
 
 
 def test_what_goes_wrong_inside_is_500_and_in_the_log(paths, monkeypatch, caplog):
-    app = serve.application(serve.exhibited(paths[:1]))
+    app = application(paths[:1])
     monkeypatch.setattr(sequential, "generate", lambda *a, **k: 1 / 0)
     answer = ask(app, "/api/draw.png", json={"n": 1})
     assert answer.status_code == 500 and "log" in answer.json()["error"]

@@ -29,6 +29,8 @@ def main(arguments: Sequence[str]) -> None:
     command = parse(Demo, "demo", arguments)
     if not 0 <= command.port <= 65535:
         raise UserError(f"--port must be from 0 to 65535, not {command.port}")
+    if not command.host:
+        raise UserError("--host is empty: name an address, 127.0.0.1 for this machine alone")
     from drawnet.demo import server
 
     show = not command.no_open

@@ -1,21 +1,19 @@
-"""The demo's server: one page, an API under /api, and one thread that draws.
+"""The demo's server: one page, an API under /api.
 
-Requests wait for the thread in a bounded queue; when it is full, further ones get 503 and
-Retry-After.  The server answers only to hosts that DNS rebinding cannot forge and accepts requests
-only from its own pages and from programs; its page loads nothing from anywhere else.
+`studio` draws, `connection` knows the clients.  The server answers only to hosts that DNS rebinding
+cannot forge and accepts requests only from its own pages and from programs; its page loads nothing
+from anywhere else.
 """
 
-import asyncio
 import ipaddress
 import json
 import logging
-import queue
+import os
 import socket
 import sys
 import threading
-import time
 import webbrowser
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +21,7 @@ from urllib.parse import urlsplit
 from drawnet import weights
 from drawnet.demo import answers, requests
 from drawnet.demo.requests import Exhibit, Refused
+from drawnet.demo.studio import Studio
 from drawnet.errors import UserError
 from drawnet.training.device import CPU, Device
 
@@ -34,18 +33,16 @@ try:
     from starlette.responses import JSONResponse, Response, StreamingResponse
     from starlette.routing import Route
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from drawnet.demo import connection
 except ModuleNotFoundError as why:
     missing = (why.name or "").partition(".")[0]
     raise UserError(f"the demo needs {missing}: pip install 'drawnet[demo]'") from None
 
 BODY = 262_144
 """Maximum size of a request in bytes."""
-PLACES = 16
-"""Maximum number of requests that wait, are computed or are being sent."""
-PATIENCE = 10.0
-"""Seconds within which a request must have arrived completely."""
-LONGEST = 60.0
-"""Seconds after which a response that waits or is computed is aborted; twice as long to be fetched."""
+GRACE = 5.0
+"""Seconds for the step that is under way when the server is stopped."""
 AGAIN = {"Retry-After": "1"}
 
 WEB = Path(__file__).parent / "web"
@@ -71,78 +68,13 @@ HEADERS = {
 log = logging.getLogger("drawnet")
 
 
-# ---- the thread that draws ----------------------------------------------------------------------
-
-
-class Job:
-    """A response that the thread computes part by part, and the event loop sends."""
-
-    def __init__(self, work: Callable[[], Iterable[bytes]]) -> None:
-        self.work = work
-        self.loop = asyncio.get_running_loop()
-        self.parts: asyncio.Queue[bytes | Exception | None] = asyncio.Queue()
-        self.cancelled = threading.Event()
-        self.end = time.monotonic() + LONGEST
-
-    def run(self) -> None:
-        """Compute the parts, in the thread, until the client has left."""
-        try:
-            for part in self.work():
-                if self.cancelled.is_set():
-                    return
-                if time.monotonic() > self.end:
-                    raise Refused(f"this took longer than {LONGEST:g} seconds: request less", 503)
-                self.put(part)
-        except Exception as why:
-            self.put(why)
-        else:
-            self.put(None)
-
-    def put(self, part: bytes | Exception | None) -> None:
-        if not self.loop.is_closed():
-            self.loop.call_soon_threadsafe(self.parts.put_nowait, part)
-
-
-class Studio:
-    """The thread in which all models draw, one request after another."""
-
-    def __init__(self) -> None:
-        self.jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self.taken = 0
-        self.thread = threading.Thread(target=self.draw, name="draw", daemon=True)
-        self.thread.start()
-
-    def draw(self) -> None:
-        while (job := self.jobs.get()) is not None:
-            if not job.cancelled.is_set():
-                job.run()
-            del job  # frees what it holds before the next one arrives
-
-    async def parts(self, work: Callable[[], Iterable[bytes]]) -> AsyncIterator[bytes]:
-        """Yield the parts as they are computed; the place is freed when the last one is taken."""
-        if self.taken >= PLACES:
-            raise Refused("too many requests at once: try again later", 503)
-        self.taken += 1
-        job = Job(work)
-        try:
-            self.jobs.put(job)
-            while (part := await job.parts.get()) is not None:
-                if isinstance(part, Exception):
-                    raise part
-                yield part
-        finally:
-            job.cancelled.set()
-            self.taken -= 1
-
-
 class Stream(StreamingResponse):
-    """A streaming response, aborted for a client that does not take it in time."""
+    """A streaming response that ends with its client."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            async with asyncio.timeout(2 * LONGEST):
-                await super().__call__(scope, receive, send)
-        except (TimeoutError, ClientDisconnect):
+            await super().__call__(scope, receive, send)
+        except ClientDisconnect:
             pass
         finally:
             await self.body_iterator.aclose()  # type: ignore[attr-defined]
@@ -158,18 +90,14 @@ def problem(why: str, status: int) -> JSONResponse:
 
 
 async def body(request: Request) -> Any:
-    """Return the JSON of a request; Refused if it is invalid, too long or too slow."""
+    """Return the JSON of a request; Refused if it is invalid or too long."""
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         raise Refused("send JSON: Content-Type: application/json", 415)
     content = bytearray()
-    try:
-        async with asyncio.timeout(PATIENCE):
-            async for part in request.stream():
-                content += part
-                if len(content) > BODY:
-                    raise Refused(f"a request may hold {BODY:,} bytes", 413)
-    except TimeoutError:
-        raise Refused(f"the request did not arrive within {PATIENCE:g} seconds", 408) from None
+    async for part in request.stream():
+        content += part
+        if len(content) > BODY:
+            raise Refused(f"a request may hold {BODY:,} bytes", 413)
     try:
         return json.loads(content)
     except (ValueError, RecursionError):
@@ -183,6 +111,11 @@ def encoded(view: str, e: Exhibit, values: requests.Request, suffix: str) -> Ite
     else:
         for line in answers.lines(view, e, values):
             yield json.dumps(line, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+
+
+def effort(view: str, suffix: str, values: requests.Request) -> float:
+    """Roughly the seconds that a response takes: the smaller one comes first."""
+    return 1.0 if suffix or view == "complete" else values.get("n", 1) / 256
 
 
 async def following(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -208,9 +141,10 @@ def error_response(why: Exception) -> JSONResponse:
     return problem("the server failed: see its log", 500)
 
 
-def application(exhibits: Mapping[str, Exhibit], host: str = "127.0.0.1") -> ASGIApp:
+def application(
+    exhibits: Mapping[str, Exhibit], studio: Studio, host: str = "127.0.0.1"
+) -> ASGIApp:
     """Return the app that serves these models to clients that use an IP address or `host`."""
-    studio = Studio()
 
     async def answer(request: Request) -> Response:
         view, suffix = request.path_params["view"], request.path_params.get("suffix", "")
@@ -219,7 +153,8 @@ def application(exhibits: Mapping[str, Exhibit], host: str = "127.0.0.1") -> ASG
             raise HTTPException(404)
         try:
             e, values = requests.checked(view, await body(request), exhibits)
-            parts = studio.parts(lambda: encoded(view, e, values, suffix))
+            size = effort(view, suffix, values)
+            parts = studio.parts(lambda: encoded(view, e, values, suffix), size)
             first = await anext(parts)
         except ClientDisconnect:
             return Response(status_code=499)
@@ -313,12 +248,12 @@ def exhibited(paths: Sequence[Path], device: Device = CPU) -> dict[str, Exhibit]
 
 
 def serve(paths: Sequence[Path], host: str, port: int, *, show: bool, device: Device = CPU) -> None:
-    """Serve the page until Ctrl-C, and open it in the user's browser if requested."""
+    """Serve the page until a signal ends it, and open it in the user's browser if requested."""
     exhibits = exhibited(paths, device)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         listening = socket.create_server(found[0][4][:2], family=found[0][0], backlog=512)
-    except (OSError, OverflowError) as why:
+    except (OSError, OverflowError, UnicodeError) as why:
         raise UserError(
             f"cannot listen on {host}, port {port} ({why}): choose another --port"
         ) from why
@@ -329,13 +264,19 @@ def serve(paths: Sequence[Path], host: str, port: int, *, show: bool, device: De
         print("drawnet: anyone who can reach this machine can use the demo", file=sys.stderr)
     if show:
         threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+    studio = Studio()
     config = uvicorn.Config(
-        application(exhibits, host), log_level="warning", access_log=False, lifespan="off",
-        server_header=False, timeout_graceful_shutdown=2,
+        application(exhibits, studio, host), http=connection.Connection, ws="none", lifespan="off",
+        log_level="error", access_log=False, server_header=False,
+        h11_max_incomplete_event_size=connection.HEADER,
     )  # fmt: skip
-    # Interrupted responses need no message when the server is stopped.
-    logging.getLogger("uvicorn.error").addFilter(lambda line: "shutdown" not in line.getMessage())
-    uvicorn.Server(config).run(sockets=[listening])
+    try:
+        connection.Server(config, studio.close).run(sockets=[listening])
+    finally:
+        studio.close()
+        studio.thread.join(GRACE)
+    if studio.thread.is_alive():  # ending the interpreter under it would be a crash
+        os._exit(0)
 
 
 def local(address: str | int) -> bool:
