@@ -19,7 +19,7 @@ import torch
 
 from drawnet.data import chair_views, chairs
 from drawnet.drawing import figures, files
-from drawnet.errors import UserError
+from drawnet.errors import UserError, write_text
 from drawnet.models.chairs import Chairs
 from drawnet.training import checkpoint
 
@@ -87,7 +87,7 @@ def main():
         print(f"{name:8} {e['squared_error']:8.2f} ± {e['stderr']:.2f}")
 
     args.out.mkdir(parents=True, exist_ok=True)
-    checkpoint.write_text(args.out / "errors.json", json.dumps(found, indent=1) + "\n")
+    write_text(args.out / "errors.json", json.dumps(found, indent=1) + "\n")
     unseen, n = np.flatnonzero(~known)[1::4][:6], len(sprites)
     rows = []
     for k in numbers[:: max(1, len(numbers) // 6)][:6]:

@@ -17,7 +17,7 @@ import torch
 
 from drawnet.data import pipeline
 from drawnet.drawing import sample
-from drawnet.errors import UserError
+from drawnet.errors import UserError, write_text
 from drawnet.evaluation import classifier
 from drawnet.models import sequential
 from drawnet.nn.noise import normal_each, uniform_each
@@ -91,7 +91,7 @@ def main():
         print(f"{name}: {100 * p:.1f} ± {100 * error:.1f} % classified as requested")
         print("  " + "  ".join(f"{k}: {100 * q:.0f} ± {100 * e:.0f}" for k, (q, e) in each.items()))
     if args.json:
-        checkpoint.write_text(args.json, json.dumps(result, indent=1) + "\n")
+        write_text(args.json, json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from pathlib import Path
 import tyro
 
 from drawnet.cli import guarded
-from drawnet.cli._shared import parse, suffix
+from drawnet.cli._shared import outputs, parse, suffix
+from drawnet.errors import write_text
 
 
 @dataclass(frozen=True)
@@ -32,18 +33,18 @@ class Record:
 def main(arguments: Sequence[str]) -> None:
     command = parse(Record, "tools/record.py", arguments)
     import records
-    from drawnet.training import checkpoint
 
     suffix(command.weights, [".safetensors"])
+    card = command.weights and command.weights.with_suffix(".json")
+    outputs(command.out, command.weights, card, models=[command.run], files=command.evaluation)
     known = {"commit": command.commit, "processor": command.processor}
     values = records.build_record(command.run, command.evaluation, **known)
-    checkpoint.write_text(command.out, json.dumps(values, indent=1) + "\n")
+    write_text(command.out, json.dumps(values, indent=1) + "\n")
     print(command.out)
-    if command.weights:
+    if command.weights and card:
         records.rounded(command.run, command.weights)
-        card = command.weights.with_suffix(".json")
         values |= {"check": records.check(command.weights)}
-        checkpoint.write_text(card, json.dumps(values, indent=1) + "\n")
+        write_text(card, json.dumps(values, indent=1) + "\n")
         print(f"{command.weights}\n{card}")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import charts
 from drawnet import data, recipes
 from drawnet.data.pipeline import View
-from drawnet.errors import UserError
+from drawnet.errors import UserError, write_text
 from drawnet.evaluation.likelihood import evaluate
 from drawnet.models.base import LikelihoodModel
 from drawnet.training import checkpoint
@@ -241,11 +241,11 @@ def write(records: dict[str, dict[str, Any]], out: Path) -> None:
     folder, parts = out.with_suffix(""), [HEAD, table(records)]
     for name, record in records.items():
         if chart := charts.of(record):
-            checkpoint.write_text(folder / f"{name}.svg", chart)
+            write_text(folder / f"{name}.svg", chart)
         shown = [f for f in (folder / f"{name}.svg", folder / f"{name}.png") if f.exists()]
         shown += sorted(folder.glob(f"{name}-*.png"))
         parts.append(_section(name, record, [f"{folder.name}/{f.name}" for f in shown]))
-    checkpoint.write_text(out, "".join(parts))
+    write_text(out, "".join(parts))
 
 
 def _machine(origin: dict[str, Any]) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 import tyro
 
 from drawnet.cli import guarded
-from drawnet.cli._shared import parse
+from drawnet.cli._shared import parse, suffix
+from drawnet.errors import check_folder, check_targets
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,10 @@ def main(arguments: Sequence[str]) -> None:
     command = parse(Results, "tools/results.py", arguments)
     import records
 
+    suffix(command.out, [".md"])
+    check_targets(command.out)
+    if command.out:
+        check_folder(command.out.with_suffix(""))
     found = records.read(command.record)
     if command.out:
         records.write(found, command.out)

@@ -1,8 +1,12 @@
-"""The one exception that users see, and its most frequent causes."""
+"""The one exception that users see, and its most frequent causes: settings, names and files."""
 
+import contextlib
 import difflib
+import glob
 import math
-from collections.abc import Iterable
+import os
+import stat
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +18,17 @@ class UserError(Exception):
     """
 
 
+def one_line(message: object) -> str:
+    """Return a message in one line: what no terminal should print, in a name for instance, escaped."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(message))
+
+
 def at_least(config: Any, low: int, *names: str) -> None:
     """Raise UserError if one of these settings of a model is less than `low` or not finite."""
     for name in names:
         value = getattr(config, name)
         if not low <= value < math.inf:
             raise UserError(f"--model.{name} must be at least {low}, not {value}")
-
-
-def check_target(path: Path) -> Path:
-    """Return the file that `path` leads to, if one lies there or can; else UserError."""
-    try:
-        real = path.resolve()
-        if path.name in ("", "..") or real.is_dir():
-            raise UserError(f"{str(path)!r} is a folder: name a file")
-        if real.exists() and not real.is_file():
-            raise UserError(f"{path} is a device, pipe or socket: name a file")
-    except (OSError, RuntimeError, ValueError) as why:
-        raise UserError(f"{str(path)!r} cannot be written: {why}") from why
-    return real
 
 
 def defining(folder: Path, text: str) -> list[str]:
@@ -49,3 +45,160 @@ def choose(kind: str, name: str, names: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, names, 1)
     hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names)}"
     raise UserError(f"no {kind} is called {name!r}; {hint}")
+
+
+# ---- paths --------------------------------------------------------------------------------------
+
+
+def expand(path: Path | str) -> Path:
+    """Return a path with the home folder in place of a leading ~; UserError if there is none."""
+    path = Path(path)
+    if not path.parts or not path.parts[0].startswith("~"):
+        return path
+    try:
+        found = path.expanduser()
+    except RuntimeError:
+        raise UserError(f"{path}: no such home folder is known: write the path in full") from None
+    own = os.environ.get("HOME", "/") if path.parts[0] == "~" else "/"
+    if not os.path.isabs(own):  # noqa: PTH117
+        raise UserError(
+            f"{path}: HOME is {own!r}, no absolute path: set it, or write the path in full"
+        )
+    return found
+
+
+def cache_dir() -> Path:
+    """Return $XDG_CACHE_HOME/drawnet, or ~/.cache/drawnet where that is unset or relative."""
+    chosen = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (chosen if chosen.is_absolute() else expand("~/.cache")) / "drawnet"
+
+
+def kind_of(path: Path) -> str:
+    """Return what lies at a path: '', 'file', 'folder' or 'other'; UserError if that cannot be said."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except (OSError, ValueError) as why:
+        raise UserError(f"{path} cannot be opened: {reason(why)}") from why
+    return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else "other"
+
+
+def reason(why: Exception) -> str:
+    """Return what an operating system's error says, without the path."""
+    return getattr(why, "strerror", None) or str(why)
+
+
+def check_source(path: Path) -> Path:
+    """Return the path of a file to read; UserError if there is none.
+
+    A device or pipe is none: it may never come to an end.
+    """
+    found = kind_of(path)
+    if not found:
+        raise UserError(f"{path} is not there")
+    if found == "folder":
+        raise UserError(f"{path} is a folder: name a file")
+    if found == "other":
+        raise UserError(f"{path} is a device, pipe or socket: name a file")
+    if not os.access(path, os.R_OK):
+        raise UserError(f"{path} cannot be read: Permission denied")
+    return path
+
+
+def check_folder(path: Path) -> Path:
+    """Return the path of a folder to write in, there already or not; UserError if there can be none."""
+    place = path
+    while not (found := kind_of(place)):
+        if os.path.lexists(place):  # a symbolic link to nothing
+            break
+        place = place.parent
+    if found != "folder":
+        raise UserError(f"{path} cannot be a folder: {place} is not one")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise UserError(f"{place} cannot be written: Permission denied")
+    return path
+
+
+def check_target(path: Path) -> Path:
+    """Return the file that `path` leads to, if one lies there or can; else UserError."""
+    try:
+        real = path.resolve()
+    except (OSError, RuntimeError, ValueError) as why:
+        raise UserError(f"{str(path)!r} cannot be written: {reason(why)}") from why
+    found = kind_of(real)
+    if path.name in ("", "..") or found == "folder":
+        raise UserError(f"{str(path)!r} is a folder: name a file")
+    if found == "other":
+        raise UserError(f"{path} is a device, pipe or socket: name a file")
+    check_folder(real.parent)
+    return real
+
+
+def check_targets(*outputs: Path | None, sources: Iterable[Path] = ()) -> None:
+    """Raise UserError unless all these files can be written, each of its own and none of the sources.
+
+    A command calls it before it does any work; None: an output that is not requested.
+    """
+    taken = {path.resolve(): "a file that is read" for path in sources}
+    for path in outputs:
+        if path is not None:
+            real = check_target(path)
+            if real in taken:
+                raise UserError(f"{path} is {taken[real]}: choose another name")
+            taken[real] = "the name of two outputs"
+
+
+# ---- the writer ---------------------------------------------------------------------------------
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a file beside `path`, then rename it over `path`; all or nothing."""
+    target = check_target(path)
+    scratch = target.with_name(f".{target.name[-50:]}.{os.getpid()}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(scratch)
+        write(scratch)
+        replace(scratch, target)
+    except OSError as why:
+        raise UserError(f"{path} could not be written: {reason(why)}") from why
+    finally:
+        with contextlib.suppress(OSError):
+            scratch.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8, atomically."""
+    write_atomically(path, lambda scratch: scratch.write_text(text, encoding="utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, atomically."""
+    write_atomically(path, lambda scratch: scratch.write_bytes(content))
+
+
+def replace(scratch: Path, target: Path) -> None:
+    """Rename a file over another once all of it is on the disk."""
+    with scratch.open("rb+") as file:
+        os.fsync(file.fileno())
+    scratch.replace(target)
+
+
+def _sweep(scratch: Path) -> None:
+    """Remove what processes that were killed have left behind of this file."""
+    stem = glob.escape(scratch.name.removesuffix(f"{os.getpid()}.part"))
+    for part in scratch.parent.glob(f"{stem}*.part"):
+        process = part.suffixes[-2].removeprefix(".")
+        if os.name == "posix" and process.isdecimal() and not _alive(int(process)):
+            part.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True

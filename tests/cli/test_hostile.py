@@ -88,7 +88,9 @@ def test_a_port_is_a_port(port):
 @pytest.mark.parametrize("host", ["''", "nosuchhost.invalid", "a..b", 80 * "a", "$'\\n'"])
 def test_a_host_is_a_host(host):
     done = drawnet("demo mnist --no-open --port 0 --host", host)
-    assert done.returncode == 2 and done.stderr.count(b"\n") == 1 and b"Traceback" not in done.stderr
+    assert (
+        done.returncode == 2 and done.stderr.count(b"\n") == 1 and b"Traceback" not in done.stderr
+    )
 
 
 @pytest.mark.parametrize("out", ["/dev/null", ".", "''"])

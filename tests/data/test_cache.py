@@ -115,7 +115,7 @@ def test_what_is_damaged_is_decoded_anew(source, part, fault):
 def test_a_folder_that_cannot_be_written_is_reported(source, tmp_path, monkeypatch):
     (tmp_path / "cache").write_bytes(b"a file in the place of the folder")
     decode = Decoder()
-    with pytest.warns(UserWarning, match="decoded images are not cached, .*cache"):
+    with pytest.warns(UserWarning, match="decoded images are not cached: .*cache is not one"):
         images = cached([source], decode)
     assert (images.pixels == decode.images.pixels).all() and images.pixels.flags.c_contiguous
 
@@ -126,6 +126,6 @@ def test_nothing_is_left_of_a_write_that_fails(source, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(cache, "_save", full)
-    with pytest.warns(UserWarning, match="not cached, .*No space left"):
+    with pytest.warns(UserWarning, match="not cached: .*No space left"):
         cached([source], Decoder())
     assert list(cache.folder().iterdir()) == []

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from drawnet import kernels
+from drawnet.errors import UserError
 from drawnet.kernels import attention, compiled, distributions
 from drawnet.kernels.layers import PackedSequence
 from drawnet.kernels.packing import PackedWeights
@@ -411,13 +412,13 @@ def test_narrower_vectors_give_the_same_loss(tmp_path):
         assert float(size) == pytest.approx(float(plain[1]), rel=1e-4)
 
 
-@pytest.mark.parametrize("why", [OSError("read-only"), RuntimeError("no home")])
+@pytest.mark.parametrize("why", [OSError("read-only"), UserError("no home")])
 def test_a_cache_that_cannot_be_written_costs_a_line(why, monkeypatch):
     def fail(*_):
         raise why
 
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr(compiled, "cache_folder", fail)
+    monkeypatch.setattr(compiled, "cache_dir", fail)
     assert compiled.library.__wrapped__() == str(why)
     monkeypatch.setattr(sys.modules["drawnet.kernels.install"], "library", lambda: str(why))
     layer = recurrent.Linear(2, 3)

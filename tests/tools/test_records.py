@@ -151,7 +151,7 @@ def test_weights_of_an_older_run_are_given_their_commit(runs, tmp_path):
             ["record", "run", "run/metrics.jsonl", "--out", "x.json"],
             "metrics.jsonl is not an evaluation",
         ),
-        (["record", "run", "nowhere.json", "--out", "x.json"], "nowhere.json is not an evaluation"),
+        (["record", "run", "nowhere.json", "--out", "x.json"], "nowhere.json is not there"),
         (["record", "nowhere", "--out", "x.json"], "nowhere"),
         (["results", "whole.json"], "whole.json is not a run record"),
         (["results", "run"], "no records in run"),

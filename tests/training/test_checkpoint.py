@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from drawnet import kernels, models
 from drawnet import weights as trained
 from drawnet.drawing import sample
-from drawnet.errors import UserError
+from drawnet.errors import UserError, write_atomically, write_text
 from drawnet.training import checkpoint
 from drawnet.training.config import from_json, to_json
 from drawnet.training.state import Session
@@ -97,14 +97,14 @@ def test_foreign_files_are_named(saved, tmp_path):
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "file"
-    checkpoint.write_text(path, "old")
+    write_text(path, "old")
 
     def fail(scratch):
         scratch.write_text("half of it")
         raise OSError(28, "No space left on device")
 
     with pytest.raises(UserError, match="No space left"):
-        checkpoint.write_atomically(path, fail)
+        write_atomically(path, fail)
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 

@@ -239,7 +239,7 @@ def test_a_full_disk_loses_nothing(tiny_run, tiny_data, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError, match="No space left"):
         loop.train(short, tiny_data, tmp_path, resume=True)
     assert (tmp_path / "training.safetensors").read_bytes() == before

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from conftest import make_run
-from drawnet.errors import UserError, check_target
+from drawnet.errors import UserError, check_target, write_text
 from drawnet.training import checkpoint, loop
 from drawnet.training.state import MOMENTS, Session, previous
 
@@ -43,11 +43,11 @@ def test_only_files_are_written_over(tmp_path):
     (tmp_path / "loop").symlink_to("loop")
     for target in ("", ".", "..", tmp_path, tmp_path / "pipe", "/dev/null", tmp_path / "loop"):
         path = type(tmp_path)(target)
-        for write in (check_target, lambda p: checkpoint.write_text(p, "text")):
+        for write in (check_target, lambda p: write_text(p, "text")):
             with pytest.raises(UserError, match=r"name a file|cannot be written"):
                 write(path)
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
-    checkpoint.write_text(tmp_path / "link", "text")
+    write_text(tmp_path / "link", "text")
     assert (tmp_path / "link").is_symlink() and (tmp_path / "file").read_text() == "text"
 
 
@@ -59,7 +59,7 @@ def test_what_a_killed_writer_left_is_removed_and_a_living_ones_is_not(tmp_path)
     other = tmp_path / f".other.txt.{dead.pid}.part"
     for path in (stale, living, other):
         path.write_text("half")
-    checkpoint.write_text(tmp_path / "file.txt", "whole")
+    write_text(tmp_path / "file.txt", "whole")
     assert not stale.exists() and living.exists() and other.exists()
 
 

@@ -26,9 +26,9 @@ from typing import Any
 from drawnet import ablation
 from drawnet.ablation import variants
 from drawnet.data import Dataset
-from drawnet.errors import UserError, choose
+from drawnet.errors import UserError, choose, write_text
 from drawnet.models.draw import DrawConfig
-from drawnet.training.checkpoint import load_model, write_text
+from drawnet.training.checkpoint import load_model
 from drawnet.training.config import Run, from_json, to_json
 from drawnet.training.run_dir import interruptible, locked
 from drawnet.training.state import Progress, difference
@@ -194,7 +194,7 @@ def run_jobs(
     """Run `study.jobs` jobs at a time until all are done or stopped; return the failures by name."""
     waiting, failed = list(jobs), dict[str, str]()
     running: dict[str, tuple[subprocess.Popen[bytes], Path]] = {}
-    cores = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+    cores = available_cores()
     total, threads = len(waiting), max(1, cores // study.jobs)
     while (waiting and not stopped) or running:
         while waiting and not stopped and len(running) < study.jobs:
@@ -217,6 +217,16 @@ def run_jobs(
                 failed[name] = last_line(log_file(out))
         time.sleep(0.1)
     return failed
+
+
+def available_cores() -> int:
+    """Return OMP_NUM_THREADS, or how many cores there are; UserError if it is no such number."""
+    chosen = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if not chosen:
+        return os.cpu_count() or 1
+    if not chosen.isdecimal() or not int(chosen):
+        raise UserError(f"OMP_NUM_THREADS is {chosen!r}: give a number of threads, or unset it")
+    return int(chosen)
 
 
 def brief(record: dict[str, Any]) -> str:

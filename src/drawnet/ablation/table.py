@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from drawnet import ablation
-from drawnet.errors import UserError
-from drawnet.training.checkpoint import write_text
+from drawnet.errors import UserError, write_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

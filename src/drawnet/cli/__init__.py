@@ -3,8 +3,10 @@
 An error that the user can fix is a `UserError`: one line, exit status 2.
 """
 
+import contextlib
 import importlib
 import io
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -12,7 +14,7 @@ from types import ModuleType
 
 from drawnet import __version__
 from drawnet.cli import catalogue
-from drawnet.errors import UserError, choose
+from drawnet.errors import UserError, choose, one_line
 
 HELP = """\
 usage: drawnet COMMAND [OPTIONS]
@@ -33,6 +35,9 @@ RUN is a folder that `train` wrote, a .safetensors file or the name of bundled w
 """
 
 
+VARIABLES = ("DRAWNET_DATA", "DRAWNET_KERNELS")
+
+
 def command(name: str) -> ModuleType:
     """Import the file of a command; UserError with the closest name if there is none."""
     return importlib.import_module(f"drawnet.cli.{choose('command', name, catalogue.commands())}")
@@ -44,6 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _dispatch(words: Sequence[str]) -> None:
+    for name in os.environ:
+        if name.startswith("DRAWNET_"):
+            choose("environment variable of drawnet", name, VARIABLES)
     if not words or words[0] in ("-h", "--help", "help"):
         print(HELP, end="")
     elif words[0] == "--version":
@@ -52,13 +60,16 @@ def _dispatch(words: Sequence[str]) -> None:
         command(words[0]).main(words[1:])
 
 
-def _one_line(message: Warning | str, *_: object, **__: object) -> None:
-    print(f"drawnet: {message}", file=sys.stderr)
+def _say(message: object, *_: object, **__: object) -> None:
+    """Write a line to standard error, if there is one."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(f"drawnet: {one_line(message)}\n")
+        sys.stderr.flush()
 
 
 def guarded(function: Callable[[Sequence[str]], None], words: Sequence[str]) -> None:
     """Run a command; print a UserError as one line and exit with status 2."""
-    warnings.showwarning = _one_line
+    warnings.showwarning = _say
     for stream in (sys.stdout, sys.stderr):  # a terminal without UTF-8 shows question marks
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -67,16 +78,17 @@ def guarded(function: Callable[[Sequence[str]], None], words: Sequence[str]) -> 
         if sys.stdout:
             sys.stdout.flush()
     except UserError as what:
-        print(f"drawnet: {what}", file=sys.stderr)
+        _say(what)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("drawnet: interrupted", file=sys.stderr)
+        _say("interrupted")
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
     except OSError as why:
-        if why.filename is not None:
-            raise
-        print(f"drawnet: standard output could not be written: {why.strerror}", file=sys.stderr)
-        sys.stdout = None  # what it still holds cannot be written either
+        if why.filename is not None:  # a file that was sound when it was checked
+            _say(f"{why.filename}: {why.strerror}")
+        else:
+            _say(f"standard output could not be written: {why.strerror}")
+            sys.stdout = None  # what it still holds cannot be written either
         sys.exit(2)

@@ -5,6 +5,7 @@ import io
 import os
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 
@@ -12,7 +13,7 @@ import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from drawnet.cli import catalogue
-from drawnet.errors import UserError, check_target, choose
+from drawnet.errors import UserError, check_source, check_target, check_targets, choose, expand
 from drawnet.training.migration import FLAGS
 
 if TYPE_CHECKING:
@@ -60,13 +61,26 @@ def parse(kind: type[T], name: str, arguments: Sequence[str], default: Any = Non
     try:
         with contextlib.redirect_stderr(stderr):
             words = current(arguments)
-            return cast(
-                T, tyro.cli(kind, prog=prog, args=words, config=options, registry=RULES, **defaults)
+            found = tyro.cli(
+                kind, prog=prog, args=words, config=options, registry=RULES, **defaults
             )
     except SystemExit as end:
         if not end.code:
             raise
         raise UserError(f"{prog}: {condensed(stderr.getvalue())}") from None
+    return cast(T, expanded(found))
+
+
+def expanded(command: Any) -> Any:
+    """Return a command with home folders in place of a leading ~ in all its paths."""
+    changed: dict[str, Any] = {}
+    for field in fields(command):
+        value = getattr(command, field.name)
+        if isinstance(value, Path):
+            changed[field.name] = expand(value)
+        elif isinstance(value, tuple) and value and isinstance(value[0], Path):
+            changed[field.name] = tuple(map(expand, value))
+    return replace(command, **changed)
 
 
 @RULES.primitive_rule
@@ -119,6 +133,14 @@ def suffix(path: Path | None, *kinds: Iterable[str]) -> None:
     known = [name for kind in kinds for name in kind]
     if path and path.suffix.lower() not in known:
         raise UserError(f"{path} should end in {', '.join(known)}")
+
+
+def outputs(*paths: Path | None, models: Sequence[Path] = (), files: Sequence[Path] = ()) -> None:
+    """Raise UserError, before any work is done, for files that cannot be read or written."""
+    from drawnet.training import checkpoint
+
+    read = [check_source(path) for path in (*map(checkpoint.located, models), *files)]
+    check_targets(*paths, sources=read)
 
 
 def trained(path: Path, device: str, kernels: str = "auto") -> "SavedModel":

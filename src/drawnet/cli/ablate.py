@@ -10,7 +10,7 @@ import tyro
 
 from drawnet import ablation
 from drawnet.cli._shared import DataDir, Device, parse, positive, print_table, unnamed
-from drawnet.errors import UserError
+from drawnet.errors import UserError, check_folder
 from drawnet.training.config import Run, check
 
 C = TypeVar("C")
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str]) -> None:
     chosen = study.Study(
         command.run,
         study.Budget(command.minutes, command.images),
-        command.out or Path("runs") / f"ablate-{name}",
+        check_folder(command.out or Path("runs") / f"ablate-{name}"),
         command.variants,
         command.seeds,
         command.split,

@@ -12,6 +12,7 @@ from drawnet.cli._shared import (
     DataName,
     Device,
     open_data,
+    outputs,
     parse,
     positive,
     suffix,
@@ -50,6 +51,7 @@ def main(arguments: Sequence[str]) -> None:
     from drawnet.models.glimpse import Glimpse
 
     suffix(command.out, files.ANIMATIONS)
+    outputs(command.out, models=[command.run], files=command.image)
     model = trained(command.run, command.device)
     network = model.network
     if not isinstance(network, Classifier):

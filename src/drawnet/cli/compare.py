@@ -9,7 +9,8 @@ from typing import Any
 
 import tyro
 
-from drawnet.cli._shared import DataDir, DataName, Device, parse, suffix
+from drawnet.cli._shared import DataDir, DataName, Device, outputs, parse, suffix
+from drawnet.errors import write_text
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,10 @@ def main(arguments: Sequence[str]) -> None:
     command = parse(Compare, "compare", arguments)
     from drawnet.data import Dataset, manifest, names
     from drawnet.evaluation.compare import Plan, page, rows, values
-    from drawnet.training import checkpoint
     from drawnet.training.config import Run
 
     suffix(command.out, [".md", ".json"])
+    outputs(command.out, models=command.run, files=[f for f in [command.classifier] if f])
     plan = Plan(command.samples, command.images, command.importance_samples, command.seed)
 
     def opened(run: Run[Any], then: manifest.Manifest | None) -> Dataset:
@@ -61,5 +62,5 @@ def main(arguments: Sequence[str]) -> None:
     text = page(found, plan)
     if command.out:
         as_json = json.dumps(values(found, plan), indent=1) + "\n"
-        checkpoint.write_text(command.out, text if command.out.suffix == ".md" else as_json)
+        write_text(command.out, text if command.out.suffix == ".md" else as_json)
     print(text, end="")

@@ -15,11 +15,12 @@ from drawnet.cli._shared import (
     Device,
     Kernels,
     open_data,
+    outputs,
     parse,
     positive,
     trained,
 )
-from drawnet.errors import UserError, check_target
+from drawnet.errors import UserError, write_text
 
 if TYPE_CHECKING:
     from drawnet.evaluation.likelihood import Evaluation
@@ -54,8 +55,7 @@ def main(arguments: Sequence[str]) -> None:
     command = parse(Evaluate, "evaluate", arguments)
     positive(command.importance_samples, "--importance-samples")
     positive(command.images, "--images")
-    if command.out:
-        check_target(command.out)
+    outputs(command.out, models=[command.run])
     from drawnet import kernels
     from drawnet.data import subsample_indices
     from drawnet.data.pipeline import View
@@ -84,9 +84,7 @@ def main(arguments: Sequence[str]) -> None:
         )
     text = json.dumps(values, indent=1)
     if command.out:
-        from drawnet.training import checkpoint
-
-        checkpoint.write_text(command.out, text + "\n")
+        write_text(command.out, text + "\n")
     print(text if command.json else lines)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tyro
 
-from drawnet.cli._shared import Device, label_numbers, parse, suffix, trained
+from drawnet.cli._shared import Device, label_numbers, outputs, parse, suffix, trained
 from drawnet.errors import UserError
 
 
@@ -34,9 +34,10 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError("drawnet reconstruct: name the pictures after the run")
     from drawnet.drawing import files, sample
 
+    suffix(command.out, files.PICTURES, files.ANIMATIONS)
+    outputs(command.out, models=[command.run], files=command.image)
     model = trained(command.run, command.device)
     network = sample.require_inference(model, command.run)
-    suffix(command.out, files.PICTURES, files.ANIMATIONS)
     binary = getattr(model.run.model, "likelihood", "bernoulli") == "bernoulli"
     x = files.read_pictures(command.image, network, binary=binary, invert=command.invert)
     trajectory = sample.redraw_trajectory(

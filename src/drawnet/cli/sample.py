@@ -14,6 +14,7 @@ from drawnet.cli._shared import (
     Kernels,
     label_numbers,
     open_data,
+    outputs,
     parse,
     positive,
     suffix,
@@ -63,8 +64,12 @@ def main(arguments: Sequence[str]) -> None:
     suffix(command.trajectory, files.ANIMATIONS)
     suffix(command.stages, files.PICTURES)
     suffix(command.neighbours, files.PICTURES)
+    written = [command.out, command.trajectory, command.stages, command.neighbours]
+    outputs(*written, models=[command.run])
     model = trained(command.run, command.device, command.kernels)
     network = sample.require_generative(model, command.run)
+    if command.neighbours:
+        data = open_data(model, command.data_name, command.data_dir)
     trajectory = sample.sample_trajectory(
         network,
         command.n,
@@ -79,9 +84,7 @@ def main(arguments: Sequence[str]) -> None:
     if command.stages:
         files.save(figures.stages(trajectory), command.stages)
     if command.neighbours:
-        data = open_data(model, command.data_name, command.data_dir)
         pixels = crop(torch.from_numpy(data.splits["train"].pixels[:]), model.network.shape)
         near = figures.neighbours(trajectory.images, pixels if data.levels == 256 else 255 * pixels)
         files.save(figures.side_by_side(trajectory.images, near.images), command.neighbours)
-    written = [command.out, command.trajectory, command.stages, command.neighbours]
     print("\n".join(str(path) for path in written if path))

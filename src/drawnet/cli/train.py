@@ -10,6 +10,7 @@ from typing import Annotated, Any, Generic, TypeVar
 import tyro
 
 from drawnet.cli._shared import DataDir, Device, Kernels, parse, unnamed
+from drawnet.errors import check_folder
 from drawnet.training.config import Run
 
 C = TypeVar("C")
@@ -45,12 +46,12 @@ def main(arguments: Sequence[str]) -> None:
     from drawnet.training import distributed
     from drawnet.training.loop import train
 
+    folder = check_folder(command.out or Path("runs") / name)
     device = distributed.own_device(command.device)
     run = command.run
     data = (
         looked.data if looked and looked.settings == run.data else run.data.load(command.data_dir)
     )
-    folder = command.out or Path("runs") / name
     with distributed.group(device):
         progress = train(
             run,

@@ -18,7 +18,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from drawnet.errors import UserError, choose, defining
+from drawnet.errors import cache_dir, choose, defining, expand, kind_of
 
 SPLITS = ("train", "valid", "test")
 
@@ -217,9 +217,8 @@ def load(name: str, data_dir: Path | None = None, /, **options: Any) -> Dataset:
 def default_dir() -> Path:
     """Return the folder of data files: $DRAWNET_DATA, else drawnet/data in the user's cache folder."""
     if chosen := os.environ.get("DRAWNET_DATA"):
-        return Path(chosen).expanduser()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return cache / "drawnet" / "data"
+        return expand(chosen)
+    return cache_dir() / "data"
 
 
 def _module(name: str) -> ModuleType:
@@ -229,11 +228,6 @@ def _module(name: str) -> ModuleType:
 
 def _resolve(name: str) -> tuple[ModuleType, dict[str, Any]]:
     """Find the module and options; a data set's name wins over a path (./mnist is a folder)."""
-    if name and name not in names():
-        try:
-            if (path := Path(name).expanduser()).exists():
-                return _module("images"), {"path": path}
-        except (OSError, RuntimeError, ValueError) as why:  # too long, no such user, a zero byte
-            what = why.strerror if isinstance(why, OSError) else why
-            raise UserError(f"{name!r} is neither a data set nor a path: {what}") from why
+    if name and name not in names() and kind_of(path := expand(name)):
+        return _module("images"), {"path": path}
     return _module(name), {}

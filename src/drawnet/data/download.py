@@ -17,7 +17,7 @@ from urllib.error import HTTPError
 
 from drawnet.data import File, about, default_dir
 from drawnet.data.io.files import sha256
-from drawnet.errors import UserError
+from drawnet.errors import UserError, check_target, replace
 
 CHUNK = 1 << 18
 
@@ -81,6 +81,8 @@ def _download(
     file: File, path: Path, addresses: list[str], patience: Patience, progress: bool
 ) -> None:
     part = path.with_name(path.name + ".part")
+    for target in (path, part):
+        check_target(target)
     with _on_disk(part):
         part.parent.mkdir(parents=True, exist_ok=True)
     _persist(file, part, addresses, patience, progress)
@@ -91,7 +93,7 @@ def _download(
                 f"{file.name}: the download has sha256 {found}, not {file.sha256}; it is deleted: "
                 "fetch again, or get the file elsewhere"
             )
-        part.replace(path)
+        replace(part, path)
 
 
 def _persist(

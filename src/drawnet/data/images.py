@@ -21,7 +21,7 @@ from drawnet.data.io.files import afford
 from drawnet.data.io.folders import from_folder
 from drawnet.data.io.pictures import Background, Fit, fitted
 from drawnet.data.options import checked
-from drawnet.errors import UserError
+from drawnet.errors import UserError, expand
 
 INFO = Info(
     name="images",
@@ -62,7 +62,7 @@ def load(
     Labels are class sub-folders or an array or column; words are numbered in their order, and name the
     classes.  What is not as usual is said in a warning of one line.
     """
-    path = Path(path).expanduser() if path is not None else data_dir / "images"
+    path = expand(path) if path is not None else data_dir / "images"
     if isinstance(size, int):
         size = (size, size)
     if size is not None and min(size) < 1:
@@ -76,7 +76,7 @@ def load(
 def common_size(path: str | Path, options: Mapping[str, Any]) -> tuple[int, int] | None:
     """Return (height, width) of own images if all have the same; options as for `load`."""
     taken = {k: v for k, v in checked(load, dict(options), str(path)).items() if k in Own._fields}
-    return opened(Path(path).expanduser(), Own(**taken)).size
+    return opened(expand(path), Own(**taken)).size
 
 
 def opened(path: Path, own: Own) -> Pictures:

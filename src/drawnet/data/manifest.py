@@ -10,7 +10,7 @@ import numpy as np
 from drawnet.data import SPLITS, Dataset, names
 from drawnet.data.config import Data
 from drawnet.data.io.collection import note
-from drawnet.errors import UserError
+from drawnet.errors import UserError, expand, kind_of
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def describe(data: Dataset, name: str = "") -> Manifest:
         digest.update(
             split.encode() + (b"" if labels is None else np.ascontiguousarray(labels).data)
         )
-    own = bool(name) and name not in names() and Path(name).expanduser().exists()
+    own = bool(name) and name not in names() and bool(kind_of(expand(name)))
     return Manifest(
         data.checksum,
         data.levels,
@@ -49,7 +49,7 @@ def describe(data: Dataset, name: str = "") -> Manifest:
         digest.hexdigest(),
         {split: len(images) for split, images in data.splits.items()},
         data.classes,
-        str(Path(name).expanduser().resolve()) if own else "",
+        str(expand(name).resolve()) if own else "",
     )
 
 
@@ -91,7 +91,7 @@ def load(
     """
     if name is None and then and then.path:
         paths = (then.path, settings.name)
-        name = next((path for path in paths if Path(path).expanduser().exists()), None)
+        name = next((path for path in paths if kind_of(expand(path))), None)
         if name is None:
             raise UserError(
                 f"the run's data, {then.path}, are not there: say where they are now by --data.name"

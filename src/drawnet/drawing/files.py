@@ -17,9 +17,8 @@ from torch import Tensor
 from drawnet.data.io import pictures
 from drawnet.drawing import figures
 from drawnet.drawing.figures import Trajectory
-from drawnet.errors import UserError
+from drawnet.errors import UserError, write_bytes
 from drawnet.models.base import Model
-from drawnet.training.checkpoint import write_atomically
 
 Array = npt.NDArray[Any]
 
@@ -36,7 +35,7 @@ def save(image: Image.Image, path: Path | str) -> None:
     """Write a picture as .png or .webp (lossless) or .jpg, atomically."""
     options, buffer = _options(path, PICTURES), io.BytesIO()
     image.save(buffer, **options)
-    write_atomically(Path(path), lambda scratch: scratch.write_bytes(buffer.getvalue()))
+    write_bytes(Path(path), buffer.getvalue())
 
 
 def save_animation(
@@ -49,7 +48,7 @@ def save_animation(
 ) -> None:
     """Write frames as .gif (one palette of 256 colours) or .webp (lossless), atomically."""
     content = animation(frames, path, fps=fps, hold=hold, loop=loop)
-    write_atomically(Path(path), lambda scratch: scratch.write_bytes(content))
+    write_bytes(Path(path), content)
 
 
 def animation(
@@ -137,7 +136,7 @@ def save_trajectory(trajectory: Trajectory, path: Path) -> None:
         arrays: dict[str, Any] = {name: t.numpy() for name, t in tensors.items()}
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)
-        write_atomically(path, lambda scratch: scratch.write_bytes(buffer.getvalue()))
+        write_bytes(path, buffer.getvalue())
     else:
         save(figures.grid(trajectory.images), path)
 

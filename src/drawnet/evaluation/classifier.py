@@ -7,6 +7,7 @@ layer but one serve distances between sets of images.
     B images   C H W pixels, values in [0, 1]   K classes   F features
 """
 
+import contextlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from drawnet.data import Dataset, GeneratedImages
 from drawnet.data.pipeline import crop
-from drawnet.errors import UserError
+from drawnet.errors import UserError, check_target
 from drawnet.nn import noise
 from drawnet.training import checkpoint
 
@@ -131,10 +132,11 @@ def cached(path: Path, data: Dataset, *, binary: bool = False) -> ReferenceClass
     UserError if the images have no labels, or are generated on access.
     """
     identity = {"data": data.checksum, "binary": binary}
-    if path.exists():
+    with contextlib.suppress(UserError):  # none yet, or damaged
         network, header = load(path)
         if {name: header.get(name) for name in identity} == identity:
             return network
+    check_target(path)
     images = data.splits["train"]
     if images.labels is None or isinstance(images.pixels, GeneratedImages):
         raise UserError(f"{data.name} has no labelled images to train a classifier on")

@@ -10,7 +10,6 @@ import os
 import platform
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
@@ -19,77 +18,78 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from drawnet.errors import UserError, cache_dir, check_source, write_atomically, write_text
+
 SOURCES = sorted(Path(__file__).parent.glob("*.[ch]"))
 OFF = "DRAWNET_KERNELS=0"
 """Why there are no kernels, where nobody wants any."""
+PATIENCE = 300
+"""Seconds that the compiler may take."""
 FLAGS = ["-O3", "-march=native", "-std=gnu11", "-fPIC", "-shared", "-fvisibility=hidden"]
 FLAGS += ["-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros"]
 FLAGS += ["-fassociative-math", "-freciprocal-math", "-Wno-psabi"]
 
 
-def cache_folder() -> Path:
-    """Where compiled kernels are kept: $XDG_CACHE_HOME/drawnet or ~/.cache/drawnet."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "drawnet"
-
-
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
+    lines = info.read_text(errors="replace").splitlines() if info.exists() else []
     return platform.machine() + "".join(
         sorted({line for line in lines if line.startswith(("model name", "flags"))})
     )
 
 
 def build(folder: Path | None = None) -> Path:
-    """The library's path in `folder`, compiled there unless it lies there.  OSError if it fails."""
+    """The library's path in `folder`, compiled there unless it lies there; UserError if it fails."""
     named = os.environ.get("CC")
     compiler = shutil.which(named) if named else shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
-        raise OSError(f"no C compiler ({named or 'cc or gcc'}) was found")
+        raise UserError(f"no C compiler ({named or 'cc or gcc'}) was found")
     units = [str(path) for path in SOURCES if path.suffix == ".c"]
     command = [compiler, *FLAGS, "-pthread", *units]
-    texts = [path.read_text() for path in SOURCES]
+    texts = [path.read_text(encoding="utf-8") for path in SOURCES]
     key = "\n".join([*texts, *command, torch.__version__, _processor()])
-    folder = folder or cache_folder()
-    library = folder / f"kernels-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
+    digest = hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()
+    library = (folder or cache_dir()) / f"kernels-{digest[:16]}.so"
     proof = library.with_suffix(".sha256")
     if not _sound(library, proof):
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            built = Path(scratch) / library.name
-            done = subprocess.run(
-                [*command, "-o", str(built)], capture_output=True, text=True, errors="replace"
-            )
-            if done.returncode:
-                lines = done.stderr.splitlines() or ["failed"]
-                why = next((line for line in lines if "error" in line), lines[0])
-                raise OSError(f"{compiler}: {why}")
-            with built.open("rb+") as file:
-                os.fsync(file.fileno())
-            note = Path(scratch) / proof.name
-            note.write_text(hashlib.sha256(built.read_bytes()).hexdigest(), encoding="ascii")
-            built.replace(library)
-            note.replace(proof)
+        write_atomically(library, lambda scratch: _compile([*command, "-o", str(scratch)]))
+        write_text(proof, hashlib.sha256(library.read_bytes()).hexdigest())
     return library
+
+
+def _compile(command: list[str]) -> None:
+    try:
+        done = subprocess.run(
+            command, capture_output=True, stdin=subprocess.DEVNULL, timeout=PATIENCE
+        )
+    except subprocess.TimeoutExpired as why:
+        raise UserError(f"{command[0]}: not done after {PATIENCE} seconds") from why
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").splitlines() or ["failed"]
+        reason = next((line for line in lines if "error" in line), lines[0])
+        raise UserError(f"{command[0]}: {reason}")
 
 
 def _sound(library: Path, proof: Path) -> bool:
     """Whether the cached library is the one that was built: loading a damaged one is a crash."""
     try:
-        found = hashlib.sha256(library.read_bytes()).hexdigest()
-        return found == proof.read_text(encoding="ascii", errors="replace")
-    except OSError:
+        found = hashlib.sha256(check_source(library).read_bytes()).hexdigest()
+        return found == check_source(proof).read_text(encoding="ascii", errors="replace")
+    except (UserError, OSError):
         return False
 
 
 @cache
 def library() -> ctypes.CDLL | str:
     """The compiled kernels; or, in words, why there are none."""
-    if os.environ.get("DRAWNET_KERNELS") == "0":
+    wanted = os.environ.get("DRAWNET_KERNELS", "")
+    if wanted == "0":
         return OFF
+    if wanted not in ("", "1"):
+        return f"DRAWNET_KERNELS is {wanted!r}, neither 0 nor 1"
     try:
         return ctypes.CDLL(str(build()))
-    except (OSError, RuntimeError) as why:  # RuntimeError: Path.home() of a user without a home
+    except (UserError, OSError) as why:
         return str(why)
 
 

@@ -6,12 +6,9 @@
 Every file is written beside its place and renamed over it, so that there is always a whole one.
 """
 
-import contextlib
-import glob
 import hashlib
 import json
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,49 +22,13 @@ from drawnet import kernels as accelerator
 from drawnet import models, weights
 from drawnet.data import manifest
 from drawnet.data.manifest import Manifest
-from drawnet.errors import UserError, check_target
+from drawnet.errors import UserError, check_source, kind_of, write_bytes
 from drawnet.models.base import Model
 from drawnet.training import migration
 from drawnet.training.config import Run, from_json, to_json
 from drawnet.training.device import CPU, Device, choose
 
 KEY = "drawnet"
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file beside `path`, then rename it over `path`; all or nothing."""
-    target = check_target(path)
-    scratch = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(target)
-        write(scratch)
-        with scratch.open("rb+") as file:
-            os.fsync(file.fileno())
-        scratch.replace(target)
-    except OSError as why:
-        raise UserError(f"{path} could not be written: {why.strerror or why}") from why
-    finally:
-        with contextlib.suppress(OSError):
-            scratch.unlink(missing_ok=True)
-
-
-def _sweep(target: Path) -> None:
-    """Remove what processes that were killed have left behind of this file."""
-    for part in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
-        process = part.suffixes[-2].removeprefix(".")
-        if os.name == "posix" and process.isdecimal() and not _alive(int(process)):
-            part.unlink(missing_ok=True)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
@@ -83,18 +44,12 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str,
     """Write tensors with a JSON header that holds their digest, atomically."""
     values = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     data = save(values, {KEY: json.dumps({**header, "digest": digest(values)})})
-    write_atomically(path, lambda scratch: scratch.write_bytes(data))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file in UTF-8, atomically."""
-    write_atomically(path, lambda scratch: scratch.write_text(text, encoding="utf-8"))
+    write_bytes(path, data)
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Load the tensors and header of a file that `save_tensors` wrote; UserError for any other."""
-    if not path.is_file():
-        raise UserError(f"{path} is not there" if not path.exists() else f"{path} is not a file")
+    check_source(path)
     try:
         with safe_open(path, "pt") as file:
             header = json.loads((file.metadata() or {})[KEY])
@@ -140,8 +95,8 @@ def located(path: Path) -> Path:
 
     UserError, with the names that there are, if nothing is found.
     """
-    if path.exists():
-        return path / "model.safetensors" if path.is_dir() else path
+    if found := kind_of(path):
+        return path / "model.safetensors" if found == "folder" else path
     bundled = weights.bundled()
     if str(path) in bundled:
         return bundled[str(path)]

@@ -15,13 +15,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from drawnet.errors import UserError
-from drawnet.training import checkpoint, distributed
+from drawnet.errors import UserError, check_target, write_text
+from drawnet.training import distributed
 
 
 def open_metrics(path: Path, examples_seen: int) -> IO[str]:
     """Open metrics.jsonl without the lines beyond the checkpoint's position."""
     lines = []
+    check_target(path)
     for line in (
         path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
     ):
@@ -30,7 +31,7 @@ def open_metrics(path: Path, examples_seen: int) -> IO[str]:
                 lines.append(line + "\n")
         except (ValueError, KeyError, TypeError):  # truncated by a kill
             continue
-    checkpoint.write_text(path, "".join(lines))
+    write_text(path, "".join(lines))
     return path.open("a", encoding="utf-8")
 
 
@@ -50,7 +51,7 @@ def locked(folder: Path) -> Iterator[None]:
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
+        lock = check_target(folder / ".lock").open("w")
     except OSError as why:
         raise UserError(f"{folder} cannot be a run folder: {why.strerror}") from why
     with lock:

@@ -19,10 +19,10 @@ from drawnet.data.io.collection import (
     one,
     split_of,
 )  # fmt: skip
-from drawnet.data.io.files import read_idx, read_mat, read_npy, read_npz, reading, regular
+from drawnet.data.io.files import read_idx, read_mat, read_npy, read_npz, reading
 from drawnet.data.io.pictures import BRIGHT, Look, background_of, plain, white_of
 from drawnet.data.io.tables import from_parquet
-from drawnet.errors import UserError
+from drawnet.errors import UserError, check_source
 
 LAYOUTS = {"nhw": 3, "nhwc": 4, "nchw": 4, "hwcn": 4}
 KINDS = ".npz, .npy, .mat, IDX or parquet file"
@@ -35,7 +35,7 @@ OTHER = {
 
 def from_file(path: Path, own: Own) -> Pictures:
     """Open an .npz, .npy, .mat, IDX or parquet file, recognised by its first bytes."""
-    with reading(regular(path), "file"), path.open("rb") as file:
+    with reading(path, "file"), check_source(path).open("rb") as file:
         head = file.read(6)
     if head[:4] == b"PAR1":
         return from_parquet({path.name: path}, path, own)

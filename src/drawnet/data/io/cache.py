@@ -1,19 +1,18 @@
 """Decoded images in the user's cache folder, memory-mapped at the next start."""
 
 import hashlib
-import os
-import tempfile
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from drawnet.data import Images
 from drawnet.data.io.files import reading
+from drawnet.errors import UserError, cache_dir, check_source, write_atomically
 
 _VERSION = 1  # of the decoding; a higher one invalidates the cache
 
@@ -30,22 +29,20 @@ def cached(
     Files are complete or absent; what is not as it was written, by a checksum beside it, is decoded
     again. A cache folder that cannot be written causes a warning, and the decoded images are returned.
     """
-    stem = folder() / f"{name or sources[0].stem}-{_key(sources, settings)}"
-    if (found := _found(stem)) is None:
+    entry = f"{(name or sources[0].stem)[:32]}-{_key(sources, settings)}"
+    if (found := _found(entry)) is None:
         images = decode()
         labels = np.empty(0, np.int64) if images.labels is None else images.labels
         try:
+            stem = folder() / entry
             _write(_labels(stem), labels)
             _write(_pixels(stem), pixels := images.pixels[:])
             _write(_sums(stem), np.array([_sum(pixels), _sum(labels)]))  # last: completes the entry
-        except OSError as error:
-            warnings.warn(
-                f"decoded images are not cached, {folder()}: {error.strerror or error}",
-                stacklevel=2,
-            )
+        except UserError as error:
+            warnings.warn(f"decoded images are not cached: {error}", stacklevel=2)
             return Images(np.ascontiguousarray(images.pixels[:]), images.labels)
         del images, labels, pixels
-        found = _found(stem)
+        found = _found(entry)
     assert found is not None
     return found
 
@@ -58,8 +55,7 @@ def joined(parts: Iterable[Images]) -> Images:
 
 def folder() -> Path:
     """Return the cache folder, $XDG_CACHE_HOME/drawnet/decoded or ~/.cache/drawnet/decoded."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return cache / "drawnet" / "decoded"
+    return cache_dir() / "decoded"
 
 
 def _key(sources: Sequence[Path], settings: tuple[str | int, ...]) -> str:
@@ -91,39 +87,29 @@ def _sum(array: NDArray[Any]) -> int:
     return found
 
 
-def _found(stem: Path) -> Images | None:
-    paths = [_pixels(stem), _labels(stem), _sums(stem)]
+def _found(entry: str) -> Images | None:
     try:  # 'c': copy on write, so that torch can share the memory
-        if not all(path.is_file() for path in paths):
-            return None
+        paths = [check_source(of(folder() / entry)) for of in (_pixels, _labels, _sums)]
         pixels, labels, sums = (np.load(p, mmap_mode="c", allow_pickle=False) for p in paths)
         if sums.tolist() != [_sum(pixels), _sum(labels)] or labels.dtype != np.int64:
             return None
         return Images(np.asarray(pixels), np.array(labels) if len(labels) else None)
-    except (OSError, ValueError, EOFError, TypeError):
+    except (UserError, OSError, ValueError, EOFError, TypeError):
         return None
 
 
 def _write(path: Path, array: NDArray[Any]) -> None:
-    """Write atomically: to a temporary file in the same folder, then moved into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
-        try:
-            _save(cast(Any, part), array)
-            part.close()
-            Path(part.name).replace(path)
-        except BaseException:
-            part.close()
-            Path(part.name).unlink(missing_ok=True)
-            raise
+    def write(scratch: Path) -> None:
+        with scratch.open("wb") as file:
+            _save(file, array)
+
+    write_atomically(path, write)
 
 
-def _save(file: Any, array: NDArray[Any]) -> None:
+def _save(file: IO[bytes], array: NDArray[Any]) -> None:
     """Write an .npy file in C order whatever the order in memory, 64 MiB at a time."""
     header = {"descr": array.dtype.str, "fortran_order": False, "shape": array.shape}
     np.lib.format.write_array_header_1_0(file, header)
     rows = max(1, (1 << 26) // max(1, array[:1].nbytes))
     for first in range(0, len(array), rows):
         file.write(np.ascontiguousarray(array[first : first + rows]).data)
-    file.flush()
-    os.fsync(file.fileno())

@@ -5,7 +5,6 @@ import gzip
 import hashlib
 import math
 import os
-import stat
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drawnet.data import Images
-from drawnet.errors import UserError
+from drawnet.errors import UserError, kind_of
 
 
 def find_file(data_dir: Path, name: str, *files: str) -> Path | None:
     """Return the first of `files` that is in data_dir/name or in data_dir; None if none is."""
     paths = (folder / file for file in files for folder in (data_dir / name, data_dir))
-    return next((path for path in paths if path.is_file()), None)
+    return next((path for path in paths if kind_of(path) == "file"), None)
 
 
 def find(data_dir: Path, name: str, *files: str, address: str | None = None) -> Path:
@@ -48,15 +47,6 @@ def reading(path: Path, kind: str) -> Iterator[None]:
             raise UserError(f"cannot read {path}: {error.strerror}") from error
         why = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path} is not a complete {kind} ({why}): get a new copy") from error
-
-
-def regular(path: Path) -> Path:
-    """Return a path that leads to a file; UserError for a device or pipe, which may have no end."""
-    with reading(path, "file"):
-        mode = path.stat().st_mode
-    if not stat.S_ISREG(mode):
-        raise UserError(f"{path} is a device, pipe or socket: name a file or a folder")
-    return path
 
 
 def afford(size: int, where: object) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from drawnet.errors import UserError
+from drawnet.errors import UserError, check_source
 
 Fit = Literal["crop", "pad", "stretch"]
 Background = Literal["auto", "white", "black"]
@@ -169,9 +169,7 @@ def _formats() -> tuple[str, ...]:
 @contextmanager
 def _opened(source: Path | bytes, name: str) -> Iterator[Image.Image]:
     """Open a picture; whatever its decoder raises is a UserError of one line."""
-    if isinstance(source, Path) and source.exists() and not source.is_file():
-        raise UserError(f"{name} is not a file: name a picture")
-    file = io.BytesIO(source) if isinstance(source, bytes) else Path(source)
+    file = io.BytesIO(source) if isinstance(source, bytes) else check_source(source)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about odd metadata
