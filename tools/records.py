@@ -13,7 +13,7 @@ from typing import Any
 import charts
 from drawnet import data, recipes
 from drawnet.data.pipeline import View
-from drawnet.errors import UserError, write_text
+from drawnet.errors import UserError, check_source, write_text
 from drawnet.evaluation.likelihood import evaluate
 from drawnet.models.base import LikelihoodModel
 from drawnet.training import checkpoint
@@ -127,7 +127,7 @@ def _minutes(seconds: float | None) -> float | None:
 
 def _evaluation(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(check_source(path).read_text())
         if isinstance(values, dict) and values.keys() == {"plan", "rows"}:
             values = _of_samples(**values)
         if missing := EVALUATED - set(values if isinstance(values, dict) else ()):
@@ -169,7 +169,7 @@ def read(paths: Sequence[Path]) -> dict[str, dict[str, Any]]:
     found = {}
     for file in files:
         try:
-            found[file.stem] = json.loads(file.read_text())
+            found[file.stem] = json.loads(check_source(file).read_text())
             from_json(found[file.stem]["run"])
         except (OSError, ValueError, KeyError, TypeError, UserError) as e:
             raise UserError(f"{file} is not a run record (tools/record.py writes one): {e}") from e

@@ -47,6 +47,16 @@ def choose(kind: str, name: str, names: Iterable[str]) -> str:
     raise UserError(f"no {kind} is called {name!r}; {hint}")
 
 
+def threads() -> int | None:
+    """Return OMP_NUM_THREADS, None where it is unset; UserError if it is no such number."""
+    chosen = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if not chosen:
+        return None
+    if not chosen.isdecimal() or not 0 < int(chosen) < 2**31:
+        raise UserError(f"OMP_NUM_THREADS is {chosen!r}: give a number of threads, or unset it")
+    return int(chosen)
+
+
 # ---- paths --------------------------------------------------------------------------------------
 
 
@@ -87,6 +97,14 @@ def kind_of(path: Path) -> str:
 def reason(why: Exception) -> str:
     """Return what an operating system's error says, without the path."""
     return getattr(why, "strerror", None) or str(why)
+
+
+def check_utf8(path: Path) -> None:
+    """Raise UserError for a path that is not UTF-8, whatever the locale: safetensors takes no other."""
+    try:
+        os.fsencode(path).decode()
+    except UnicodeError:
+        raise UserError(f"{path}: the path of a model must be UTF-8: rename it") from None
 
 
 def check_source(path: Path) -> Path:
@@ -169,8 +187,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in UTF-8, atomically."""
-    write_atomically(path, lambda scratch: scratch.write_text(text, encoding="utf-8"))
+    """Write a text file in UTF-8, atomically; what UTF-8 does not have (odd names), as escapes."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -26,7 +26,7 @@ from typing import Any
 from drawnet import ablation
 from drawnet.ablation import variants
 from drawnet.data import Dataset
-from drawnet.errors import UserError, choose, write_text
+from drawnet.errors import UserError, choose, threads, write_text
 from drawnet.models.draw import DrawConfig
 from drawnet.training.checkpoint import load_model
 from drawnet.training.config import Run, from_json, to_json
@@ -194,14 +194,14 @@ def run_jobs(
     """Run `study.jobs` jobs at a time until all are done or stopped; return the failures by name."""
     waiting, failed = list(jobs), dict[str, str]()
     running: dict[str, tuple[subprocess.Popen[bytes], Path]] = {}
-    cores = available_cores()
-    total, threads = len(waiting), max(1, cores // study.jobs)
+    cores = threads() or os.cpu_count() or 1
+    total, share = len(waiting), max(1, cores // study.jobs)
     while (waiting and not stopped) or running:
         while waiting and not stopped and len(running) < study.jobs:
             name, job = waiting.pop(0)
             job |= {"data_dir": study.data_dir and str(study.data_dir), "split": study.split}
             job |= {"device": study.device}
-            running[name] = start(job, threads), Path(job["out"])
+            running[name] = start(job, share), Path(job["out"])
         if stopped:
             for process, _ in running.values():
                 close_stdin(process)
@@ -217,16 +217,6 @@ def run_jobs(
                 failed[name] = last_line(log_file(out))
         time.sleep(0.1)
     return failed
-
-
-def available_cores() -> int:
-    """Return OMP_NUM_THREADS, or how many cores there are; UserError if it is no such number."""
-    chosen = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    if not chosen:
-        return os.cpu_count() or 1
-    if not chosen.isdecimal() or not int(chosen):
-        raise UserError(f"OMP_NUM_THREADS is {chosen!r}: give a number of threads, or unset it")
-    return int(chosen)
 
 
 def brief(record: dict[str, Any]) -> str:
@@ -249,14 +239,14 @@ def last_line(path: Path) -> str:
 # ---- a job, in its own process -------------------------------------------------------------------
 
 
-def start(job: dict[str, Any], threads: int) -> "subprocess.Popen[bytes]":
+def start(job: dict[str, Any], share: int) -> "subprocess.Popen[bytes]":
     """Start a process that does the job and ends when its standard input does, whatever ends this one.
 
     It has its own session: a terminal's Ctrl-C reaches only this process, which passes it on once.
     """
     log = log_file(Path(job["out"]))
     log.parent.mkdir(parents=True, exist_ok=True)
-    settings = {"OMP_NUM_THREADS": str(threads), "TQDM_MININTERVAL": "60"}
+    settings = {"OMP_NUM_THREADS": str(share), "TQDM_MININTERVAL": "60"}
     with log.open("ab") as file:
         return subprocess.Popen(
             [sys.executable, "-m", "drawnet.ablation.study", json.dumps(job)],

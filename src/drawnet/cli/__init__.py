@@ -14,7 +14,7 @@ from types import ModuleType
 
 from drawnet import __version__
 from drawnet.cli import catalogue
-from drawnet.errors import UserError, choose, one_line
+from drawnet.errors import UserError, choose, one_line, threads
 
 HELP = """\
 usage: drawnet COMMAND [OPTIONS]
@@ -49,15 +49,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _dispatch(words: Sequence[str]) -> None:
-    for name in os.environ:
-        if name.startswith("DRAWNET_"):
-            choose("environment variable of drawnet", name, VARIABLES)
+    check_environment()
     if not words or words[0] in ("-h", "--help", "help"):
         print(HELP, end="")
     elif words[0] == "--version":
         print(f"drawnet {__version__}")
     else:
         command(words[0]).main(words[1:])
+
+
+def check_environment() -> None:
+    """Raise UserError for variables without sense, before libraries take them for what they want."""
+    threads()
+    for name in os.environ:
+        if name.startswith("DRAWNET_"):
+            choose("environment variable of drawnet", name, VARIABLES)
 
 
 def _say(message: object, *_: object, **__: object) -> None:

@@ -29,7 +29,7 @@ from drawnet.data.io import cache
 from drawnet.data.manifest import Manifest
 from drawnet.data.pipeline import View, crop, to_float
 from drawnet.drawing import sample
-from drawnet.errors import UserError
+from drawnet.errors import UserError, one_line
 from drawnet.evaluation import classifier as reference
 from drawnet.evaluation import frechet, parzen
 from drawnet.evaluation.likelihood import evaluate
@@ -180,7 +180,7 @@ def _row(
     found["minutes"] = (
         _none("not in its file") if math.isnan(minutes) else Figure(minutes, f"{minutes:.1f}")
     )
-    return Row(str(path), model.kind, data.name, found)
+    return Row(one_line(path), model.kind, data.name, found)
 
 
 def _none(why: str) -> Figure:

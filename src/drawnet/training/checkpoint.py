@@ -22,7 +22,7 @@ from drawnet import kernels as accelerator
 from drawnet import models, weights
 from drawnet.data import manifest
 from drawnet.data.manifest import Manifest
-from drawnet.errors import UserError, check_source, kind_of, write_bytes
+from drawnet.errors import UserError, check_source, check_utf8, kind_of, write_bytes
 from drawnet.models.base import Model
 from drawnet.training import migration
 from drawnet.training.config import Run, from_json, to_json
@@ -49,7 +49,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str,
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Load the tensors and header of a file that `save_tensors` wrote; UserError for any other."""
-    check_source(path)
+    check_utf8(check_source(path))
     try:
         with safe_open(path, "pt") as file:
             header = json.loads((file.metadata() or {})[KEY])

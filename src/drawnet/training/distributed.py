@@ -21,6 +21,10 @@ def _started() -> bool:
     missing = [n for n in ("RANK", "MASTER_ADDR", "MASTER_PORT") if n not in os.environ]
     if int(asked) > 1 and missing:
         raise UserError(f"WORLD_SIZE is {asked} without {missing[0]}: start with torchrun")
+    if int(asked) > 1:
+        for name, most in (("RANK", int(asked) - 1), ("MASTER_PORT", 65535)):
+            if not (value := os.environ[name]).isdecimal() or int(value) > most:
+                raise UserError(f"{name} is {value!r}, not 0 to {most}: start with torchrun")
     return int(asked) > 1
 
 
@@ -56,11 +60,17 @@ def group(device: torch.device = CPU) -> Iterator[None]:
         # Its functions keep the group at their definition as their default: imported later, by an
         # optimiser, they would keep gloo's threads alive, which are then aborted at exit.
         importlib.import_module("torch.distributed.nn.functional")
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
-            dist.init_process_group("cpu:gloo,cuda:nccl", device_id=device)
-        else:
-            dist.init_process_group("gloo")
+        try:
+            if device.type == "cuda":
+                torch.cuda.set_device(device)
+                dist.init_process_group("cpu:gloo,cuda:nccl", device_id=device)
+            else:
+                dist.init_process_group("gloo")
+        except (RuntimeError, ValueError) as why:  # an address without a peer
+            line = str(why).partition("\n")[0]
+            raise UserError(
+                f"the processes did not find each other ({line}): use torchrun"
+            ) from why
     try:
         yield
     finally:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from drawnet.errors import UserError, check_target, write_text
+from drawnet.errors import UserError, check_target, check_utf8, write_text
 from drawnet.training import distributed
 
 
@@ -49,6 +49,7 @@ def locked(folder: Path) -> Iterator[None]:
     if distributed.rank():
         yield
         return
+    check_utf8(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = check_target(folder / ".lock").open("w")
