@@ -10,6 +10,7 @@ import os
 import platform
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
@@ -136,14 +137,20 @@ def _word(argument: Any) -> int:
     return ctypes.addressof(argument) if isinstance(argument, ctypes.Array) else argument or 0
 
 
-listeners: list[Any] = []
-"""Recordings in progress: each gets every call."""
+class _Listeners(threading.local):
+    """Recordings in progress in a thread: each gets every call that the thread makes."""
+
+    def __init__(self) -> None:
+        self.all: list[Any] = []
+
+
+listeners = _Listeners()
 
 
 def call(name: str, rows: int, *arguments: Any) -> None:
     """Call a kernel for so many rows with numbers, addresses (None is NULL), and tensors."""
     command = words(name, rows, arguments)
-    for listener in listeners:
+    for listener in listeners.all:
         listener.command(name, command, arguments)
     length = command_length()
     _team()(torch.get_num_threads(), (ctypes.c_long * length)(*command), 1)

@@ -11,6 +11,7 @@ themselves, bit for bit.
 """
 
 import ctypes
+import threading
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -52,12 +53,12 @@ class Tape(TorchDispatchMode):
         self._whole = False
 
     def __enter__(self) -> "Tape":
-        compiled.listeners.append(self)
+        compiled.listeners.all.append(self)
         return super().__enter__()
 
     def __exit__(self, *exception: Any) -> None:
         super().__exit__(*exception)
-        compiled.listeners.remove(self)
+        compiled.listeners.all.remove(self)
 
     def command(self, name: str, words: Sequence[int], arguments: Sequence[Any]) -> None:
         """Write down a kernel's call; what its arguments point to stays."""
@@ -218,6 +219,7 @@ class Recording:
                 self.gradients = _gradients(outputs, (*self.inputs, *parameters), self.seeds)
             self.backward.seal()
         self.user: weakref.ref[Any] | None = None
+        self.lock = threading.Lock()
         self.run([t.detach().flip(0) for t in inputs])
         if self.backward:
             self.run_backward(seeds)
@@ -291,10 +293,11 @@ class Replayed(torch.autograd.Function):
     @compiled.once_differentiable
     def backward(ctx: Any, *seeds: Tensor | None) -> tuple[Tensor | None, ...]:
         recording = ctx.recording
-        if recording.user is None or recording.user() is not ctx.user:
-            raise RuntimeError("the sequence was replayed again before this backward pass")
-        recording.run_backward(seeds)
-        return None, *(None if g is None else g.clone() for g in recording.gradients)
+        with recording.lock:
+            if recording.user is None or recording.user() is not ctx.user:
+                raise RuntimeError("the sequence was replayed again before this backward pass")
+            recording.run_backward(seeds)
+            return None, *(None if g is None else g.clone() for g in recording.gradients)
 
 
 MOST = 4
@@ -330,9 +333,14 @@ class Recordings:
         recording = self.known[key]
         if not isinstance(recording, Recording):
             return self.function(*inputs)
-        if not torch.is_grad_enabled():
-            recording.run(inputs)
-            return tuple(t.clone() for t in recording.outputs)
         if recording.user is not None and recording.user() is not None:
             return self.function(*inputs)  # another pass still wants its numbers
-        return Replayed.apply(recording, *inputs, *parameters)
+        if not recording.lock.acquire(blocking=False):
+            return self.function(*inputs)  # another thread is at work in it
+        try:
+            if torch.is_grad_enabled():
+                return Replayed.apply(recording, *inputs, *parameters)
+            recording.run(inputs)
+            return tuple(t.clone() for t in recording.outputs)
+        finally:
+            recording.lock.release()
