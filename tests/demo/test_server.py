@@ -342,8 +342,12 @@ def test_a_client_that_leaves_frees_its_place(server):
         time.sleep(0.05)
 
 
-def application(paths):
-    return serve.application(serve.exhibited(paths), studio.Studio())
+@pytest.fixture
+def app(paths):
+    thread = studio.Studio()
+    yield serve.application(serve.exhibited(paths[:1]), thread)
+    thread.close()
+    thread.thread.join(20)
 
 
 def ask(app, *arguments, **values):
@@ -357,8 +361,7 @@ def ask(app, *arguments, **values):
     return asyncio.run(one())
 
 
-def test_a_drawing_that_takes_too_long_is_broken_off(paths, monkeypatch):
-    app = application(paths[:1])
+def test_a_drawing_that_takes_too_long_is_broken_off(app, monkeypatch):
     monkeypatch.setattr(studio, "LONGEST", 0.3)
     real = sequential.generate
 
@@ -372,8 +375,7 @@ def test_a_drawing_that_takes_too_long_is_broken_off(paths, monkeypatch):
     assert "step" in json.loads(before) and "0.3 seconds" in json.loads(last)["error"]
 
 
-def test_what_goes_wrong_inside_is_500_and_in_the_log(paths, monkeypatch, caplog):
-    app = application(paths[:1])
+def test_what_goes_wrong_inside_is_500_and_in_the_log(app, monkeypatch, caplog):
     monkeypatch.setattr(sequential, "generate", lambda *a, **k: 1 / 0)
     answer = ask(app, "/api/draw.png", json={"n": 1})
     assert answer.status_code == 500 and "log" in answer.json()["error"]
