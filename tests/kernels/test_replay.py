@@ -1,5 +1,6 @@
 """A replayed sequence gives, bit for bit, what its operations give one by one."""
 
+import copy
 import multiprocessing
 import threading
 
@@ -145,6 +146,24 @@ def test_threads_that_use_one_model_at_once_get_their_own_numbers():
         user.join(60)
     for k in noise:
         assert all(torch.equal(loss, bound(k)) for loss in found[k])
+
+
+def test_a_copy_of_a_model_has_weights_and_recordings_of_its_own():
+    model = build()
+    for k in range(3):
+        step(model, k)
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        for p in other.parameters():
+            p.mul_(1.1)
+    expected = build()
+    for k in range(3, 6):
+        for ours, theirs in zip(step(model, k), step(expected, k), strict=True):
+            assert torch.equal(ours, theirs)
+    expected.load_state_dict(other.state_dict())
+    for k in range(3):
+        for ours, theirs in zip(step(other, k), step(expected, k), strict=True):
+            assert torch.equal(ours, theirs)
 
 
 def test_a_few_sizes_are_kept():

@@ -35,9 +35,9 @@ def main(arguments: Sequence[str]) -> None:
     from drawnet.drawing import files, sample
 
     suffix(command.out, files.PICTURES, files.ANIMATIONS)
-    outputs(command.out, models=[command.run], files=command.image)
     model = trained(command.run, command.device)
     network = sample.require_inference(model, command.run)
+    outputs(command.out, models=[command.run], files=command.image)
     binary = getattr(model.run.model, "likelihood", "bernoulli") == "bernoulli"
     x = files.read_pictures(command.image, network, binary=binary, invert=command.invert)
     trajectory = sample.redraw_trajectory(

@@ -6,6 +6,7 @@ a small random batch.  It stands back wherever it does not: an equation was chan
 erred, the device or the number type has no kernel.
 """
 
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -81,6 +82,14 @@ class Accelerator:
         self.layers = {name: m for name, m in model.named_modules() if type(m) in KERNELS}
         self.operations = [name for name in OPERATIONS if _defined_here(model, name)]
         self.recordings: dict[type, Recordings] = {}
+        self.lock = threading.RLock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy of the model takes along: not the recordings, which are of this one's memory."""
+        return {name: vars(self)[name] for name in ("model", "layers", "operations")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, recordings={}, lock=threading.RLock())
 
     def attach(self) -> None:
         """Take the places of what was compared, and of the sequence's context."""
@@ -98,7 +107,7 @@ class Accelerator:
         """`Model.unrolled`, in which layers run their kernels."""
         layers, dtype = list(self.layers.values()), self.model.precision or torch.float32
         if serves(dtype) and usable(*(p for layer in layers for p in layer.parameters())):
-            return PackedSequence(self.model, dtype, steps, layers)
+            return PackedSequence(self.model, dtype, steps, layers, self.lock)
         return self.formula("unrolled")(steps)
 
     def unroll(self, x: Tensor, eps: Tensor, state: Any) -> tuple[Tensor, Any]:

@@ -1,6 +1,7 @@
 """The layers' kernels during one sequence: weights packed once, gradients formed together."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import torch
@@ -94,13 +95,23 @@ class PackedSequence(Operands):
     """A sequence in which layers run their kernels; outside of it they run their formulas."""
 
     def __init__(
-        self, model: nn.Module, dtype: torch.dtype, steps: int, layers: Sequence[nn.Module]
+        self,
+        model: nn.Module,
+        dtype: torch.dtype,
+        steps: int,
+        layers: Sequence[nn.Module],
+        lock: AbstractContextManager[Any] | None = None,
     ) -> None:
-        """steps: how many are unrolled at a time, 0 for all; a new block begins with them."""
+        """steps: how many are unrolled at a time, 0 for all; a new block begins with them.
+
+        lock: the model's; another thread's sequence waits for this one to end.
+        """
         super().__init__(model, dtype)
+        self.lock = lock or nullcontext()
         self.kernels = [KERNELS[type(layer)](layer, dtype, steps) for layer in layers]
 
     def __enter__(self) -> None:
+        self.lock.__enter__()
         super().__enter__()
         for kernel in self.kernels:
             kernel.enter()
@@ -109,3 +120,4 @@ class PackedSequence(Operands):
         for kernel in self.kernels:
             kernel.leave()
         super().__exit__(*exception)
+        self.lock.__exit__(None, None, None)
