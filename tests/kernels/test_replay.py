@@ -185,6 +185,12 @@ def test_what_a_user_put_into_the_model_is_not_passed_by():
     for k in range(3):
         step(other, k)
     assert seen.count(2) == 3 * other.steps
+    step(model := build(), 0), step(model, 1)  # recorded
+    model.read = lambda images, window: 0 * type(model).read(model, images, window)
+    without = build()
+    without.read = model.read
+    assert torch.equal(step(model, 2)[0], step(without, 2)[0])
+    assert not torch.equal(step(model, 2)[0], step(build(), 2)[0])
 
     class Own(models.module("draw").Draw):
         """A model of a user's own, whose numbers may change between two calls."""

@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 from drawnet.kernels import attention, distributions
 from drawnet.kernels.compiled import OFF, library, serves, usable
 from drawnet.kernels.layers import KERNELS, PackedSequence
-from drawnet.kernels.replay import Recordings, as_written
+from drawnet.kernels.replay import Recordings
 from drawnet.nn.convolution import ConvLSTM
 from drawnet.nn.distributions import Bernoulli, Gaussian, Pixels
 from drawnet.nn.recurrent import LSTM, Operands
@@ -70,8 +70,28 @@ def install(model: nn.Module) -> dict[str, str]:
 def uninstall(model: nn.Module) -> None:
     """Leave a model its formulas alone."""
     for name, value in list(vars(model).items()):
-        if isinstance(getattr(value, "__self__", None), Accelerator):
+        if _is_ours(value):
             del vars(model)[name]
+
+
+def _is_ours(value: Any) -> bool:
+    """Whether it is a method of an accelerator."""
+    return isinstance(getattr(value, "__self__", None), Accelerator)
+
+
+def _as_written(model: nn.Module) -> bool:
+    """Whether nothing of a user's looks into the model's sequence: a replay would pass it by.
+
+    That is a class of a user's own, a method replaced in one model, a hook on a layer.
+    """
+    ours = type(model).__module__.partition(".")[0] == "drawnet"
+    replaced = (
+        callable(getattr(type(model), name, None)) and not _is_ours(value)
+        for name, value in vars(model).items()
+    )
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    hooked = (getattr(m, hook) for m in model.modules() for hook in hooks)
+    return ours and not any(replaced) and not any(hooked)
 
 
 class Accelerator:
@@ -112,7 +132,7 @@ class Accelerator:
 
     def unroll(self, x: Tensor, eps: Tensor, state: Any) -> tuple[Tensor, Any]:
         """`StepModel.unroll`, replayed: all steps at once, or without gradients a few at a time."""
-        plain = as_written(self.model) and not _get_current_dispatch_mode()
+        plain = _as_written(self.model) and not _get_current_dispatch_mode()
         if not (plain and self.layers and usable(x, eps, *state)):
             return self.formula("unroll")(x, eps, state)
         kind = type(state)

@@ -184,17 +184,6 @@ def _tensors(value: Any) -> list[Tensor]:
     return []
 
 
-def as_written(model: nn.Module) -> bool:
-    """Whether nothing of a user's looks into the model's sequence: a replay would pass it by.
-
-    That is a class of a user's own, a method replaced in one model, a hook on a layer.
-    """
-    ours = type(model).__module__.partition(".")[0] == "drawnet"
-    methods = vars(model).keys() & {"start", "infer", "prior", "advance", "likelihood"}
-    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return ours and not methods and not any(getattr(m, h) for m in model.modules() for h in hooks)
-
-
 class Recording:
     """A function of tensors, recorded: its values, and gradients by its inputs and parameters."""
 
