@@ -1,12 +1,15 @@
 """The operand type of `--precision auto` is a measurement's, kept beside the compiled kernels."""
 
+import sys
+import time
+
 import pytest
 import torch
 
 from drawnet import kernels
 from drawnet.kernels import compiled
 from drawnet.kernels import fastest as module_function
-from drawnet.kernels.fastest import KEPT, fastest
+from drawnet.kernels.fastest import KEPT, fastest, times
 
 pytestmark = pytest.mark.skipif(
     not kernels.serves(torch.bfloat16), reason="needs bfloat16 products, and a C compiler"
@@ -16,9 +19,9 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture
 def note(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    fastest.cache_clear()
+    times.cache_clear()
     yield compiled.build().with_suffix(".times")
-    fastest.cache_clear()
+    times.cache_clear()
 
 
 def test_the_measurement_is_made_once_and_kept(note):
@@ -56,3 +59,25 @@ def test_measuring_leaves_no_trace_in_the_random_numbers(note):
     torch.manual_seed(3)
     fastest()
     assert torch.equal(torch.rand(2), expected)
+
+
+def test_a_wait_for_the_processor_does_not_count(note, monkeypatch):
+    real = sys.modules[fastest.__module__]._steps
+
+    def hindered(dtype):
+        run = real(dtype)
+        return lambda: (time.sleep(0.05 * (dtype is torch.bfloat16)), run())
+
+    monkeypatch.setattr(sys.modules[fastest.__module__], "_steps", hindered)
+    threads = torch.get_num_threads()
+    assert (
+        float(KEPT.fullmatch(fastest()[1])[2]) < 50 / 8
+    )  # milliseconds a step, of which 6 are slept
+    assert torch.get_num_threads() == threads
+
+
+def test_kernels_that_come_back_are_asked_again(note, monkeypatch):
+    with monkeypatch.context() as without:
+        without.setattr(sys.modules[fastest.__module__], "serves", lambda _: False)
+        assert fastest() == (torch.float32, "no kernels of bfloat16 products here")
+    assert fastest()[1] == note.read_text()

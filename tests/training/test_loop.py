@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from conftest import classes_of, small
-from drawnet import models
+from drawnet import kernels, models
 from drawnet.data import pipeline
 from drawnet.errors import UserError
 from drawnet.models import sequential
@@ -113,6 +113,18 @@ def test_a_finished_run_resumes_to_itself(tiny_run, tiny_data, tmp_path):
     loop.train(tiny_run, tiny_data, tmp_path / "run", resume=True)
     for name, tensor in tensors(tmp_path / "run")[0].items():
         assert torch.equal(tensor, before[name])
+
+
+def test_a_new_run_says_which_precision_was_chosen_and_why(tiny_run, tiny_data, tmp_path, capsys):
+    run, line = replace(tiny_run, precision="auto", decay="none", examples=48), "--precision auto: "
+    loop.train(run, tiny_data, tmp_path / "run")
+    chosen = kernels.precision("auto")
+    said = capsys.readouterr().err
+    assert said.count(f"{line}{chosen} (a step of an LSTM: {kernels.fastest()[1]})\n") == 1
+    loop.train(replace(run, examples=80), tiny_data, tmp_path / "run", resume=True)
+    loop.train(replace(run, precision="float32"), tiny_data, tmp_path / "asked")
+    loop.train(run, tiny_data, tmp_path / "formulas", kernels="off")
+    assert line not in capsys.readouterr().err
 
 
 def test_the_loss_falls(tiny_run, tiny_data, tmp_path):

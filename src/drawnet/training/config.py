@@ -55,8 +55,8 @@ class Run(Generic[C]):
     """Decay per step of the moving average of the weights that is evaluated and saved; 0: none."""
     seed: int = 0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Operands of the matrix products; auto: bfloat16 on a CPU that supports it, else float32; a
-    resumed run goes on as it began."""
+    """Operands of the matrix products; auto: the faster, by a measurement, on a CPU with kernels for
+    both, else float32; a resumed run goes on as it began."""
     recompute: int = 0
     """Checkpoint every K-th state and recompute the rest in the backward pass; 0: store all states."""
     evaluate_every: int = 100_000

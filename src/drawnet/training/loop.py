@@ -207,8 +207,6 @@ def train(
     )
     adopt = run.precision == "auto"
     run = replace(run, precision=accelerator.precision(run.precision, kernels, device.type))
-    if adopt and kernels != "off" and device.type == "cpu":
-        say(f"{run.precision}: a step of an LSTM takes {accelerator.fastest()[1]}")
     tune_allocator()
     pixels, y = pipeline.resident(data.splits["train"].pixels, device), y.to(device)
     with locked(folder), interruptible() as stopped:
@@ -221,6 +219,9 @@ def train(
             session.load(saved, adopt=adopt)
         elif (folder / "model.safetensors").exists():
             raise UserError(f"{folder} holds weights but no checkpoint: choose another --out")
+        elif adopt and kernels != "off" and device.type == "cpu" and distributed.rank() == 0:
+            times = accelerator.fastest()[1]
+            say(f"--precision auto: {run.precision} (a step of an LSTM: {times})")
         loop = Loop(session, data, y, folder, tensorboard)
         distributed.barrier()
         try:
