@@ -279,7 +279,8 @@ EXPORT void read_backward(long from, long to, long C, long H, long W, long N, co
 
 /* canvas (B, C, H, W) = start + F_yᵀ patch F_x / γ. (8), (28)-(29)
    Rows of patch and of parameters lie `lead` apart: they come out of one linear map. */
-EXPORT void write_forward(long from, long to, long C, long H, long W, long N, long lead, const float *patch,
+EXPORT void write_forward(long from, long to, long C, long H, long W, long N, long lead,
+                          const float *patch,
                           const float *parameters, const float *start, float *filters,
                           float *canvas) {
   long P = padded(W), Q = padded(H);
@@ -306,7 +307,8 @@ EXPORT void write_forward(long from, long to, long C, long H, long W, long N, lo
   }
 }
 
-EXPORT void write_backward(long from, long to, long C, long H, long W, long N, long lead, const float *patch,
+EXPORT void write_backward(long from, long to, long C, long H, long W, long N, long lead,
+                           const float *patch,
                            const float *parameters, const float *filters, const float *dcanvas,
                            float *dpatch, float *dparameters) {
   long P = padded(W), Q = padded(H);

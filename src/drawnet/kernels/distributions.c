@@ -8,7 +8,8 @@
 /* ---- Gaussian: z = mu + e^s eps;  kl = sum ½ (mu² + e^2s - 1) - s -------------------------- */
 
 /* mu and s lie `stride` apart from row to row: the two halves of one linear map's output. */
-EXPORT void gaussian_forward(long from, long to, long Z, long stride, const float *mu, const float *s,
+EXPORT void gaussian_forward(long from, long to, long Z, long stride, const float *mu,
+                             const float *s,
                              const float *eps, float *z, float *kl) {
   ROWS(b) {
     const float *restrict m = mu + b * stride, *restrict ls = s + b * stride;
@@ -22,7 +23,8 @@ EXPORT void gaussian_forward(long from, long to, long Z, long stride, const floa
     kl[b] = total;
   }
 }
-EXPORT void gaussian_backward(long from, long to, long Z, long stride, const float *mu, const float *s,
+EXPORT void gaussian_backward(long from, long to, long Z, long stride, const float *mu,
+                              const float *s,
                               const float *eps, const float *dz, const float *dkl, float *dmu,
                               float *ds) {
   ROWS(b) {
@@ -46,7 +48,8 @@ EXPORT void error_forward(long from, long to, long n, const float *x, const floa
     for (long k = 0; k < n; k++) error[k] = image[k] - sigmoid(logits[k]);
   }
 }
-EXPORT void error_backward(long from, long to, long n, const float *x, const float *out, const float *dout,
+EXPORT void error_backward(long from, long to, long n, const float *x, const float *out,
+                           const float *dout,
                            float *dc) {
   ROWS(b) {
     const float *restrict image = x + b * n, *restrict error = out + b * n;

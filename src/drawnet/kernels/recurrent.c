@@ -1,10 +1,10 @@
 /* Steps of unrolled layers, each from its inputs to its outputs in one go, and their gradients.
 
-     lstm_*     recurrent.py   LSTM (`cell` on a product)
-     linear_*   recurrent.py   Linear
-     cell_*     recurrent.py   cell, on gates that were made elsewhere
-     pack_*     packing.py      weights laid out for products
-     gradient_* packing.py      WeightGradAccumulator: the gradient of weights from many rows
+     lstm_*      recurrent.py   LSTM (`cell` on a product)
+     linear_*    recurrent.py   Linear
+     cell_*      recurrent.py   cell, on gates that were made elsewhere
+     pack_*      packing.py     weights laid out for products
+     gradient_*  packing.py     WeightGradAccumulator: the gradient of weights from many rows
 
    A layer's operand x (B, K) is its inputs side by side, then 1 (there Σ gᵀ x holds the bias's
    gradient) and zeros.  Rows pass through in blocks. */
@@ -116,11 +116,12 @@ typedef pair element_bf16;
     }                                                                                             \
   }                                                                                               \
   /* W: packed in 4 groups.  gates (B, 4U): activations, kept for the backward pass. */           \
-  EXPORT void lstm_forward_##T(long from, long to, long U, long K, const Part *parts, long count,             \
+  EXPORT void lstm_forward_##T(long from, long to, long U, long K, const Part *parts,             \
+                               long count,                                                        \
                                const T *W, const float *bias, const float *c, T *x, T *gates,     \
                                float *c_next, float *h_next) {                                    \
     long panels = (U + PANEL - 1) / PANEL;                                                        \
-    BLOCKS                                                                                     \
+    BLOCKS                                                                                        \
       float sums[BLOCK * 4 * PANEL] __attribute__((aligned(64)));                                 \
       gather_##T(first, rows, K, parts, count, 1.0f, x);                                          \
       for (long p = 0; p < panels; p++) {                                                         \
@@ -140,11 +141,12 @@ typedef pair element_bf16;
   }                                                                                               \
   /* dh, dc: gradients of h', c'.  Out: dgates (B, N) of the pre-activations, N = 4U padded with  \
      zeros; dc_prev (B, U); the parts of dgates W.  W: packed columns. */                         \
-  EXPORT void lstm_backward_##T(long from, long to, long U, long N, const T *gates, const float *c,           \
+  EXPORT void lstm_backward_##T(long from, long to, long U, long N, const T *gates,               \
+                                const float *c,                                                   \
                                 const float *c_next, const float *dh, const float *dc,            \
                                 const T *W, T *dgates, float *dc_prev, const Part *parts,         \
                                 long count) {                                                     \
-    BLOCKS                                                                                     \
+    BLOCKS                                                                                        \
       for (long b = first; b < first + rows; b++) {                                               \
         T *D = dgates + b * N;                                                                    \
         cell_back_##T(U, gates + b * 4 * U, c + b * U, c_next + b * U, dh + b * U, dc + b * U, D, \
@@ -156,9 +158,10 @@ typedef pair element_bf16;
   }                                                                                               \
                                                                                                   \
   /* given (B, 4U): pre-activations less their bias. */                                           \
-  EXPORT void cell_forward_##T(long from, long to, long U, const T *given, const float *bias, const float *c, \
+  EXPORT void cell_forward_##T(long from, long to, long U, const T *given, const float *bias,     \
+                               const float *c,                                                    \
                                T *gates, float *c_next, float *h_next) {                          \
-    ROWS(b)                                                         \
+    ROWS(b)                                                                                       \
       for (long u = 0; u < U; u += PANEL) {                                                       \
         long n = min_(PANEL, U - u), at = b * U + u;                                              \
         float sums[4 * PANEL];                                                                    \
@@ -170,10 +173,10 @@ typedef pair element_bf16;
                  G + 3 * U);                                                                      \
       }                                                                                           \
   }                                                                                               \
-  EXPORT void cell_backward_##T(long from, long to, long U, const T *gates, const float *c,                   \
+  EXPORT void cell_backward_##T(long from, long to, long U, const T *gates, const float *c,       \
                                 const float *c_next, const float *dh, const float *dc, T *dgates, \
                                 float *dc_prev) {                                                 \
-    ROWS(b) {                                                       \
+    ROWS(b) {                                                                                     \
       T *D = dgates + b * 4 * U;                                                                  \
       cell_back_##T(U, gates + b * 4 * U, c + b * U, c_next + b * U, dh + b * U, dc + b * U, D,   \
                     D + U, D + 2 * U, D + 3 * U, dc_prev + b * U);                                \
@@ -182,9 +185,10 @@ typedef pair element_bf16;
                                                                                                   \
   /* ---- Linear: x Wᵀ + b, out (B, N) ---- */                                                     \
                                                                                                   \
-  EXPORT void linear_forward_##T(long from, long to, long N, long K, const Part *parts, long count,           \
+  EXPORT void linear_forward_##T(long from, long to, long N, long K, const Part *parts,           \
+                                 long count,                                                      \
                                  const T *W, const float *bias, T *x, float *out) {               \
-    BLOCKS                                                                                     \
+    BLOCKS                                                                                        \
       float sums[BLOCK * PANEL] __attribute__((aligned(64)));                                     \
       gather_##T(first, rows, K, parts, count, 1.0f, x);                                          \
       for (long at = 0; at < N; at += PANEL) {                                                    \
@@ -198,9 +202,10 @@ typedef pair element_bf16;
     END                                                                                           \
   }                                                                                               \
   /* given: the gradient of out, one part; g (B, N): the same as an operand, padded with zeros. */ \
-  EXPORT void linear_backward_##T(long from, long to, long N, const Part *given, const T *W, T *g,            \
+  EXPORT void linear_backward_##T(long from, long to, long N, const Part *given, const T *W,      \
+                                  T *g,                                                           \
                                   const Part *parts, long count) {                                \
-    BLOCKS                                                                                     \
+    BLOCKS                                                                                        \
       gather_##T(first, rows, N, given, 1, 0.0f, g);                                              \
       scatter_##T(first, rows, N, g, W, parts, count);                                            \
     END                                                                                           \
@@ -231,7 +236,7 @@ static inline void strip_bf16(const bf16 *at, long R, long lead, long top, long 
 }
 
 #define GRADIENT(T, EACH)                                                                         \
-  /* whole tiles apart and by themselves: so they stay in registers, at twice the speed */       \
+  /* whole tiles apart and by themselves: so they stay in registers, at twice the speed */        \
   static __attribute__((noinline)) void block_##T(long rows, long K, const T *A, const T *B,      \
                                                   float *C, long lead, int add) {                 \
     const element_##T *a = (element_##T *)A, *b = (element_##T *)B;                               \

@@ -132,12 +132,12 @@ def bound(
     recompute: checkpoint every K-th state and recompute the rest in the backward pass; memory
     falls from T to about T/K + K steps, for one more forward pass.  0: keep all.
     """
-    sequence, length = model.unrolled(recompute), recompute or model.steps
+    sequence = model.unrolled(recompute)
     with sequence:
         state = model.start(check_inputs(model, eps, y, x))
         if recompute and torch.is_grad_enabled():
             rates: list[Tensor] = []
-            for noise in eps.split(length):
+            for noise in eps.split(recompute):
                 arguments = (model, sequence, x, noise, type(state), *state)
                 rate, *parts = checkpoint(_segment, *arguments, use_reentrant=False)
                 state = type(state)(*parts)

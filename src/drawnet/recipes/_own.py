@@ -55,7 +55,7 @@ class Facts:
 
 
 def survey(data: Dataset, count: int = 2_000) -> Facts:
-    """Chooser at up to `count` training images, evenly spaced, and at all labels."""
+    """Look at up to `count` training images, evenly spaced, and at all labels."""
     train, valid = data.splits["train"], data.splits["valid"]
     some = train.pixels[subsample_indices(len(train), count)] / (data.levels - 1)
     near = float(((some < 0.1) | (some > 0.9)).mean())
