@@ -1,5 +1,6 @@
 """What the tests of several parts share: inputs, layers by PyTorch's own, runs cut in two."""
 
+import json
 import math
 import os
 import signal
@@ -160,8 +161,11 @@ def tensors(folder, name="training"):
     return checkpoint.load_tensors(folder / f"{name}.safetensors")
 
 
-def assert_same_runs(a, b):
-    """Bit for bit in all that they hold, but for the time that they took."""
+def assert_same_runs(a, b, *, metrics=True):
+    """Bit for bit in all that they hold, but for the time that they took.
+
+    metrics: also in metrics.jsonl, which has a line more where a run ended that was then extended.
+    """
     for name in ("training", "model"):
         (x, hx), (y, hy) = tensors(a, name), tensors(b, name)
         assert x.keys() == y.keys()
@@ -171,6 +175,13 @@ def assert_same_runs(a, b):
             for values in (header, header.get("progress", {})):
                 values.pop("seconds", None), values.pop("cpu_seconds", None)
         assert hx == hy
+    assert not metrics or lines(a) == lines(b)
+
+
+def lines(folder):
+    """The lines of metrics.jsonl, but for the clock."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if not k.endswith("seconds")} for row in rows]
 
 
 def stop_after(monkeypatch, steps, how):

@@ -35,6 +35,6 @@ def test_weights_written_before_are_read_and_measure_the_same(kind):
     model = checkpoint.load_model(WEIGHTS / f"{kind}.safetensors")
     view = View(model.run.data.load(), "valid", model.run.data.binarise, slice(32))
     means = {
-        n: v["mean"] for n, v in likelihood.summary(likelihood.measure(model.network, view)).items()
+        n: v.mean for n, v in likelihood.summary(likelihood.measure(model.network, view)).items()
     }
     assert means == pytest.approx(MEASURES[kind], rel=1e-4, abs=1e-4)

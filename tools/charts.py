@@ -9,13 +9,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from records import Record
+
 INK = "#1b5f8c"
 
 
-def of(record: dict[str, Any]) -> str:
+def of(record: "Record") -> str:
     """An SVG picture of a record, one panel or two side by side; "" where there is nothing to show."""
-    curve = [(minutes, value) for _, minutes, value in record["curve"]]
-    steps = next((k for e in record["evaluations"] if len(k := e.get("kl_per_step") or []) > 1), [])
+    curve = [(minutes, value) for _, minutes, value in record.curve]
+    steps = next((k for e in record.evaluations if len(k := getattr(e, "kl_per_step", [])) > 1), [])
     pairs: list[tuple[Callable[..., None], Sequence[Any]]] = [(learning, curve), (rates, steps)]
     panels = [(panel, values) for panel, values in pairs if values]
 

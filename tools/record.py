@@ -1,16 +1,15 @@
 """Write a run's record: `python tools/record.py RUN FILE… --out RECORD`."""
 
-import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tyro
 
 from drawnet.cli import guarded
 from drawnet.cli._shared import outputs, parse, suffix
-from drawnet.errors import write_text
+from drawnet.errors import write_together
 
 
 @dataclass(frozen=True)
@@ -33,19 +32,25 @@ class Record:
 def main(arguments: Sequence[str]) -> None:
     command = parse(Record, "tools/record.py", arguments)
     import records
+    from drawnet.training import checkpoint
 
+    suffix(command.out, [".json"])
     suffix(command.weights, [".safetensors"])
     card = command.weights and command.weights.with_suffix(".json")
     outputs(command.out, command.weights, card, models=[command.run], files=command.evaluation)
     known = {"commit": command.commit, "processor": command.processor}
-    values = records.build_record(command.run, command.evaluation, **known)
-    write_text(command.out, json.dumps(values, indent=1) + "\n")
-    print(command.out)
+    record = records.build_record(command.run, command.evaluation, **known)
+    contents = {command.out: record.text().encode()}
     if command.weights and card:
-        records.rounded(command.run, command.weights)
-        values |= {"check": records.check(command.weights)}
-        write_text(card, json.dumps(values, indent=1) + "\n")
-        print(f"{command.weights}\n{card}")
+        tensors, header = records.rounded(command.run)
+        network = checkpoint.load_model(command.run).network
+        checkpoint.put(network, tensors, command.run)
+        contents |= {
+            command.weights: checkpoint.serialise(tensors, header),
+            card: replace(record, check=records.check(network)).text().encode(),
+        }
+    write_together(contents)
+    print("\n".join(map(str, contents)))
 
 
 if __name__ == "__main__":

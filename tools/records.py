@@ -7,17 +7,24 @@ evaluate --out`; it is the card of the weights.  `tools/results.py` makes one ta
 import json
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from torch import Tensor
 
 import charts
 from drawnet import data, recipes
 from drawnet.data.pipeline import View
-from drawnet.errors import UserError, check_source, write_text
-from drawnet.evaluation.likelihood import evaluate
-from drawnet.models.base import LikelihoodModel
+from drawnet.errors import UserError, schema, write_text
+from drawnet.errors.schema import NonNegative, NonNegativeInt, PositiveInt
+from drawnet.evaluation.compare import Plan, Row
+from drawnet.evaluation.likelihood import Evaluation, Measure, evaluate
+from drawnet.models.base import LikelihoodModel, Model
 from drawnet.training import checkpoint
-from drawnet.training.config import Run, from_json, to_json
+from drawnet.training.config import Run, to_json
+from drawnet.training.provenance import Metadata
+from drawnet.training.run_dir import read_metrics
 
 PAPER = {
     "mnist": "≤ 80.97 nats",
@@ -32,13 +39,83 @@ PAPER = {
 }
 """The papers' results for a recipe's model and data: Gregor et al. 2015, tables 1 and 2; 2014."""
 
-EVALUATED = {"dataset", "split", "images"}
-SAMPLED = (("mean", "value"), ("stderr", "stderr"))
+
+@dataclass(frozen=True)
+class Measured:
+    """An evaluation that is no bound: a classifier's error, say, or what was measured on samples."""
+
+    dataset: str
+    split: str
+    images: PositiveInt
+    measures: Annotated[dict[str, Measure], schema.rule(bool, "of at least one metric")]
+    """By name; in the file beside the others."""
+    samples: PositiveInt | None = None
 
 
-def build_record(
-    run_folder: Path, evaluations: Sequence[Path], **overrides: str | None
-) -> dict[str, Any]:
+def _kind(values: dict[str, Any]) -> tuple[type[Any], dict[str, Any]]:
+    if "elbo_nats" in values:
+        return Evaluation, values
+    return Measured, schema.gathered(values, Measured, "measures")
+
+
+@dataclass(frozen=True)
+class Source:
+    """The images of a run."""
+
+    name: str
+    licence: str | None = None
+    checksum: str | None = None
+    levels: int | None = None
+
+
+@dataclass(frozen=True)
+class Check:
+    """The bound on images that are always available."""
+
+    dataset: str
+    split: str
+    images: PositiveInt
+    nats: float
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of a run; None: not known."""
+
+    recipe: str
+    command: str
+    paper: str | None
+    parameters: PositiveInt
+    examples: NonNegativeInt | None
+    minutes: NonNegative | None
+    cpu_minutes: NonNegative | None
+    made: Metadata
+    data: Source
+    evaluations: list[Annotated[Evaluation | Measured, schema.by(_kind)]]
+    curve: list[tuple[NonNegativeInt, NonNegative, float]]
+    """Examples, processor minutes and selection metric of every validation."""
+    run: Run[Any]
+    check: Check | None = None
+
+    def text(self) -> str:
+        """Return the file's content."""
+        values = asdict(self) | {"run": to_json(self.run)}
+        for e in values["evaluations"]:
+            e |= e.pop("measures", {})
+            if e.get("samples", 0) is None:
+                del e["samples"]
+        return json.dumps(values, indent=1) + "\n"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `drawnet compare --out` writes."""
+
+    plan: Plan
+    rows: list[Row]
+
+
+def build_record(run_folder: Path, evaluations: Sequence[Path], **overrides: str | None) -> Record:
     """Return the record of the best weights in a run's folder, or of those in a single file.
 
     evaluations: JSON files of `drawnet evaluate --out` or, of this run alone, `compare --out`.
@@ -46,48 +123,46 @@ def build_record(
     """
     model = checkpoint.load_model(run_folder)
     header, run = model.header, model.run
-    known = header.get("made") or {}
-    found = {
-        "recipe": run.recipe,
-        "command": command(run),
-        "paper": PAPER.get(run.recipe),
-        "parameters": sum(p.numel() for p in model.network.parameters()),
-        "examples": header.get("examples"),
-        "minutes": _minutes(header.get("seconds")),
-        "cpu_minutes": _minutes(header.get("cpu_seconds")),
-        "made": known | {k: v for k, v in overrides.items() if v},
-        "data": _data(run, header),
-        "evaluations": [_evaluation(path) for path in evaluations],
-        "curve": _curve(run_folder / "metrics.jsonl", model.network.selection_metric),
-        "run": to_json(run),
-    }
-    return found
+    known = data.about(run.data.name) if run.data.name in data.names() else None
+    identity = (
+        {"checksum": header.data.checksum, "levels": header.data.levels} if header.data else {}
+    )
+    return Record(
+        recipe=run.recipe,
+        command=command(run),
+        paper=PAPER.get(run.recipe),
+        parameters=sum(p.numel() for p in model.network.parameters()),
+        examples=header.examples,
+        minutes=_minutes(header.seconds),
+        cpu_minutes=_minutes(header.cpu_seconds),
+        made=replace(header.made or Metadata(), **{k: v for k, v in overrides.items() if v}),
+        data=Source(run.data.name, known.licence if known else None, **identity),
+        evaluations=[_evaluation(path) for path in evaluations],
+        curve=_curve(run_folder / "metrics.jsonl", model.network.selection_metric),
+        run=run,
+    )
 
 
 CHECKED = 100
 """Embedded digits on which the tests evaluate bundled weights again."""
 
 
-def check(path: Path) -> dict[str, Any] | None:
-    """Evaluate weights on the first of the embedded test digits, which are always available.
+def check(network: Model) -> Check | None:
+    """Evaluate a model on the first of the embedded test digits, which are always available.
 
     None for a model without a bound or of another image size.  Dynamic binarisation, float32.
     """
-    model = checkpoint.load_model(path)
     digits = data.load("digits")
-    if not isinstance(model.network, LikelihoodModel) or model.network.shape != digits.shape:
+    if not isinstance(network, LikelihoodModel) or network.shape != digits.shape:
         return None
-    view = View(digits, "test", "dynamic", slice(CHECKED))
-    e = evaluate(model.network, view)
-    return {"dataset": "digits", "split": "test", "images": CHECKED, "nats": e.elbo_nats}
+    e = evaluate(network, View(digits, "test", "dynamic", slice(CHECKED)))
+    return None if e.elbo_nats is None else Check("digits", "test", CHECKED, e.elbo_nats)
 
 
-def rounded(run_folder: Path, path: Path) -> None:
-    """Write the best weights of a run's folder, rounded to bfloat16, as an ordinary model file."""
+def rounded(run_folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return tensors and header of the best weights in a run's folder, rounded to bfloat16."""
     tensors, header = checkpoint.load_tensors(checkpoint.located(run_folder))
-    checkpoint.load_model(run_folder)
-    rounded_ = {name: t.bfloat16() if t.is_floating_point() else t for name, t in tensors.items()}
-    checkpoint.save_tensors(path, rounded_, header)
+    return {k: t.bfloat16() if t.is_floating_point() else t for k, t in tensors.items()}, header
 
 
 def command(run: Run[Any]) -> str:
@@ -113,111 +188,98 @@ def _flags(default: dict[str, Any], value: dict[str, Any], prefix: str = "--") -
             yield f"{prefix}{name.replace('_', '-')} {setting}"
 
 
-def _data(run: Run[Any], header: dict[str, Any]) -> dict[str, Any]:
-    known = data.about(run.data.name) if run.data.name in data.names() else None
-    licence = known.licence if known else None
-    saved = header.get("data") or {}
-    identity = {key: saved[key] for key in ("checksum", "levels") if key in saved}
-    return {"name": run.data.name, "licence": licence} | identity
-
-
 def _minutes(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds / 60, 1)
 
 
-def _evaluation(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(check_source(path).read_text())
-        if isinstance(values, dict) and values.keys() == {"plan", "rows"}:
-            values = _of_samples(**values)
-        if missing := EVALUATED - set(values if isinstance(values, dict) else ()):
-            raise ValueError(f"missing keys: {', '.join(sorted(missing))}")
-    except (OSError, ValueError, KeyError, TypeError) as why:
-        raise UserError(
-            f"{path} is not an evaluation (drawnet evaluate RUN --out FILE): {why}"
-        ) from why
-    return values
+def _evaluation(path: Path) -> Evaluation | Measured:
+    values = schema.read(path, dict[str, Any])
+    if values.keys() >= {"plan", "rows"}:
+        return _of_samples(schema.convert(values, Comparison, path), path)
+    kind, values = _kind(values)
+    return schema.convert(values, kind, path)
 
 
-def _of_samples(plan: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _of_samples(comparison: Comparison, path: Path) -> Measured:
     """Return the measures of a run's samples from a comparison."""
-    if len(rows) != 1:
-        raise ValueError(f"it compares {len(rows)} runs; a record is of one")
-    figures = rows[0]["figures"]
-    if figures["parzen"]["value"] is None:
-        raise ValueError(figures["parzen"]["why"])
-    found = {k: {m: figures[k][v] for m, v in SAMPLED} for k in ("parzen", "frechet")}
-    test = {"dataset": rows[0]["data"], "split": "test", "images": plan["images"]}
-    return test | {"samples": plan["samples"]} | found
+    if len(comparison.rows) != 1:
+        raise UserError(f"{path}: it compares {len(comparison.rows)} runs; a record is of one")
+    row, plan = comparison.rows[0], comparison.plan
+    found = {}
+    for name in ("parzen", "frechet"):
+        figure = row.figures.get(name)
+        if figure and figure.value is not None:
+            found[name] = Measure(figure.value, figure.stderr)
+        elif name == "parzen":
+            raise UserError(f"{path}: it has no {name}: {figure.why if figure else 'not measured'}")
+    return Measured(row.data, "test", plan.images, found, plan.samples)
 
 
-def _curve(path: Path, selection_metric: str) -> list[list[float]]:
-    """Return [examples, processor minutes, selection metric] of every validation."""
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+def _curve(path: Path, selection_metric: str) -> list[tuple[int, float, float]]:
     key = f"valid_{selection_metric}"
-    return [[r["examples"], round(r["cpu_seconds"] / 60, 1), r[key]] for r in rows if key in r]
+    lines = [m for _, m in read_metrics(path) if key in m.values]
+    return [(m.examples, round(m.cpu_seconds / 60, 1), m.values[key]) for m in lines]
 
 
 # ---- the table ----------------------------------------------------------------------------------
 
 
-def read(paths: Sequence[Path]) -> dict[str, dict[str, Any]]:
+def read(paths: Sequence[Path]) -> dict[str, Record]:
     """Read records by name, from files and from folders of them; UserError if one is invalid."""
     files = [f for p in paths for f in (sorted(p.glob("*.json")) if p.is_dir() else [p])]
     if not files:
         raise UserError(f"no records in {', '.join(map(str, paths))} (tools/record.py writes one)")
-    found = {}
-    for file in files:
-        try:
-            found[file.stem] = json.loads(check_source(file).read_text())
-            from_json(found[file.stem]["run"])
-        except (OSError, ValueError, KeyError, TypeError, UserError) as e:
-            raise UserError(f"{file} is not a run record (tools/record.py writes one): {e}") from e
-    return found
+    return {file.stem: schema.read(file, Record) for file in files}
 
 
-def table(records: dict[str, dict[str, Any]]) -> str:
+def table(records: dict[str, Record]) -> str:
     """Format records in Markdown, a row each, bounds and K-sample estimates in separate columns."""
     head = (
         "| model | data | paper | bound or error | K-sample bound | examples | minutes | commit |"
     )
     lines = [head, "|" + "---|" * 8]
     for name, r in records.items():
-        whole, tight = _cells(r)
-        commit = (r["made"] or {}).get("commit") or "–"
-        minutes = f"{r['cpu_minutes']:,.0f}" if r["cpu_minutes"] is not None else "–"
-        evaluated = r["evaluations"][0]["dataset"] if r["evaluations"] else r["data"]["name"]
-        examples = f"{r['examples']:,}" if r["examples"] else "–"
-        cells = [f"`{name}`", evaluated, r["paper"] or "–", whole, tight, examples, minutes, commit]
+        whole, tight = _cells(r.evaluations, binary=is_binary(r.run))
+        minutes = f"{r.cpu_minutes:,.0f}" if r.cpu_minutes is not None else "–"
+        evaluated = r.evaluations[0].dataset if r.evaluations else r.data.name
+        examples, commit = f"{r.examples:,}" if r.examples else "–", r.made.commit or "–"
+        cells = [f"`{name}`", evaluated, r.paper or "–", whole, tight, examples, minutes, commit]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def _cells(record: dict[str, Any]) -> tuple[str, str]:
+def is_binary(run: Run[Any]) -> bool:
+    """Return whether a run's model is one of binary pixels."""
+    return getattr(run.model, "likelihood", None) in (None, "bernoulli")
+
+
+def _cells(evaluations: Sequence[Evaluation | Measured], *, binary: bool) -> tuple[str, str]:
     """Return the table's cells of a bound or an error, and of a K-sample bound."""
     whole, tight = [], []
-    binary = record["run"]["model"].get("likelihood") in (None, "bernoulli")
-    for e in record["evaluations"]:
-        images = f"{e['images']:,} {e['split']} images"
-        if "samples" in e:
-            nats, images = e["parzen"], f"{e['samples']:,} samples, {images}"
-            whole.append(f"{nats['mean']:.1f} ± {nats['stderr']:.1f} nats by Parzen ({images})")
-        elif "error" in e:
-            error = {k: 100 * (v or 0) for k, v in e["error"].items()}
-            whole.append(f"{error['mean']:.2f} ± {error['stderr']:.2f} % ({images})")
-        elif "elbo_nats" not in e:  # a model without a bound: its selection metric
-            name, value = next((k, v) for k, v in e.items() if isinstance(v, dict))
-            whole.append(f"{name} {value['mean']:.4g} ± {value['stderr'] or 0:.2g} ({images})")
-        elif e.get("iw_nats") is not None:
-            tight.append(f"{e['iw_nats']:.2f} nats (K = {e['importance_samples']:,}, {images})")
-        elif binary:
-            whole.append(f"{e['elbo_nats']:.2f} ± {e['elbo_stderr']:.2f} nats ({images})")
+    for e in evaluations:
+        images = f"{e.images:,} {e.split} images"
+        if isinstance(e, Measured):
+            whole.append(_measured(e, images))
+        elif e.iw_nats is not None:
+            tight.append(f"{e.iw_nats:.2f} nats (K = {e.importance_samples or 0:,}, {images})")
+        elif binary and e.elbo_nats is not None:
+            whole.append(f"{e.elbo_nats:.2f} ± {e.elbo_stderr or 0:.2f} nats ({images})")
         else:
-            if e.get("bits_per_dim") is not None:
-                whole.append(f"{e['bits_per_dim']:.3f} bits/dim ({images})")
-            if e.get("cross_entropy_cost_nats") is not None:
-                whole.append(f"cost {e['cross_entropy_cost_nats']:.1f} nats, no bound ({images})")
+            if e.bits_per_dim is not None:
+                whole.append(f"{e.bits_per_dim:.3f} bits/dim ({images})")
+            if e.cross_entropy_cost_nats is not None:
+                whole.append(f"cost {e.cross_entropy_cost_nats:.1f} nats, no bound ({images})")
     return "; ".join(whole) or "–", "; ".join(tight) or "–"
+
+
+def _measured(e: Measured, images: str) -> str:
+    if e.samples and (nats := e.measures.get("parzen")):
+        images = f"{e.samples:,} samples, {images}"
+        return f"{nats.mean:.1f} ± {nats.stderr or 0:.1f} nats by Parzen ({images})"
+    if error := e.measures.get("error"):
+        return f"{100 * error.mean:.2f} ± {100 * (error.stderr or 0):.2f} % ({images})"
+    name, value = next(iter(e.measures.items()))
+    return f"{name} {value.mean:.4g} ± {value.stderr or 0:.2g} ({images})"
 
 
 HEAD = """\
@@ -232,7 +294,7 @@ training images, and the stages of their drawing, are those of seed 0, without s
 """
 
 
-def write(records: dict[str, dict[str, Any]], out: Path) -> None:
+def write(records: dict[str, Record], out: Path) -> None:
     """Write the page: the table, and for every record its command, machine, charts and curve.
 
     The charts, NAME.svg, are written to a folder next to the page and of its name; pictures in that
@@ -248,26 +310,26 @@ def write(records: dict[str, dict[str, Any]], out: Path) -> None:
     write_text(out, "".join(parts))
 
 
-def _machine(origin: dict[str, Any]) -> str:
+def _machine(origin: Metadata) -> str:
     """Return the processor, preceded by the accelerator on which the run was trained, if any."""
-    names = [origin.get("processor") or "machine unknown"]
-    device = origin.get("device") or "cpu"
+    names = [origin.processor or "machine unknown"]
+    device = origin.device or "cpu"
     return "; ".join(names if device == "cpu" else [device, *names])
 
 
-def _section(name: str, record: dict[str, Any], pictures: Sequence[str]) -> str:
-    origin, licence = record["made"] or {}, record["data"]["licence"] or "–"
+def _section(name: str, record: Record, pictures: Sequence[str]) -> str:
+    origin = record.made
     facts = [
-        f"{record['parameters']:,} parameters",
+        f"{record.parameters:,} parameters",
         _machine(origin),
-        f"torch {origin.get('torch') or 'unknown'}",
-        f"commit {origin.get('commit') or 'unknown'}",
-        f"seed {record['run']['seed']}",
+        f"torch {origin.torch or 'unknown'}",
+        f"commit {origin.commit or 'unknown'}",
+        f"seed {record.run.seed}",
     ]
-    lines = [f"\n## {name}\n", f"    {record['command']}\n"]
-    lines += [f"{'; '.join(facts)}.  Licence of the data: {licence}."]
+    lines = [f"\n## {name}\n", f"    {record.command}\n"]
+    lines += [f"{'; '.join(facts)}.  Licence of the data: {record.data.licence or '–'}."]
     lines += [f"\n![{name}]({picture})" for picture in pictures]
-    if curve := record["curve"]:
+    if curve := record.curve:
         chosen = curve[:: -math.ceil(len(curve) / 12)][::-1]
         lines += ["\n| examples | minutes | validation |", "|---|---|---|"]
         lines += [

@@ -11,6 +11,7 @@ import pytest
 
 from drawnet.ablation import table
 from drawnet.errors import UserError
+from drawnet.evaluation.likelihood import Measure
 
 for package in table.EXTRA:
     pytest.importorskip(package, reason="the tables' tests need the extra `plots`")
@@ -22,14 +23,13 @@ BASE, OTHER = [100.0, 102.0, 101.0], [101.5, 104.0, 102.0]
 
 
 def result(variant, seed, nats, claimed=None):
-    measures = {"nats": {"mean": nats}, "rate": {"mean": 20.0}, "distortion": {"mean": nats - 20}}
+    measures = {"nats": Measure(nats), "rate": Measure(20.0), "distortion": Measure(nats - 20)}
     if claimed is not None:
-        measures["claimed"] = {"mean": claimed}
-    return {
-        "variant": variant, "seed": seed, "measures": measures, "dataset": "toy", "split": "valid",
-        "images": 13, "parameters": 1234, "images_per_second": 100.0 + seed, "examples": 640,
-        "cpu_seconds": 60.0, "best_at": 640, "skipped": 0,
-    }  # fmt: skip
+        measures["claimed"] = Measure(claimed)
+    return table.Result(
+        "toy", "valid", 13, measures, examples=640, best_at=640, skipped=0, parameters=1234,
+        cpu_seconds=60.0, images_per_second=100.0 + seed, variant=variant, seed=seed,
+    )  # fmt: skip
 
 
 def study():

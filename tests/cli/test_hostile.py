@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from dataclasses import fields, replace
+from typing import get_type_hints
 
 import pytest
 import torch
@@ -25,14 +26,15 @@ def drawnet(*words, shell="", **environment):
 
 
 def numbers(kind):
-    return [f.name for f in fields(kind) if f.type in (float, "float")]
+    hints = get_type_hints(kind)
+    return [f.name for f in fields(kind) if hints[f.name] is float]
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), -float("inf")])
 @pytest.mark.parametrize("name", numbers(config.Run))
 def test_a_setting_of_a_run_is_a_finite_number(name, value):
     with pytest.raises(UserError, match=f"--{name.replace('_', '-')}"):
-        config.check(replace(make_run(), **{name: value}))
+        replace(make_run(), **{name: value})
 
 
 @pytest.mark.parametrize("kind", models.names())

@@ -13,7 +13,6 @@ from drawnet.models.conv_draw import ConvDrawConfig
 from drawnet.models.draw import DrawConfig
 from drawnet.recipes import _own, images
 from drawnet.training import checkpoint, loop
-from drawnet.training.config import check
 
 
 def strokes(folder: Path, classes: int = 3, n: int = 90, side: int = 12) -> Path:
@@ -36,7 +35,6 @@ def photographs(folder: Path, n: int = 40, size=(12, 16)) -> Path:
 
 def chosen(folder: Path, **settings):
     run, data, lines = _own.choose_run(Data(str(folder), **settings), None)
-    check(run)
     loop.check_pixels(run, data.levels)
     assert len(lines) == 4 and all(line and "\n" not in line for line in lines)
     return run, data, lines

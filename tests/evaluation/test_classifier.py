@@ -79,12 +79,12 @@ def test_a_saved_classifier_is_the_same(learned, tmp_path):
     path = tmp_path / "classifier.safetensors"
     classifier.save(path, learned, {"accuracy": 0.5})
     back, header = classifier.load(path)
-    assert back.config == learned.config and header["accuracy"] == 0.5
+    assert back.config == learned.config and header.accuracy == 0.5
     x = torch.rand(9, 1, 8, 8)
     assert not back.training
     assert torch.equal(back(x), learned.eval()(x))
     save_tensors(path, dict(learned.state_dict()), {"other": 1})
-    with pytest.raises(UserError, match="no classifier"):
+    with pytest.raises(UserError, match="classifier is missing"):
         classifier.load(path)
 
 

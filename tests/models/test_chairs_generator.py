@@ -97,7 +97,7 @@ def test_it_learns_and_turns_its_chairs(chairs, tiny_run, tmp_path):
     loop.train(run, chairs, tmp_path)
     model = checkpoint.load_model(tmp_path)
     blank = ((255 - chairs.splits["valid"].pixels[:, 0]) / 255.0) ** 2
-    assert model.header["valid_picture"] < 0.35 * blank.mean()
+    assert model.header.valid["picture"] < 0.35 * blank.mean()
     with torch.no_grad():
         trajectory = model.network.frames(2, ImageNoise(0, range(2)))
     assert trajectory.shape == (32, 2, 1, 16, 16) and torch.equal(trajectory[0], trajectory[-1])

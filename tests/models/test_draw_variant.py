@@ -327,5 +327,5 @@ def test_a_run_with_a_wrong_rate_is_judged_by_the_true_bound(tiny_run, tiny_data
     progress = loop.train(replace(tiny_run, model=model), tiny_data, tmp_path)
     network = checkpoint.load_model(tmp_path).network
     means = summary(measure(network, View(tiny_data, "valid")))
-    assert means["nats"]["mean"] == pytest.approx(progress.best, rel=1e-5)
-    assert means["claimed"]["mean"] < means["nats"]["mean"]
+    assert means["nats"].mean == pytest.approx(progress.best, rel=1e-5)
+    assert means["claimed"].mean < means["nats"].mean

@@ -13,7 +13,7 @@ from drawnet.cli import main
 from drawnet.data.pipeline import View
 from drawnet.drawing import sample
 from drawnet.errors import UserError
-from drawnet.evaluation.likelihood import measure, summary
+from drawnet.evaluation.likelihood import Measure, measure, summary
 from drawnet.models.base import LossOptions
 from drawnet.models.convnet import ConvNetConfig
 from drawnet.models.glimpse import GlimpseConfig
@@ -115,9 +115,9 @@ def test_it_learns(kind, tiny_run, tiny_data, tmp_path):
     measured = measure(checkpoint.load_model(tmp_path).network, View(tiny_data, "test"))
     assert measured["error"].mean() <= 1 / 11
     found = summary({"error": torch.tensor([0.0, 1.0, 0.0, 0.0], dtype=torch.float64)})
-    assert found["error"]["mean"] == 0.25
-    assert found["error"]["stderr"] == pytest.approx(0.5 / math.sqrt(4))
-    assert summary({"error": torch.ones(1)})["error"] == {"mean": 1.0, "stderr": None}
+    assert found["error"].mean == 0.25
+    assert found["error"].stderr == pytest.approx(0.5 / math.sqrt(4))
+    assert summary({"error": torch.ones(1)})["error"] == Measure(1.0, None)
 
 
 def test_a_trajectory_shows_where_it_looks(reader):
@@ -134,7 +134,7 @@ def test_a_trajectory_shows_where_it_looks(reader):
     [
         (GlimpseConfig, {"read": 1}, "read"),
         (GlimpseConfig, {"glimpses": 0}, "glimpses"),
-        (GlimpseConfig, {"window_clip": -1.0}, "window_clip"),
+        (GlimpseConfig, {"window_clip": -1.0}, "window-clip"),
         (GlimpseConfig, {"classes": 1}, "classes"),
         (ConvNetConfig, {"stride": 0}, "stride"),
         (ConvNetConfig, {"classes": 0}, "classes"),

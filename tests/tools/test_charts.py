@@ -1,6 +1,7 @@
 """Charts of run records: what is in them, and where it stands."""
 
 import xml.etree.ElementTree as ET
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,7 +12,8 @@ figure = pytest.importorskip("matplotlib.figure", reason="charts need the extra 
 
 
 def record(curve, *steps):
-    return {"curve": curve, "evaluations": [{"kl_per_step": list(steps)}] if steps else []}
+    evaluations = [SimpleNamespace(kl_per_step=list(steps))] if steps else []
+    return SimpleNamespace(curve=curve, evaluations=evaluations)
 
 
 def test_a_curve_is_over_the_logarithm_of_the_minutes_and_every_step_has_its_bar():

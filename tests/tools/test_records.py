@@ -1,8 +1,11 @@
 """Run records: what they hold, the command that they name, the table, and bad input."""
 
 import json
+import os
 import shlex
-from dataclasses import replace
+import shutil
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +18,7 @@ from drawnet.cli import guarded
 from drawnet.cli._shared import parse
 from drawnet.cli.train import Train
 from drawnet.errors import UserError
+from drawnet.evaluation.likelihood import Evaluation, Measure
 from drawnet.training import checkpoint, loop, provenance
 
 TOOLS = {"record": record_tool.main, "results": results_tool.main}
@@ -52,11 +56,11 @@ def test_a_record_holds_what_a_reader_asks(runs, record):
     model = checkpoint.load_model(runs / "run")
     assert r["recipe"] == "digits_quick" and r["examples"] in (160, 320)
     assert r["parameters"] == sum(p.numel() for p in model.network.parameters())
-    assert r["data"]["checksum"] == model.header["data"]["checksum"] and r["data"]["licence"]
-    assert r["made"] == json.loads(json.dumps(provenance.build_metadata()))
+    assert r["data"]["checksum"] == model.header.data.checksum and r["data"]["licence"]
+    assert r["made"] == asdict(provenance.build_metadata())
     assert [e["importance_samples"] for e in r["evaluations"]] == [None, 3]
     assert [row[0] for row in r["curve"]] == [160, 320]
-    assert min(row[2] for row in r["curve"]) == pytest.approx(model.header["valid_nats"], abs=1e-3)
+    assert min(row[2] for row in r["curve"]) == pytest.approx(model.header.valid["nats"], abs=1e-3)
 
 
 def test_the_command_of_a_record_is_the_run(runs):
@@ -97,35 +101,41 @@ def test_the_page_names_command_machine_and_curve(record, tmp_path):
 
 
 def test_every_kind_of_measure_has_its_words():
-    base = {"split": "test", "images": 1000, "dataset": "x", "iw_nats": None}
-    bound = base | {"elbo_nats": 80.0, "elbo_stderr": 0.5, "bits_per_dim": 0.147}
-    cases = [
-        ("bernoulli", bound, "80.00 ± 0.50 nats (1,000 test images)"),
-        (None, bound, "80.00 ± 0.50 nats (1,000 test images)"),  # of binary pixels by nature
-        ("logistic", bound, "0.147 bits/dim (1,000 test images)"),
-        ("mixture", bound | {"cross_entropy_cost_nats": 1825.8},
-         "0.147 bits/dim (1,000 test images); cost 1825.8 nats, no bound (1,000 test images)"),
-        ("cross_entropy", base | {"elbo_nats": None, "cross_entropy_cost_nats": 1825.8},
-         "cost 1825.8 nats, no bound (1,000 test images)"),
-        (None, base | {"error": {"mean": 0.0418, "stderr": 0.002}}, "4.18 ± 0.20 % (1,000 test images)"),
-        (None, base | {"samples": 50, "parzen": {"mean": 214.02, "stderr": 1.1}},
-         "214.0 ± 1.1 nats by Parzen (50 samples, 1,000 test images)"),
-    ]  # fmt: skip
-    judged = {k: v for k, v in base.items() if k != "iw_nats"}
-    judged |= {"picture": {"mean": 0.0071371, "stderr": 2.9e-05}, "loss": {"mean": 3, "stderr": 1}}
-    cases.append((None, judged, "picture 0.007137 ± 2.9e-05 (1,000 test images)"))
-    for likelihood, evaluation, words in cases:
-        record = {"run": {"model": {"likelihood": likelihood}}, "evaluations": [evaluation]}
-        assert records._cells(record) == (words, "–")
+    bound = Evaluation("x", "test", 1000, 80.0, 0.5, 20.0, 60.0, None, None, 0.147, [20.0])
+    cost = replace(bound, cross_entropy_cost_nats=1825.8)
+    words = {
+        "80.00 ± 0.50 nats (1,000 test images)": (True, bound),
+        "0.147 bits/dim (1,000 test images)": (False, bound),
+        "0.147 bits/dim (1,000 test images); cost 1825.8 nats, no bound (1,000 test images)": (
+            False,
+            cost,
+        ),
+        "cost 1825.8 nats, no bound (1,000 test images)": (
+            False,
+            replace(cost, elbo_nats=None, bits_per_dim=None),
+        ),
+    }
+    measured = {
+        "4.18 ± 0.20 % (1,000 test images)": {"error": Measure(0.0418, 0.002)},
+        "picture 0.007137 ± 2.9e-05 (1,000 test images)": {
+            "picture": Measure(0.0071371, 2.9e-05),
+            "loss": Measure(3, 1),
+        },
+    }
+    for said, measures in measured.items():
+        words[said] = True, records.Measured("x", "test", 1000, measures)
+    parzen = records.Measured("x", "test", 1000, {"parzen": Measure(214.02, 1.1)}, 50)
+    words["214.0 ± 1.1 nats by Parzen (50 samples, 1,000 test images)"] = True, parzen
+    for said, (binary, evaluation) in words.items():
+        assert records._cells([evaluation], binary=binary) == (said, "–")
 
 
 def test_where_a_result_comes_from():
     told = provenance.build_metadata()
-    assert told["torch"] and "cores" in told["processor"]
-    assert set(told) == {"drawnet", "commit", "torch", "processor", "device", "threads"}
-    assert told["device"] == "cpu" and records._machine(told) == told["processor"]
-    other = told | {"device": "cuda: NVIDIA H100"}
-    assert records._machine(other) == f"cuda: NVIDIA H100; {told['processor']}"
+    assert told.torch and "cores" in told.processor and told.drawnet and told.threads
+    assert told.device == "cpu" and records._machine(told) == told.processor
+    other = replace(told, device="cuda: NVIDIA H100")
+    assert records._machine(other) == f"cuda: NVIDIA H100; {told.processor}"
 
 
 def test_rounded_weights_are_the_same_model(runs, tmp_path, capsys):
@@ -139,9 +149,45 @@ def test_rounded_weights_are_the_same_model(runs, tmp_path, capsys):
         assert b.dtype == torch.float32 and torch.equal(b, a.bfloat16().float())
 
 
+def test_of_weights_and_their_card_both_are_written_or_none(runs, tmp_path, monkeypatch, capsys):
+    """The card's place is taken, or the disk is full when it is its turn."""
+    words = ["record", str(runs / "run"), "--out", str(tmp_path / "r.json"), "--weights"]
+    (tmp_path / "taken.json").mkdir()
+    with pytest.raises(SystemExit, match="2"):
+        main([*words, str(tmp_path / "taken.safetensors")])
+    assert "is a folder: name a file" in capsys.readouterr().err
+    real, left = os.fsync, iter((True, True, False))
+
+    def full(file):
+        if not next(left):
+            raise OSError(28, "No space left on device")
+        real(file)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(SystemExit, match="2"):
+        main([*words, str(tmp_path / "small.safetensors")])
+    assert "No space left" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["taken.json"]
+
+
+def test_a_record_of_a_run_whose_last_line_was_cut(runs, tmp_path):
+    shutil.copytree(runs / "run", tmp_path / "run")
+    whole = records.build_record(tmp_path / "run", [])
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
+        file.write('{"examples": 320, "seco')
+    assert records.build_record(tmp_path / "run", []) == whole
+
+
+def test_the_records_of_the_documents_are_read():
+    for name, found in records.read([Path("docs/records")]).items():
+        again = json.loads(found.text())
+        before = json.loads(Path(f"docs/records/{name}.json").read_text())
+        assert again["evaluations"] == before["evaluations"] and again["curve"] == before["curve"]
+
+
 def test_weights_of_an_older_run_are_given_their_commit(runs, tmp_path):
     found = records.build_record(runs / "run" / "model.safetensors", [], commit="abc1234")
-    assert found["made"]["commit"] == "abc1234" and found["curve"] == []
+    assert found.made.commit == "abc1234" and found.curve == []
 
 
 @pytest.mark.parametrize(
@@ -149,11 +195,14 @@ def test_weights_of_an_older_run_are_given_their_commit(runs, tmp_path):
     [
         (
             ["record", "run", "run/metrics.jsonl", "--out", "x.json"],
-            "metrics.jsonl is not an evaluation",
+            "metrics.jsonl is not JSON",
         ),
-        (["record", "run", "nowhere.json", "--out", "x.json"], "nowhere.json is not there"),
+        (
+            ["record", "run", "nowhere.json", "--out", "x.json"],
+            "nowhere.json is not there",
+        ),
         (["record", "nowhere", "--out", "x.json"], "nowhere"),
-        (["results", "whole.json"], "whole.json is not a run record"),
+        (["results", "whole.json"], "whole.json: recipe is missing"),
         (["results", "run"], "no records in run"),
     ],
 )
@@ -166,10 +215,27 @@ def test_bad_input_gets_one_line(runs, monkeypatch, capsys, words, message):
     assert not (runs / "x.json").exists()
 
 
-@pytest.mark.parametrize("text", ["", "[1]", '{"plan": 1, "rows": [1]}', '{"plan": {}, "rows": 2}'])
-def test_an_evaluation_of_nothing_is_refused(runs, tmp_path, text):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "e.json is not JSON"),
+        ("[1]", r"e.json is \[1\]; it must be an object"),
+        ('{"plan": 1, "rows": [1]}', "plan is 1; it must be an object"),
+        ('{"plan": {}, "rows": 2}', "rows is 2; it must be a valid array"),
+        ('{"dataset": "x", "split": "test", "images": 3}', "measures is missing"),
+        (
+            '{"dataset": "x", "split": "test", "images": 0, "a": {"mean": 1}}',
+            "images is 0; it must",
+        ),
+        (
+            '{"dataset": "x", "split": "test", "images": 3, "a": 1}',
+            "measures.a is 1; it must be an",
+        ),
+    ],
+)
+def test_an_evaluation_of_nothing_is_refused(runs, tmp_path, text, message):
     (tmp_path / "e.json").write_text(text)
-    with pytest.raises(UserError, match="not an evaluation"):
+    with pytest.raises(UserError, match=message):
         records.build_record(runs / "run", [tmp_path / "e.json"])
 
 
@@ -179,10 +245,10 @@ def test_what_is_measured_on_samples(runs, tmp_path, monkeypatch):
     words = [str(runs / "run"), "--samples", "40", "--images", "50"]
     main(["compare", *words, "--out", str(tmp_path / "one.json")])
     compared = json.loads((tmp_path / "one.json").read_text())
-    (found,) = records.build_record(runs / "run", [tmp_path / "one.json"])["evaluations"]
+    (found,) = records.build_record(runs / "run", [tmp_path / "one.json"]).evaluations
     parzen = compared["rows"][0]["figures"]["parzen"]
-    assert found["parzen"] == {"mean": parzen["value"], "stderr": parzen["stderr"]}
-    assert (found["samples"], found["images"], found["split"]) == (40, 50, "test")
+    assert found.measures["parzen"] == Measure(parzen["value"], parzen["stderr"])
+    assert (found.samples, found.images, found.split) == (40, 50, "test")
     compared["rows"] *= 2
     (tmp_path / "two.json").write_text(json.dumps(compared))
     with pytest.raises(UserError, match="it compares 2 runs"):
@@ -191,4 +257,4 @@ def test_what_is_measured_on_samples(runs, tmp_path, monkeypatch):
 
 def test_training_notes_where_it_ran(tiny_run, tiny_data, tmp_path):
     loop.train(replace(tiny_run, examples=16), tiny_data, tmp_path)
-    assert checkpoint.load_model(tmp_path).header["made"] == provenance.build_metadata()
+    assert checkpoint.load_model(tmp_path).header.made == provenance.build_metadata()

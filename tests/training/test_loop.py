@@ -1,22 +1,20 @@
 """The loop: exact resume, stops and kills, guards, and what a folder holds."""
 
-import json
 import math
-import multiprocessing
 import os
 import random
 import signal
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from conftest import classes_of, small
+import kills
+from conftest import classes_of, make_data, small
 from drawnet import kernels, models
 from drawnet.data import pipeline
 from drawnet.errors import UserError
@@ -24,20 +22,13 @@ from drawnet.models import sequential
 from drawnet.training import checkpoint, loop, migration, run_dir
 from drawnet.training.loop import kl_weight, learning_rate, schedule
 from drawnet.training.state import Session
-from reference import assert_resumes, assert_same_runs, stop_after, tensors
-
-
-def lines(folder):
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if not k.endswith("seconds")} for row in rows]
+from reference import assert_resumes, assert_same_runs, lines, stop_after, tensors
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_k_plus_k_steps_equal_2k(tiny_run, tiny_data, tmp_path, capsys, number):
     assert_resumes(tiny_run, tiny_data, tmp_path, 10, number)
     assert "--resume" in capsys.readouterr().err
-    valid = [[r for r in lines(tmp_path / p) if "valid_nats" in r] for p in ("whole", "parts")]
-    assert valid[0] == valid[1]
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adagrad"])
@@ -91,7 +82,7 @@ def test_a_checkpoint_with_former_names_resumes(kind, tiny_run, tiny_data, tmp_p
         values |= {old: values.pop(new) for old, new in names.items() if new in values}
     checkpoint.save_tensors(path, held, header)
     loop.train(run, tiny_data, tmp_path / "parts", resume=True)
-    assert_same_runs(tmp_path / "whole", tmp_path / "parts")
+    assert_same_runs(tmp_path / "whole", tmp_path / "parts", metrics=False)
 
 
 def test_a_run_goes_on_for_longer(tiny_run, tiny_data, tmp_path):
@@ -104,7 +95,7 @@ def test_a_run_goes_on_for_longer(tiny_run, tiny_data, tmp_path):
         loop.train(run, tiny_data, tmp_path / "cosine parts", resume=True)
     run = replace(run, decay="exponential")
     loop.train(run, tiny_data, tmp_path / "exponential parts", resume=True)
-    assert_same_runs(tmp_path / "exponential", tmp_path / "exponential parts")
+    assert_same_runs(tmp_path / "exponential", tmp_path / "exponential parts", metrics=False)
 
 
 def test_a_finished_run_resumes_to_itself(tiny_run, tiny_data, tmp_path):
@@ -134,7 +125,7 @@ def test_the_loss_falls(tiny_run, tiny_data, tmp_path):
     assert valid[-1] < 0.7 * valid[0]  # other seeds end between 5 and 18
     assert BAND[0] < valid[-1] < BAND[1], "outside the band that this seed has always reached"
     assert math.isclose(
-        checkpoint.load_model(tmp_path).header["valid_nats"], min(valid), abs_tol=1e-3
+        checkpoint.load_model(tmp_path).header.valid["nats"], min(valid), abs_tol=1e-3
     )
 
 
@@ -183,38 +174,25 @@ def test_two_processes_equal_one(kind, tiny_run, tiny_data, tmp_path):
         torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=2e-5, msg=name)
 
 
-def run_forever(run, data, folder):
-    """What the killed process does (in a process of its own)."""
-    torch.set_num_threads(1)
-    loop.train(run, data, folder, resume=True)
-
-
 @pytest.mark.slow
-def test_killed_at_random_moments_it_always_resumes(tiny_run, tiny_data, tmp_path):
-    run = replace(tiny_run, examples=2**40, decay="none", save_every=16, evaluate_every=32)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["drawnet.training.loop"])
-    chance, reached = random.Random(0), -1
-    for _ in range(30):
-        process = context.Process(target=run_forever, args=(run, tiny_data, tmp_path / "killed"))
-        process.start()
-        saved = tmp_path / "killed" / "training.safetensors"
-        before = saved.stat().st_mtime_ns if saved.exists() else 0
-        deadline = time.monotonic() + 60
-        while not (saved.exists() and saved.stat().st_mtime_ns > before):
-            assert process.is_alive() and time.monotonic() < deadline
-            time.sleep(0.01)
-        time.sleep(chance.uniform(0, 0.3))
-        process.kill()
-        process.join()
-        seen = tensors(tmp_path / "killed")[1]["progress"]["examples_seen"]
-        assert seen > reached
-        reached = seen
-        checkpoint.load_model(tmp_path / "killed")
-    finite = replace(run, examples=reached + 80)
-    loop.train(finite, tiny_data, tmp_path / "killed", resume=True)
-    loop.train(finite, tiny_data, tmp_path / "whole")
-    assert_same_runs(tmp_path / "whole", tmp_path / "killed")
+@pytest.mark.parametrize("kind", ["draw", "gan"])
+def test_killed_at_random_moments_and_within_writings_it_always_resumes(kind, tmp_path):
+    assert kills.check(kind, tmp_path, 8, random.Random(kind))[0] == 2
+
+
+@pytest.mark.parametrize("stage", kills.STAGES)
+def test_killed_within_the_writing_of_a_checkpoint_nothing_is_lost(stage, tmp_path, monkeypatch):
+    class Chance(random.Random):
+        def choice(self, _):
+            return stage
+
+    folder = tmp_path / "killed"
+    assert kills.kill("vae", folder, Chance(0), writing=True) == -signal.SIGKILL
+    first = kills.position(folder)
+    loop.train(replace(kills.run_of("vae"), examples=first + 48), make_data(), folder, resume=True)
+    assert (
+        kills.position(folder) == first + 48 and {p.name for p in folder.iterdir()} <= kills.FILES
+    )
 
 
 def test_a_folder_with_a_run_is_not_overwritten(tiny_run, tiny_data, tmp_path):
@@ -417,7 +395,8 @@ def test_every_image_comes_with_its_own_label(conditional_run, tiny_data, tmp_pa
     seen, real = [], sequential.bound
 
     def watched(model, x, eps, y, **rest):
-        seen.append((x, y))
+        if x.device.type != "meta":  # where memory is estimated
+            seen.append((x, y))
         return real(model, x, eps, y, **rest)
 
     monkeypatch.setattr(sequential, "bound", watched)

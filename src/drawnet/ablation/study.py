@@ -19,17 +19,19 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from drawnet import ablation
-from drawnet.ablation import variants
+from drawnet.ablation import table, variants
+from drawnet.ablation.table import Result
 from drawnet.data import Dataset
-from drawnet.errors import UserError, choose, threads, write_text
+from drawnet.errors import UserError, choose, schema, threads, write_text
+from drawnet.errors.schema import PathText, Positive, PositiveInt
 from drawnet.models.draw import DrawConfig
 from drawnet.training.checkpoint import load_model
-from drawnet.training.config import Run, from_json, to_json
+from drawnet.training.config import Run, to_json
 from drawnet.training.run_dir import interruptible, locked
 from drawnet.training.state import Progress, difference
 
@@ -40,17 +42,49 @@ BASELINE = "baseline"
 class Budget:
     """The budget of every run: exactly one of the two."""
 
-    minutes: float | None = None
+    minutes: Positive | None = None
     """Processor minutes of training; of the clock, on an accelerator."""
-    images: int | None = None
+    images: PositiveInt | None = None
     """Training examples."""
 
     def __post_init__(self) -> None:
+        schema.check(self)
         if (self.minutes is None) == (self.images is None):
             raise UserError("--minutes or --images: give one of them, the budget of every run")
-        for name, value in asdict(self).items():
-            if value is not None and not value > 0:
-                raise UserError(f"--{name} must be greater than 0, not {value:g}")
+
+
+@dataclass(frozen=True)
+class Head(Budget):
+    """What all runs of a study's folder share: study.json."""
+
+    run: Run[Any] = field(kw_only=True)
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A variant's training speed: rates/VARIANT.json."""
+
+    images_per_second: Positive
+    examples: PositiveInt
+    """Of a run, by the budget."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a process of a study does, and where it writes what it has found."""
+
+    run: Run[Any]
+    out: PathText
+    minutes: Positive | None = None
+    """The budget of a run whose speed is to be measured; None: train it."""
+    data_dir: PathText | None = None
+    split: str = "valid"
+    device: str = "cpu"
+
+    def read(self) -> Rate | Result:
+        """Read what the job has written."""
+        path = Path(self.out)
+        return schema.read(path, Rate) if self.minutes else schema.read(path, Result)
 
 
 @dataclass(frozen=True)
@@ -119,8 +153,6 @@ def pursue(study: Study) -> bool:
     UserError: an invalid study, a folder that holds another, or runs that failed (all others are
     finished then, and in the table).
     """
-    from drawnet.ablation import table
-
     runs, left = planned(study)
     for name, why in left.items():
         print(f"{name} is left out: {why}")
@@ -142,92 +174,91 @@ def pursue(study: Study) -> bool:
 
 def agree(study: Study) -> None:
     """Write study.json, or raise UserError if the folder holds another study."""
-    path, head = study.folder / "study.json", {"run": to_json(study.run), **asdict(study.budget)}
-    try:
-        there = json.loads(path.read_text()) if path.exists() else head
-    except ValueError as why:
-        raise UserError(f"{path} is damaged: choose another --out") from why
+    path, head = study.folder / "study.json", Head(**asdict(study.budget), run=study.run)
+    there = schema.read(path, Head) if path.exists() else head
     if there != head:
-        what = difference(there, head)
+        what = difference(values(there), values(head))
         raise UserError(f"{study.folder} holds another study ({what}): choose another --out")
-    write_text(path, json.dumps(head, indent=1) + "\n")
+    write_text(path, json.dumps(values(head), indent=1) + "\n")
+
+
+def values(of: Head | Job) -> dict[str, Any]:
+    """Return JSON values of what holds a run."""
+    return {"run": to_json(of.run)} | {k: v for k, v in vars(of).items() if k != "run"}
 
 
 def rate_file(study: Study, name: str) -> Path:
     return study.folder / "rates" / f"{name}.json"
 
 
-def timings(study: Study, runs: dict[str, Run[Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+def timings(study: Study, runs: dict[str, Run[Any]]) -> Iterator[tuple[str, Job]]:
     """Yield jobs that measure the variants' training speed, where it is needed and unknown."""
     for name, run in runs.items():
         if study.budget.minutes and not (path := rate_file(study, name)).exists():
-            job = {"do": "time", "run": to_json(run), "minutes": study.budget.minutes}
-            yield f"{name}'s speed", job | {"out": str(path)}
+            yield f"{name}'s speed", Job(run, str(path), study.budget.minutes)
 
 
-def trainings(study: Study, runs: dict[str, Run[Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+def trainings(study: Study, runs: dict[str, Run[Any]]) -> Iterator[tuple[str, Job]]:
     """Yield jobs for the runs that are not finished, all variants of a seed before the next seed."""
     for seed in range(study.seeds):
         for name, run in runs.items():
-            examples = (
-                study.budget.images or json.loads(rate_file(study, name).read_text())["examples"]
-            )
+            examples = study.budget.images or schema.read(rate_file(study, name), Rate).examples
             path = study.folder / f"{name}-seed{seed}" / f"{study.split}.json"
             if not path.exists():
-                job = to_json(budgeted(replace(run, seed=seed), examples))
-                yield path.parent.name, {"do": "train", "run": job, "out": str(path)}
+                job = budgeted(replace(run, seed=seed), examples)
+                yield path.parent.name, Job(job, str(path))
 
 
-def results(study: Study) -> list[dict[str, Any]]:
+def results(study: Study) -> list[Result]:
     """Return the results of the finished runs, in the order of the variants and seeds."""
-    found = []
-    for name in ablation.titles():
-        for path in sorted(study.folder.glob(f"{name}-seed*/{study.split}.json")):
-            seed = int(path.parent.name.rpartition("-seed")[2])
-            found.append({"variant": name, "seed": seed, **json.loads(path.read_text())})
-    return sorted(found, key=lambda r: (list(ablation.titles()).index(r["variant"]), r["seed"]))
+    names = list(ablation.titles())
+    found = [
+        replace(schema.read(path, Result), variant=name, seed=int(seed))
+        for name in names
+        for path in study.folder.glob(f"{name}-seed*/{study.split}.json")
+        if (seed := path.parent.name.rpartition("-seed")[2]).isdecimal()
+    ]
+    return sorted(found, key=lambda r: (names.index(r.variant), r.seed))
 
 
-def run_jobs(
-    study: Study, jobs: Iterable[tuple[str, dict[str, Any]]], stopped: list[str]
-) -> dict[str, str]:
+def run_jobs(study: Study, jobs: Iterable[tuple[str, Job]], stopped: list[str]) -> dict[str, str]:
     """Run `study.jobs` jobs at a time until all are done or stopped; return the failures by name."""
     waiting, failed = list(jobs), dict[str, str]()
-    running: dict[str, tuple[subprocess.Popen[bytes], Path]] = {}
+    running: dict[str, tuple[subprocess.Popen[bytes], Job]] = {}
     cores = threads() or os.cpu_count() or 1
     total, share = len(waiting), max(1, cores // study.jobs)
     while (waiting and not stopped) or running:
         while waiting and not stopped and len(running) < study.jobs:
             name, job = waiting.pop(0)
-            job |= {"data_dir": study.data_dir and str(study.data_dir), "split": study.split}
-            job |= {"device": study.device}
-            running[name] = start(job, share), Path(job["out"])
+            folder = str(study.data_dir) if study.data_dir else None
+            job = replace(job, data_dir=folder, split=study.split, device=study.device)
+            running[name] = start(job, share), job
         if stopped:
             for process, _ in running.values():
                 close_stdin(process)
-        for name, (process, out) in list(running.items()):
+        for name, (process, job) in list(running.items()):
             if process.poll() is None:
                 continue
             close_stdin(process)
             del running[name]
-            if out.exists():
+            if Path(job.out).exists():
                 done = total - len(waiting) - len(running)
-                print(f"[{done}/{total}] {name}: {brief(json.loads(out.read_text()))}", flush=True)
+                print(f"[{done}/{total}] {name}: {brief(job.read())}", flush=True)
             elif not stopped:
-                failed[name] = last_line(log_file(out))
+                failed[name] = last_line(log_file(job))
         time.sleep(0.1)
     return failed
 
 
-def brief(record: dict[str, Any]) -> str:
+def brief(found: Rate | Result) -> str:
     """Summarise a result in a few words."""
-    if "measures" in record:
-        return f"{record['measures']['nats']['mean']:.2f} nats, {record['examples']} examples"
-    return f"{record['images_per_second']:.0f} images a second: {record['examples']} examples"
+    if isinstance(found, Result):
+        return f"{found.measures['nats'].mean:.2f} nats, {found.examples} examples"
+    return f"{found.images_per_second:.0f} images a second: {found.examples} examples"
 
 
-def log_file(out: Path) -> Path:
-    return out.with_suffix(".log")
+def log_file(job: Job) -> Path:
+    return Path(job.out).with_suffix(".log")
 
 
 def last_line(path: Path) -> str:
@@ -239,17 +270,17 @@ def last_line(path: Path) -> str:
 # ---- a job, in its own process -------------------------------------------------------------------
 
 
-def start(job: dict[str, Any], share: int) -> "subprocess.Popen[bytes]":
+def start(job: Job, share: int) -> "subprocess.Popen[bytes]":
     """Start a process that does the job and ends when its standard input does, whatever ends this one.
 
     It has its own session: a terminal's Ctrl-C reaches only this process, which passes it on once.
     """
-    log = log_file(Path(job["out"]))
+    log = log_file(job)
     log.parent.mkdir(parents=True, exist_ok=True)
     settings = {"OMP_NUM_THREADS": str(share), "TQDM_MININTERVAL": "60"}
     with log.open("ab") as file:
         return subprocess.Popen(
-            [sys.executable, "-m", "drawnet.ablation.study", json.dumps(job)],
+            [sys.executable, "-m", "drawnet.ablation.study", json.dumps(values(job))],
             env=os.environ | settings,
             stdin=subprocess.PIPE,
             stdout=file,
@@ -265,7 +296,7 @@ def close_stdin(process: "subprocess.Popen[bytes]") -> None:
         process.stdin.close()
 
 
-def work(job: dict[str, Any]) -> None:
+def work(job: Job) -> None:
     """Do a job until standard input ends, then stop as by SIGTERM."""
 
     def follow() -> None:
@@ -273,19 +304,17 @@ def work(job: dict[str, Any]) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=follow, daemon=True).start()
-    run, out = from_json(job["run"]), Path(job["out"])
-    data = run.data.load(Path(job["data_dir"]) if job["data_dir"] else None)
-    if job["do"] == "time":
-        record = timed(run, data, job["minutes"], job["device"])
+    run, out = job.run, Path(job.out)
+    data = run.data.load(Path(job.data_dir) if job.data_dir else None)
+    if job.minutes:
+        found: Rate | Result | None = timed(run, data, job.minutes, job.device)
     else:
-        record = trained(run, data, out.parent, job["split"], job["device"])
-    if record is not None:
-        write_text(out, json.dumps(record, indent=1) + "\n")
+        found = trained(run, data, out.parent, job.split, job.device)
+    if found is not None:
+        write_text(out, json.dumps(asdict(found), indent=1) + "\n")
 
 
-def timed(
-    run: Run[Any], data: Dataset, minutes: float, device: str = "cpu"
-) -> dict[str, Any] | None:
+def timed(run: Run[Any], data: Dataset, minutes: float, device: str = "cpu") -> Rate | None:
     """Measure the run's training speed and the number of examples in this many processor minutes.
 
     On an accelerator minutes are those of the clock.  Measured over a twentieth of the budget, 20
@@ -308,7 +337,7 @@ def timed(
         rate = speed(progress, device)
         examples = max(1, round(rate * seconds / run.batch)) * run.batch
     examples = max(1, round(rate * 60 * minutes / run.batch)) * run.batch
-    return {"images_per_second": rate, "examples": examples}
+    return Rate(rate, examples)
 
 
 def speed(progress: Progress, device: str) -> float:
@@ -319,7 +348,7 @@ def speed(progress: Progress, device: str) -> float:
 
 def trained(
     run: Run[Any], data: Dataset, folder: Path, split: str, device: str = "cpu"
-) -> dict[str, Any] | None:
+) -> Result | None:
     """Train or resume, and measure the best weights over a whole split; None if stopped early."""
     from drawnet.data.pipeline import View
     from drawnet.evaluation.likelihood import measure, summary
@@ -331,18 +360,18 @@ def trained(
         return None
     model = load_model(folder, device=device)
     view = View(data, split, model.run.data.binarise)
-    return {
-        "dataset": data.name,
-        "split": split,
-        "images": len(view),
-        "measures": summary(measure(model.network, view)),
-        "examples": progress.examples_seen,
-        "best_at": model.header["examples"],
-        "skipped": progress.skipped,
-        "parameters": sum(p.numel() for p in model.network.parameters()),
-        "cpu_seconds": progress.cpu_seconds,
-        "images_per_second": speed(progress, device),
-    }
+    return Result(
+        dataset=data.name,
+        split=split,
+        images=len(view),
+        measures=summary(measure(model.network, view)),
+        examples=progress.examples_seen,
+        best_at=model.header.examples or 0,
+        skipped=progress.skipped,
+        parameters=sum(p.numel() for p in model.network.parameters()),
+        cpu_seconds=progress.cpu_seconds,
+        images_per_second=speed(progress, device),
+    )
 
 
 def wait_for_lock(folder: Path) -> None:
@@ -354,6 +383,6 @@ def wait_for_lock(folder: Path) -> None:
 
 if __name__ == "__main__":
     try:
-        work(json.loads(sys.argv[1]))
+        work(schema.convert(schema.parse(sys.argv[1], "the job"), Job, "the job"))
     except UserError as what:
         sys.exit(f"drawnet: {what}")

@@ -14,12 +14,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
 from drawnet import ablation
-from drawnet.errors import UserError, write_text
+from drawnet.errors import UserError, schema, write_text
+from drawnet.errors.schema import NonNegative, NonNegativeInt, Positive, PositiveInt
+from drawnet.evaluation.likelihood import Measure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,6 +29,32 @@ if TYPE_CHECKING:
 
 EXTRA = {"scipy": "intervals", "matplotlib": "chart"}
 """What the packages of the extra `plots` are for."""
+
+
+MEASURED = {"nats", "rate", "distortion"}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run of a study has measured: SPLIT.json."""
+
+    dataset: str
+    split: str
+    images: PositiveInt
+    measures: Annotated[
+        dict[str, Measure],
+        schema.rule(lambda found: found.keys() >= MEASURED, f"with {', '.join(sorted(MEASURED))}"),
+    ]
+    """By name, over the images; `claimed`: what a port with a mistake would report as its bound."""
+    examples: PositiveInt
+    best_at: NonNegativeInt
+    """Training examples before the weights that were measured."""
+    skipped: NonNegativeInt
+    parameters: PositiveInt
+    cpu_seconds: NonNegative
+    images_per_second: Positive
+    variant: str = ""
+    seed: NonNegativeInt = 0
 
 
 @dataclass(frozen=True)
@@ -84,11 +112,11 @@ def pooled(groups: Iterable[Sequence[float]]) -> tuple[float | None, int]:
     return math.sqrt(squares / freedom) if freedom else None, freedom
 
 
-def rows(results: Sequence[dict[str, Any]]) -> list[Row]:
+def rows(results: Sequence[Result]) -> list[Row]:
     """The results of runs as rows, a variant each, in the order in which variants first come."""
-    titles, by_variant = ablation.titles(), dict[str, list[dict[str, Any]]]()
+    titles, by_variant = ablation.titles(), dict[str, list[Result]]()
     for result in results:
-        by_variant.setdefault(result["variant"], []).append(result)
+        by_variant.setdefault(result.variant, []).append(result)
     found = [row(name, titles.get(name, ""), runs) for name, runs in by_variant.items()]
     base = next((r for r in found if r.variant == "baseline"), None)
     spread, freedom = pooled(r.bounds for r in found)
@@ -105,17 +133,17 @@ def compared(r: Row, base: Row, spread: float | None, freedom: int) -> Row:
     return replace(r, difference=r.bound - base.bound, interval=interval)
 
 
-def row(name: str, what: str, runs: Sequence[dict[str, Any]]) -> Row:
+def row(name: str, what: str, runs: Sequence[Result]) -> Row:
     """One variant's, not compared yet."""
 
     def measured(key: str) -> list[float]:
-        return [r["measures"][key]["mean"] for r in runs]
+        return [r.measures[key].mean for r in runs]
 
     bounds = measured("nats")
     return Row(
         variant=name,
         what=what,
-        seeds=[r["seed"] for r in runs],
+        seeds=[r.seed for r in runs],
         bounds=bounds,
         bound=mean(bounds),
         spread=deviation(bounds),
@@ -123,18 +151,18 @@ def row(name: str, what: str, runs: Sequence[dict[str, Any]]) -> Row:
         interval=None,
         rate=mean(measured("rate")),
         distortion=mean(measured("distortion")),
-        claimed=mean(measured("claimed")) if "claimed" in runs[0]["measures"] else None,
-        parameters=runs[0]["parameters"],
-        images_per_second=mean([r["images_per_second"] for r in runs]),
-        examples=mean([r["examples"] for r in runs]),
-        cpu_minutes=mean([r["cpu_seconds"] for r in runs]) / 60,
+        claimed=mean(measured("claimed")) if all("claimed" in r.measures for r in runs) else None,
+        parameters=runs[0].parameters,
+        images_per_second=mean([r.images_per_second for r in runs]),
+        examples=mean([r.examples for r in runs]),
+        cpu_minutes=mean([r.cpu_seconds for r in runs]) / 60,
     )
 
 
 def write(
     folder: Path,
     split: str,
-    results: Sequence[dict[str, Any]],
+    results: Sequence[Result],
     left: dict[str, str],
     failed: dict[str, str],
 ) -> None:
@@ -146,7 +174,7 @@ def write(
     if not results:
         return
     found = rows(results)
-    title = f"{results[0]['dataset']}, {split}: {results[0]['images']} images"
+    title = f"{results[0].dataset}, {split}: {results[0].images} images"
     notes = [f"{name} is left out: {why}." for name, why in left.items()]
     notes += [f"{name} failed: {why}." for name, why in failed.items()]
     missing = [what for package, what in EXTRA.items() if find_spec(package) is None]

@@ -11,7 +11,7 @@ import tyro
 from drawnet import ablation
 from drawnet.cli._shared import DataDir, Device, parse, positive, print_table, unnamed
 from drawnet.errors import UserError, check_folder
-from drawnet.training.config import Run, check
+from drawnet.training.config import Run
 
 C = TypeVar("C")
 
@@ -62,6 +62,7 @@ def main(arguments: Sequence[str]) -> None:
                 f"--{flag} follows from --images or --minutes and --seeds: leave it out"
             )
     from drawnet.ablation import study
+    from drawnet.training import budget
     from drawnet.training.device import choose
     from drawnet.training.loop import check_pixels
 
@@ -77,8 +78,9 @@ def main(arguments: Sequence[str]) -> None:
         str(choose(command.device)),
     )
     study.planned(chosen)
-    check(command.run)
-    check_pixels(command.run, command.run.data.load(command.data_dir).levels)
+    data = command.run.data.load(command.data_dir)
+    check_pixels(command.run, data.levels)
+    budget.check_training(command.run, data.shape, command.run.batch)
     done = study.pursue(chosen)
     tables = (chosen.folder / f"table.{suffix}" for suffix in ("md", "json", "svg"))
     print("\n".join(str(path) for path in tables if path.exists()))

@@ -17,10 +17,10 @@ from drawnet.cli._shared import (
     open_data,
     outputs,
     parse,
-    positive,
     trained,
 )
-from drawnet.errors import UserError, write_text
+from drawnet.errors import UserError, schema, write_text
+from drawnet.errors.schema import ImportanceSamples, PositiveInt
 
 if TYPE_CHECKING:
     from drawnet.evaluation.likelihood import Evaluation
@@ -35,9 +35,9 @@ class Evaluate:
     run: tyro.conf.Positional[Path]
     """A run folder, a .safetensors file or the name of bundled weights."""
     split: Literal["train", "valid", "test"] = "test"
-    importance_samples: int | None = None
+    importance_samples: ImportanceSamples | None = None
     """K of the K-sample (importance-weighted) bound; default: no such bound."""
-    images: int | None = None
+    images: PositiveInt | None = None
     """Use only this many images of the split, evenly spaced over it."""
     seed: int = 0
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
@@ -53,8 +53,7 @@ class Evaluate:
 
 def main(arguments: Sequence[str]) -> None:
     command = parse(Evaluate, "evaluate", arguments)
-    positive(command.importance_samples, "--importance-samples")
-    positive(command.images, "--images")
+    schema.check(command)
     outputs(command.out, models=[command.run])
     from drawnet import kernels
     from drawnet.data import subsample_indices
@@ -77,10 +76,11 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError(f"{command.run} has no bound: leave out --importance-samples")
     else:
         means = likelihood.summary(likelihood.measure(network, view, **how))
-        values = {"dataset": data.name, "split": command.split, "images": len(view)} | means
+        values = {"dataset": data.name, "split": command.split, "images": len(view)}
+        values |= {name: asdict(measure) for name, measure in means.items()}
         lines = "\n".join(
             [f"{data.name}, {command.split}: {len(view)} images"]
-            + [f"{k:<14}{v['mean']:9.4f} ± {v['stderr'] or 0:.4f}" for k, v in means.items()]
+            + [f"{k:<14}{v.mean:9.4f} ± {v.stderr or 0:.4f}" for k, v in means.items()]
         )
     text = json.dumps(values, indent=1)
     if command.out:

@@ -59,6 +59,7 @@ def main(arguments: Sequence[str]) -> None:
 
     from drawnet.data.pipeline import crop
     from drawnet.drawing import figures, files, sample
+    from drawnet.training import budget
 
     suffix(command.out, files.PICTURES, files.ANIMATIONS, [".npz"])
     suffix(command.trajectory, files.ANIMATIONS)
@@ -68,6 +69,7 @@ def main(arguments: Sequence[str]) -> None:
     outputs(*written, models=[command.run])
     model = trained(command.run, command.device, command.kernels)
     network = sample.require_generative(model, command.run)
+    budget.check_sampling(network, 2 * command.n, f"-n {command.n}")
     if command.neighbours:
         data = open_data(model, command.data_name, command.data_dir)
     trajectory = sample.sample_trajectory(

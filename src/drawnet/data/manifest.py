@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Literal, cast
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from drawnet.data import SPLITS, Dataset, names
 from drawnet.data.config import Data
 from drawnet.data.io.collection import note
 from drawnet.errors import UserError, expand, kind_of
+from drawnet.errors.schema import PathText
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,12 @@ class Manifest:
     """
 
     checksum: str
-    levels: int
+    levels: Literal[2, 256] = 256
     shape: tuple[int, ...] = ()
     labels: str = ""
     counts: dict[str, int] = field(default_factory=dict)
-    classes: tuple[str, ...] = ()
-    path: str = ""
+    classes: tuple[PathText, ...] = ()
+    path: PathText = ""
 
 
 def describe(data: Dataset, name: str = "") -> Manifest:
@@ -44,7 +45,7 @@ def describe(data: Dataset, name: str = "") -> Manifest:
     own = bool(name) and name not in names() and bool(kind_of(expand(name)))
     return Manifest(
         data.checksum,
-        data.levels,
+        cast(Literal[2, 256], data.levels),
         data.shape,
         digest.hexdigest(),
         {split: len(images) for split, images in data.splits.items()},
@@ -103,12 +104,3 @@ def say_changes(then: Manifest | None, data: Dataset) -> None:
     """Warn, in one line, if data are not as they were."""
     if then and (what := difference(then, describe(data))):
         note(f"{data.name} is not as it was when the model was trained: {what}")
-
-
-def read(values: Any) -> Manifest | None:
-    """Return the manifest in a file's header; None if there is none."""
-    if not isinstance(values, dict) or not isinstance(values.get("checksum"), str):
-        return None
-    known = {k: v for k, v in values.items() if k in Manifest.__dataclass_fields__}
-    known |= {k: tuple(known[k]) for k in ("shape", "classes") if k in known}
-    return Manifest(**({"levels": 256} | known))

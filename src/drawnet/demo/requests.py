@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from drawnet import models
 from drawnet.drawing import sample
 from drawnet.models.sequential import StepModel
 from drawnet.training import checkpoint
@@ -51,7 +52,7 @@ class Exhibit:
     """Whether its pixels are 0 or 1."""
     mark: str
     """First eight hex digits of the file's SHA-256, by which a link identifies the weights."""
-    header: Mapping[str, Any]
+    header: checkpoint.Header
 
     @property
     def most(self) -> int:
@@ -63,14 +64,14 @@ class Exhibit:
         """Metadata for clients."""
         model = self.network
         windows = model.windows(model.start(torch.zeros(1, model.classes, device=model.device)))
-        run = self.header["run"]
+        run = self.header.run
         return {
             "name": self.name,
             "mark": self.mark,
-            "kind": run["model"]["kind"],
-            "data": run["data"]["name"],
-            "examples": self.header.get("examples"),
-            "nats": self.header.get("valid_nats"),
+            "kind": models.kind(run.model),
+            "data": run.data.name,
+            "examples": self.header.examples,
+            "nats": self.header.valid.get("nats"),
             "shape": list(model.shape),
             "steps": model.steps,
             "classes": model.classes,

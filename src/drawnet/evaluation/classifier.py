@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from drawnet.data import Dataset, GeneratedImages
 from drawnet.data.pipeline import crop
-from drawnet.errors import UserError, check_target
+from drawnet.errors import UserError, check_target, schema
+from drawnet.errors.schema import PositiveInt, Share
 from drawnet.nn import noise
 from drawnet.training import checkpoint
 
@@ -30,14 +31,27 @@ ROWS = 1000
 class ClassifierConfig:
     """Sizes of a classifier; the defaults reach 98.5 % on MNIST within two minutes on one core."""
 
-    shape: tuple[int, int, int]
+    shape: tuple[PositiveInt, PositiveInt, PositiveInt]
     """(C, H, W) of an image."""
-    classes: int
+    classes: PositiveInt
     """K."""
-    channels: int = 16
+    channels: PositiveInt = 16
     """Channels of the first convolution; the second has twice as many."""
-    features: int = 64
+    features: PositiveInt = 64
     """F, width of the last layer but one."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a classifier's file says of it; None: not known."""
+
+    classifier: ClassifierConfig
+    data: str | None = None
+    """Checksum of the images."""
+    binary: bool | None = None
+    """Whether half of them were binarised."""
+    accuracy: Share | None = None
+    """On test images."""
 
 
 class ReferenceClassifier(nn.Module):
@@ -134,7 +148,7 @@ def cached(path: Path, data: Dataset, *, binary: bool = False) -> ReferenceClass
     identity = {"data": data.checksum, "binary": binary}
     with contextlib.suppress(UserError):  # none yet, or damaged
         network, header = load(path)
-        if {name: header.get(name) for name in identity} == identity:
+        if {name: getattr(header, name) for name in identity} == identity:
             return network
     check_target(path)
     images = data.splits["train"]
@@ -153,14 +167,12 @@ def save(path: Path, network: ReferenceClassifier, header: dict[str, Any]) -> No
     checkpoint.save_tensors(path, network.state_dict(), identity)
 
 
-def load(path: Path) -> tuple[ReferenceClassifier, dict[str, Any]]:
+def load(path: Path) -> tuple[ReferenceClassifier, Header]:
     """Read a classifier and its header from a file that `save` wrote; UserError if it is not one."""
-    tensors, header = checkpoint.load_tensors(path)
-    try:
-        sizes = dict(header["classifier"])
-        config = ClassifierConfig(**sizes | {"shape": tuple(sizes["shape"])})
-    except (KeyError, TypeError) as why:
-        raise UserError(f"{path} holds no classifier of this version of drawnet: {why}") from why
-    network = ReferenceClassifier(config)
+    tensors, values = checkpoint.load_tensors(path)
+    header = schema.convert(values, Header, path)
+    with torch.device("meta"):
+        checkpoint.fits(ReferenceClassifier(header.classifier), tensors, path)
+    network = ReferenceClassifier(header.classifier)
     checkpoint.put(network, tensors, path)
     return network.eval(), header

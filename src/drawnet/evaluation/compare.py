@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -29,13 +29,14 @@ from drawnet.data.io import cache
 from drawnet.data.manifest import Manifest
 from drawnet.data.pipeline import View, crop, to_float
 from drawnet.drawing import sample
-from drawnet.errors import UserError, one_line
+from drawnet.errors import UserError, one_line, schema
+from drawnet.errors.schema import Ge, ImportanceSamples
 from drawnet.evaluation import classifier as reference
 from drawnet.evaluation import frechet, parzen
 from drawnet.evaluation.likelihood import evaluate
 from drawnet.models.base import ImplicitModel, LikelihoodModel
 from drawnet.models.sequential import StepModel
-from drawnet.training import checkpoint
+from drawnet.training import budget, checkpoint
 from drawnet.training.config import Run
 from drawnet.training.device import CPU, Device
 
@@ -54,16 +55,13 @@ Opened = Callable[[Run[Any], Manifest | None], Dataset]
 class Plan:
     """Numbers of samples and images."""
 
-    samples: int = 10_000
-    images: int = 10_000
-    importance_samples: int | None = None
+    samples: Annotated[int, Ge(2)] = 10_000
+    images: Annotated[int, Ge(2)] = 10_000
+    importance_samples: ImportanceSamples | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, low in (("samples", 2), ("images", 2), ("importance_samples", 1)):
-            value = getattr(self, name)
-            if value is not None and value < low:
-                raise UserError(f"--{name.replace('_', '-')} must be at least {low}, not {value}")
+        schema.check(self)
 
 
 @dataclass(frozen=True)
@@ -176,10 +174,10 @@ def _row(
         found |= dict.fromkeys(("parzen", "frechet", "error", "speed"), _none(str(why)))
     count = sum(p.numel() for p in model.network.parameters())
     found["parameters"] = Figure(count, f"{count:,}")
-    minutes = float(model.header.get("seconds", math.nan)) / 60
-    found["minutes"] = (
-        _none("not in its file") if math.isnan(minutes) else Figure(minutes, f"{minutes:.1f}")
-    )
+    if (seconds := model.header.seconds) is None:
+        found["minutes"] = _none("not in its file")
+    else:
+        found["minutes"] = Figure(seconds / 60, f"{seconds / 60:.1f}")
     return Row(one_line(path), model.kind, data.name, found)
 
 
@@ -221,6 +219,8 @@ def _of_samples(model: checkpoint.SavedModel, real: Real, plan: Plan) -> dict[st
     network = model.network
     if not isinstance(network, StepModel | ImplicitModel):
         raise UserError("it cannot generate images")
+    size = 8 * plan.samples * math.prod(network.shape)  # twice: in parts, and joined
+    budget.require(f"--samples {plan.samples}", {"the samples": size})
     if network.shape != real.data.shape:
         raise UserError(f"{real.data.name} has images of {real.data.shape}, not {network.shape}")
     start = time.perf_counter()

@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from drawnet.data.pipeline import ROWS, View
+from drawnet.errors.schema import PositiveInt
 from drawnet.models.base import LikelihoodModel, LossOptions, Model
 from drawnet.nn.noise import DrawNoise, ImageNoise
 
@@ -21,14 +22,14 @@ class Evaluation:
 
     dataset: str
     split: str
-    images: int
+    images: PositiveInt
     elbo_nats: float | None
     """The bound on -log p(x), or -log p(x) if `exact`; None where the loss is no likelihood."""
     elbo_stderr: float | None
     """Standard error of that mean over the images."""
     rate_nats: float
     distortion_nats: float
-    importance_samples: int | None
+    importance_samples: PositiveInt | None
     iw_nats: float | None
     """The bound from K importance samples."""
     bits_per_dim: float | None
@@ -77,10 +78,19 @@ def per_image(values: Tensor) -> Tensor:
     return values.sum(0) if values.dim() == 2 else values
 
 
-def summary(measured: dict[str, Tensor]) -> dict[str, dict[str, float | None]]:
-    """Return the mean of every metric over the images and its standard error, None for one image."""
+@dataclass(frozen=True)
+class Measure:
+    """A mean over images."""
+
+    mean: float
+    stderr: float | None = None
+    """Its standard error; None for one image."""
+
+
+def summary(measured: dict[str, Tensor]) -> dict[str, Measure]:
+    """Return the mean of every metric over the images."""
     images = {name: per_image(values) for name, values in measured.items()}
-    return {name: {"mean": v.mean().item(), "stderr": stderr(v)} for name, v in images.items()}
+    return {name: Measure(v.mean().item(), stderr(v)) for name, v in images.items()}
 
 
 def stderr(values: Tensor) -> float | None:

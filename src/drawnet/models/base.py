@@ -8,15 +8,34 @@ kind states its own.
 
 from abc import abstractmethod
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drawnet.data.pipeline import one_hot
+from drawnet.errors import UserError
+from drawnet.errors.schema import Ge, Le, rule
 from drawnet.nn.noise import NoiseSource
 from drawnet.nn.recurrent import Operands
+
+NO_STRIDE = "a window of side 1 has no stride (24)"
+Window = Annotated[int, rule(lambda n: n >= 2, f"at least 2: {NO_STRIDE}")]
+"""N, side of an attention window."""
+WindowIfAny = Annotated[
+    int, rule(lambda n: not n or n >= 2, f"at least 2, or 0 for no attention: {NO_STRIDE}")
+]
+Kernel = Annotated[int, rule(lambda n: n > 0 and n % 2 == 1, "odd: it has a middle")]
+Downsamples = Annotated[int, Ge(1), Le(16)]
+
+
+def check_image(shape: tuple[int, int, int]) -> None:
+    """Raise UserError if images (C, H, W) leave a window no way to go."""
+    if max(shape[1:]) < 2:
+        raise UserError(
+            "an attention window (--model.read, --model.write) needs more than one pixel"
+        )
 
 
 class LossOptions(NamedTuple):

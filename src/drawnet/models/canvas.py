@@ -8,10 +8,11 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from drawnet.errors import at_least
+from drawnet.errors import schema
+from drawnet.errors.schema import NonNegativeInt, PositiveInt
+from drawnet.models.base import Downsamples, Kernel
 from drawnet.models.sequential import StepModel
 from drawnet.nn import distributions
-from drawnet.nn.convolution import check_kernel
 from drawnet.nn.distributions import Pixels
 from drawnet.nn.recurrent import LSTM
 
@@ -124,27 +125,24 @@ def initialise_windows(
 class ConvolutionalConfig:
     """Sizes that the DRAWs with convolutions share; one with other defaults states them itself."""
 
-    steps: int = 8
+    steps: PositiveInt = 8
     """T, times that the canvas is read and added to."""
-    units: int = 256
+    units: PositiveInt = 256
     """Units of each LSTM."""
-    latents: int = 100
+    latents: PositiveInt = 100
     """Z, latents a step."""
-    features: int = 16
+    features: PositiveInt = 16
     """Channels of the convolutions on either side."""
-    num_downsamples: int = 2
+    num_downsamples: Downsamples = 2
     """n, convolutions of stride 2 on either side; behind them is a grid coarser by 2ⁿ."""
-    kernel: int = 3
+    kernel: Kernel = 3
     """Side of every convolution, odd."""
     likelihood: Literal["bernoulli", "logistic", "mixture", "cross_entropy"] = "bernoulli"
     """Binary pixels; 256 grey levels by a logistic or a mixture; or a cost on intensities."""
-    components: int = distributions.COMPONENTS
+    components: PositiveInt = distributions.COMPONENTS
     """Logistics of a mixture."""
-    classes: int = 0
+    classes: NonNegativeInt = 0
     """Classes of images that the model is conditioned on; 0: none."""
 
     def __post_init__(self) -> None:
-        sizes = ("steps", "units", "latents", "features", "num_downsamples", "components")
-        at_least(self, 1, *sizes)
-        at_least(self, 0, "classes")
-        check_kernel(self.kernel)
+        schema.check(self, "--model.")

@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from drawnet.data._transformations import SPREAD, drawn, transformed
 from drawnet.data.chairs import AZIMUTHS, VIEWS, encoded
 from drawnet.data.pipeline import one_hot
-from drawnet.errors import at_least
-from drawnet.models.base import ImplicitModel, LossOptions, Terms
+from drawnet.errors import schema
+from drawnet.errors.schema import PositiveInt
+from drawnet.models.base import Downsamples, ImplicitModel, LossOptions, Terms
 from drawnet.nn.noise import NoiseSource
 
 
@@ -32,21 +33,21 @@ from drawnet.nn.noise import NoiseSource
 class ChairsConfig:
     """Sizes of the generator; the defaults are a quarter of the paper's width, for a small machine."""
 
-    classes: int = 320 * len(VIEWS)
+    classes: PositiveInt = 320 * len(VIEWS)
     """Pictures that there can be: chairs (styles) times views."""
-    units: int = 512
+    units: PositiveInt = 512
     """Of the layers for style, view and transformation each (the paper: 512)."""
-    joint: int = 1024
+    joint: PositiveInt = 1024
     """Of the two layers behind them (the paper: 1024)."""
-    features: int = 64
+    features: PositiveInt = 64
     """Channels of the smallest map, half as many after each unpooling (the paper: 256, 92, 92, 48)."""
-    num_downsamples: int = 3
+    num_downsamples: Downsamples = 3
     """Unpoolings between the smallest map and the picture."""
     transform: bool = True
     """Whether training transforms the pictures, with the parameters as an input of the network."""
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "classes", "units", "joint", "features", "num_downsamples")
+        schema.check(self, "--model.")
 
     @property
     def styles(self) -> int:

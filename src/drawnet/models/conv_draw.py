@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from drawnet.errors.schema import PositiveInt
 from drawnet.models.canvas import CanvasModel, ConvolutionalConfig, State
 from drawnet.models.sequential import drop_empty
 from drawnet.nn.convolution import Conv, ConvEncoder, ConvLSTM, UpConv, broadcast_spatial, halved
@@ -31,9 +32,9 @@ from drawnet.nn.distributions import Gaussian
 class ConvDrawConfig(ConvolutionalConfig):
     """Sizes of a convolutional DRAW; the defaults suit 28 × 28 pixels on a small machine."""
 
-    units: int = 32
+    units: PositiveInt = 32
     """K, channels of each ConvLSTM."""
-    latents: int = 8
+    latents: PositiveInt = 8
     """Z, channels of a step's latents: Z·h·w numbers a step."""
 
 

@@ -8,10 +8,12 @@ x   image (B, C, H, W), values in [0, 1]      B   images
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Tensor, nn
 
-from drawnet.errors import at_least
+from drawnet.errors import schema
+from drawnet.errors.schema import Ge, PositiveInt
 from drawnet.models.base import Classifier
 from drawnet.nn.recurrent import Linear
 
@@ -20,19 +22,18 @@ from drawnet.nn.recurrent import Linear
 class ConvNetConfig:
     """Sizes of the classifier; the defaults are the baseline's."""
 
-    channels: int = 8
+    channels: PositiveInt = 8
     """Filters of the convolution."""
-    kernel: int = 10
+    kernel: PositiveInt = 10
     """Side of a filter."""
-    stride: int = 5
-    units: int = 256
+    stride: PositiveInt = 5
+    units: PositiveInt = 256
     """Hidden units behind the convolution."""
-    classes: int = 10
+    classes: Annotated[int, Ge(2)] = 10
     """Classes of images."""
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "channels", "kernel", "stride", "units")
-        at_least(self, 2, "classes")
+        schema.check(self, "--model.")
 
 
 class ConvNet(Classifier):

@@ -22,13 +22,14 @@ How E_q's gradient reaches the encoder's logits a, where q_j = σ(a_j) and h_j i
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drawnet.errors import UserError, at_least
+from drawnet.errors import UserError, schema
+from drawnet.errors.schema import Ge, NonNegativeInt
 from drawnet.models.base import ImplicitModel, LikelihoodModel, LossOptions, Terms
 from drawnet.nn.distributions import Bernoulli
 from drawnet.nn.noise import NoiseSource
@@ -38,9 +39,9 @@ from drawnet.nn.noise import NoiseSource
 class DARNConfig:
     """Sizes and links of the network; the defaults have the paper's 500 hidden units for MNIST."""
 
-    hidden: int = 500
+    hidden: NonNegativeInt = 500
     """H, stochastic hidden units; 0: none, and the likelihood is exact."""
-    tanh: int = 0
+    tanh: NonNegativeInt = 0
     """Deterministic tanh units between x and h, and between h and x; 0: none."""
     prior_links: bool = True
     """Whether a hidden unit depends on earlier ones in the prior."""
@@ -50,14 +51,13 @@ class DARNConfig:
     """Whether a hidden unit depends on earlier ones in the encoder, which is then drawn one by one."""
     estimator: Literal["first_order", "leave_one_out"] = "first_order"
     """The encoder's gradient: the paper's, which is biased, or an unbiased one of several draws."""
-    draws: int = 4
+    draws: Annotated[int, Ge(2)] = 4
     """K, draws an image for leave_one_out."""
 
     likelihood: ClassVar[str] = "bernoulli"
 
     def __post_init__(self) -> None:
-        at_least(self, 0, "hidden", "tanh")
-        at_least(self, 2, "draws")
+        schema.check(self, "--model.")
         if not self.hidden and not self.pixel_links:
             raise UserError("--model.hidden 0 leaves nothing to learn from without pixel links")
 

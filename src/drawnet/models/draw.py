@@ -16,7 +16,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from drawnet.errors import UserError, at_least
+from drawnet.errors import schema
+from drawnet.errors.schema import NonNegativeInt, PositiveInt
+from drawnet.models.base import WindowIfAny, check_image
 from drawnet.models.canvas import CanvasModel, State, initialise_windows
 from drawnet.models.sequential import drop_empty
 from drawnet.nn import attention
@@ -28,32 +30,25 @@ from drawnet.nn.recurrent import LSTM, Linear
 class DrawConfig:
     """Sizes of a DRAW network; the defaults are the paper's for MNIST with attention."""
 
-    steps: int = 64
+    steps: PositiveInt = 64
     """T, glimpses and writes an image."""
-    units: int = 256
+    units: PositiveInt = 256
     """Units of each LSTM."""
-    latents: int = 100
+    latents: PositiveInt = 100
     """Z, latents a step."""
-    read: int = 2
+    read: WindowIfAny = 2
     """N, side of the read window; 0 reads the whole image instead (17)."""
-    write: int = 5
+    write: WindowIfAny = 5
     """N, side of the write window; 0 writes the whole canvas instead (18)."""
     likelihood: Literal["bernoulli", "logistic", "cross_entropy"] = "bernoulli"
     """Binary pixels; 256 grey levels (a true code length); or the paper's cost on intensities."""
-    classes: int = 0
+    classes: NonNegativeInt = 0
     """Classes of images that the model is conditioned on; 0: none."""
     prior: Literal["standard", "learned"] = "standard"
     """p(z_t): the paper's N(0, I), or N(mu_p, sigma_p²) predicted from h_dec_{t-1}."""
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "steps", "units", "latents")
-        at_least(self, 0, "classes")
-        for name in ("read", "write"):
-            if (n := getattr(self, name)) < 0 or n == 1:
-                raise UserError(
-                    f"--model.{name} must be at least 2, or 0 for no attention, not {n}: "
-                    "a window of side 1 has no stride (24)"
-                )
+        schema.check(self, "--model.")
 
 
 class Draw(CanvasModel):
@@ -61,6 +56,8 @@ class Draw(CanvasModel):
 
     def __init__(self, config: DrawConfig, shape: tuple[int, int, int]) -> None:
         super().__init__(config, shape)
+        if config.read or config.write:
+            check_image(shape)
         channels, height, width = shape
         units, n = config.units, config.write
         glimpse = 2 * channels * (config.read**2 or height * width)

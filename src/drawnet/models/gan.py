@@ -14,12 +14,14 @@ Both are updated on every batch, D first.  G's loss is the paper's non-saturatin
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drawnet.errors import UserError, at_least
+from drawnet.errors import schema
+from drawnet.errors.schema import Gt, PositiveInt, Share
 from drawnet.models.base import ImplicitModel, LossOptions, Terms
 from drawnet.nn import distributions
 from drawnet.nn.noise import ImageNoise, NoiseSource
@@ -32,25 +34,21 @@ JUDGED, SIGMA = range(1000), 0.2
 class GANConfig:
     """Sizes of both networks; the defaults are the authors' for MNIST."""
 
-    noise: int = 100
+    noise: PositiveInt = 100
     """Z, numbers that an image is made of."""
-    generator: int = 1200
+    generator: PositiveInt = 1200
     """Units in each of the generator's two hidden layers."""
-    discriminator: int = 240
+    discriminator: PositiveInt = 240
     """Maxout units in each of the discriminator's two hidden layers."""
-    pieces: int = 5
+    pieces: PositiveInt = 5
     """Linear pieces of a maxout unit."""
-    keep_input: float = 0.8
+    keep_input: Annotated[Share, Gt(0)] = 0.8
     """Share of the pixels that dropout leaves to the discriminator."""
-    keep_hidden: float = 0.5
+    keep_hidden: Annotated[Share, Gt(0)] = 0.5
     """… and of its hidden units."""
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "noise", "generator", "discriminator", "pieces")
-        for name in ("keep_input", "keep_hidden"):
-            if not 0 < getattr(self, name) <= 1:
-                flag = name.replace("_", "-")
-                raise UserError(f"--model.{flag} must be greater than 0 and at most 1")
+        schema.check(self, "--model.")
 
 
 class Generator(nn.Module):

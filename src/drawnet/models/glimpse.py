@@ -16,13 +16,14 @@ look.  There is no decoder: the network's own state says where it looks next.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from drawnet.errors import UserError, at_least
-from drawnet.models.base import Classifier
+from drawnet.errors import schema
+from drawnet.errors.schema import Ge, NonNegative, PositiveInt
+from drawnet.models.base import Classifier, Window, check_image
 from drawnet.nn import attention
 from drawnet.nn.recurrent import LSTM, Linear
 
@@ -31,26 +32,19 @@ from drawnet.nn.recurrent import LSTM, Linear
 class GlimpseConfig:
     """Sizes of the reader; the defaults are the paper's for cluttered MNIST."""
 
-    glimpses: int = 8
+    glimpses: PositiveInt = 8
     """T, how often it looks (the paper: 4 or 8)."""
-    units: int = 256
+    units: PositiveInt = 256
     """Units of the LSTM."""
-    read: int = 12
+    read: Window = 12
     """N of the read window."""
-    classes: int = 10
+    classes: Annotated[int, Ge(2)] = 10
     """Classes of images."""
-    window_clip: float = 0.0
+    window_clip: NonNegative = 0.0
     """Largest gradient that one image may have in a window's raw parameters (nats); 0: any."""
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "glimpses", "units")
-        at_least(self, 0, "window_clip")
-        at_least(self, 2, "classes")
-        if self.read < 2:
-            raise UserError(
-                f"--model.read must be at least 2, not {self.read}: "
-                "a window of side 1 has no stride (24)"
-            )
+        schema.check(self, "--model.")
 
 
 class State(NamedTuple):
@@ -69,6 +63,7 @@ class Glimpse(Classifier):
 
     def __init__(self, config: GlimpseConfig, shape: tuple[int, int, int]) -> None:
         super().__init__()
+        check_image(shape)
         self.config, self.shape, self.classes = config, shape, config.classes
         units = config.units
         self.encoder = LSTM([shape[0] * config.read**2], units)

@@ -23,7 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drawnet.errors import UserError, at_least
+from drawnet.errors import schema
+from drawnet.errors.schema import NonNegative, PositiveInt, Share
 from drawnet.models.base import ImplicitModel, LossOptions, Terms
 from drawnet.nn.noise import NoiseSource
 
@@ -32,22 +33,19 @@ from drawnet.nn.noise import NoiseSource
 class GSNConfig:
     """Sizes and noises of the chain; the defaults are the authors' for MNIST."""
 
-    units: int = 1500
+    units: PositiveInt = 1500
     """Units in each of the two hidden layers."""
-    walk_back: int = 4
+    walk_back: PositiveInt = 4
     """Steps that training takes from an image."""
-    corruption: float = 0.4
+    corruption: Share = 0.4
     """Share of the pixels that salt and pepper replace."""
-    sigma: float = 2.0
+    sigma: NonNegative = 2.0
     """s, deviation of the upper layer's noise, before its tanh and again after it."""
-    chain: int = 50
+    chain: PositiveInt = 50
     """Steps from the start to a sample, one chain for each sample."""
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "units", "walk_back", "chain")
-        at_least(self, 0, "sigma")
-        if not 0 <= self.corruption <= 1:
-            raise UserError(f"--model.corruption must be from 0 to 1, not {self.corruption}")
+        schema.check(self, "--model.")
 
 
 class GSN(ImplicitModel):

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from drawnet.errors import UserError
+from drawnet.errors.schema import PositiveInt
+from drawnet.models.base import Window, check_image
 from drawnet.models.canvas import CanvasModel, ConvolutionalConfig, State, initialise_windows
 from drawnet.models.sequential import drop_empty
 from drawnet.nn import attention
@@ -35,20 +36,12 @@ from drawnet.nn.recurrent import LSTM, Linear
 class PatchDrawConfig(ConvolutionalConfig):
     """Sizes of a DRAW with convolutions in its windows; the defaults suit 28 × 28 pixels."""
 
-    steps: int = 16
+    steps: PositiveInt = 16
     """T, glimpses and writes an image."""
-    read: int = 12
+    read: Window = 12
     """N, side of the read window."""
-    write: int = 12
+    write: Window = 12
     """N, side of the write window."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("read", "write"):
-            if (n := getattr(self, name)) < 2:
-                raise UserError(
-                    f"--model.{name} must be at least 2, not {n}: a window of side 1 has no stride (24)"
-                )
 
 
 class PatchDraw(CanvasModel):
@@ -58,6 +51,7 @@ class PatchDraw(CanvasModel):
 
     def __init__(self, config: PatchDrawConfig, shape: tuple[int, int, int]) -> None:
         super().__init__(config, shape)
+        check_image(shape)
         self.add_first_states()
         convolutions, units = (config.features, config.kernel, config.num_downsamples), config.units
 

@@ -15,12 +15,13 @@ A step model of one step: one look at the image, one vector of latents, one canv
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from drawnet.errors import at_least
+from drawnet.errors import schema
+from drawnet.errors.schema import Ge, Le, NonNegativeInt, PositiveInt
 from drawnet.models.sequential import StepModel
 from drawnet.nn import distributions
 from drawnet.nn.distributions import Gaussian, Pixels
@@ -31,22 +32,21 @@ from drawnet.nn.recurrent import Linear
 class VAEConfig:
     """Sizes of a variational auto-encoder; the defaults are Kingma & Welling's for MNIST."""
 
-    units: int = 500
+    units: PositiveInt = 500
     """Units of a hidden layer."""
-    layers: int = 1
+    layers: Annotated[int, Ge(1), Le(100)] = 1
     """Hidden layers of the encoder, and of the decoder."""
-    latents: int = 20
+    latents: PositiveInt = 20
     """Z, numbers that stand for an image (the paper: 3, 5, 10, 20 or 200)."""
     likelihood: Literal["bernoulli", "logistic", "mixture", "cross_entropy"] = "bernoulli"
     """Binary pixels; 256 grey levels by a logistic or a mixture; or a cost on intensities."""
-    components: int = distributions.COMPONENTS
+    components: PositiveInt = distributions.COMPONENTS
     """Logistics of a mixture."""
-    classes: int = 0
+    classes: NonNegativeInt = 0
     """Classes of images that the model is conditioned on; 0: none."""
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "units", "layers", "latents", "components")
-        at_least(self, 0, "classes")
+        schema.check(self, "--model.")
 
 
 class State(NamedTuple):

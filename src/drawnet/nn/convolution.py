@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drawnet.errors import UserError
 from drawnet.nn.recurrent import Layer, Linear, cell
 
 
@@ -38,12 +37,6 @@ class Conv(Layer):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return self.product(*inputs).to(inputs[0].dtype) + self.bias[:, None, None]
-
-
-def check_kernel(side: int) -> None:
-    """UserError for a kernel without a middle."""
-    if side < 1 or side % 2 == 0:
-        raise UserError(f"--model.kernel must be odd, not {side}: it has a middle")
 
 
 class UpConv(Conv):

@@ -9,7 +9,7 @@ Every file is written beside its place and renamed over it, so that there is alw
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,18 @@ from torch import Tensor
 
 from drawnet import kernels as accelerator
 from drawnet import models, weights
-from drawnet.data import manifest
 from drawnet.data.manifest import Manifest
-from drawnet.errors import UserError, check_source, check_utf8, kind_of, write_bytes
+from drawnet.errors import UserError, check_source, check_utf8, kind_of, schema, write_bytes
+from drawnet.errors.schema import NonNegative, NonNegativeInt, PositiveInt
 from drawnet.models.base import Model
-from drawnet.training import migration
-from drawnet.training.config import Run, from_json, to_json
+from drawnet.training import budget, migration
+from drawnet.training.config import Run, to_json
 from drawnet.training.device import CPU, Device, choose
+from drawnet.training.provenance import Metadata
 
 KEY = "drawnet"
+FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
+"""Types that are converted to each other on loading."""
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
@@ -40,11 +43,15 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
     return found.hexdigest()
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-    """Write tensors with a JSON header that holds their digest, atomically."""
+def serialise(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> bytes:
+    """Return a safetensors file of tensors, with a JSON header that holds their digest."""
     values = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-    data = save(values, {KEY: json.dumps({**header, "digest": digest(values)})})
-    write_bytes(path, data)
+    return save(values, {KEY: json.dumps({**header, "digest": digest(values)})})
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+    """Write tensors with a JSON header, atomically."""
+    write_bytes(path, serialise(tensors, header))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -52,17 +59,41 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     check_utf8(check_source(path))
     try:
         with safe_open(path, "pt") as file:
-            header = json.loads((file.metadata() or {})[KEY])
+            text = (file.metadata() or {})[KEY]
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except KeyError as why:
         raise UserError(f"{path} is a safetensors file, but not drawnet's") from why
-    except (SafetensorError, OSError, ValueError, RecursionError) as why:
+    except (SafetensorError, OSError, ValueError) as why:
         raise UserError(f"{path} is damaged or not a safetensors file: {why}") from why
-    if not isinstance(header, dict):
-        raise UserError(f"{path} is damaged: its header is not a table of values")
+    where = f"the header of {path}"
+    header = schema.convert(schema.parse(text, where), dict[str, Any], where)
     if header.pop("digest", found := digest(tensors)) != found:
         raise UserError(f"{path} is damaged: its tensors are not those that were written")
     return tensors, header
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a model's file says of it; None: not known."""
+
+    run: Run[Any]
+    shape: tuple[PositiveInt, PositiveInt, PositiveInt]
+    """(C, H, W) of an image."""
+    examples: NonNegativeInt | None = None
+    """Training examples seen."""
+    valid: dict[str, float] = field(default_factory=dict)
+    """The selection metric on validation images, by name; in the file: valid_NAME."""
+    seconds: NonNegative | None = None
+    cpu_seconds: NonNegative | None = None
+    data: Manifest | None = None
+    made: Metadata | None = None
+
+    @classmethod
+    def read(cls, values: dict[str, Any], where: object) -> "Header":
+        """Convert the header of a file; UserError, which begins with `where`, if it is no model's."""
+        valid = {k.removeprefix("valid_"): v for k, v in values.items() if k.startswith("valid_")}
+        rest = {k: v for k, v in values.items() if not k.startswith("valid_")}
+        return schema.convert({**rest, "valid": valid}, cls, where)
 
 
 @dataclass
@@ -70,13 +101,17 @@ class SavedModel:
     """A model as it lies in a file."""
 
     network: Model
-    run: Run[Any]
-    header: dict[str, Any]
+    header: Header
+
+    @property
+    def run(self) -> Run[Any]:
+        """The run that trained it."""
+        return self.header.run
 
     @property
     def data(self) -> Manifest | None:
         """What it was trained on, as far as its file says."""
-        return manifest.read(self.header.get("data"))
+        return self.header.data
 
     @property
     def kind(self) -> str:
@@ -111,21 +146,35 @@ def load_model(path: Path, kernels: str = "auto", device: Device = CPU) -> Saved
     device: where the model is put, or its name (`training.device.choose`).
     """
     device, path = choose(device), located(path)
-    tensors, header = load_tensors(path)
+    tensors, values = load_tensors(path)
+    header = Header.read(values, path)
+    config, shape = header.run.model, header.shape
+    tensors = migration.tensors(models.kind(config), tensors)
     try:
-        run, shape = from_json(header["run"]), tuple(header["shape"])
-    except (KeyError, UserError) as why:
-        raise UserError(f"{path} holds no model that this drawnet knows: {why}") from why
-    network: Model = models.build(run.model, shape)
-    put(network, migration.tensors(models.kind(run.model), tensors), path)
+        outline = budget.outline(config, shape)
+    except UserError as why:
+        raise UserError(f"{path}: {why}") from why
+    fits(outline, tensors, path)  # before memory is taken
+    network: Model = models.build(config, shape)
+    budget.check_sampling(network, budget.IMAGES, str(path))
+    put(network, tensors, path)
     network.to(device)
     if kernels != "off" and device.type == "cpu":
         accelerator.install(network)
-    return SavedModel(network.eval(), run, header)
+    return SavedModel(network.eval(), header)
 
 
 def put(network: torch.nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Load weights into a network; UserError names what is missing, misshapen or not finite."""
+    """Load weights into a network; UserError names what is missing, misfits or is not finite."""
+    fits(network, tensors, path)
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise UserError(f"{path} is unusable: tensor {name!r} has values that are not finite")
+    network.load_state_dict(dict(tensors))
+
+
+def fits(network: torch.nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Raise UserError unless tensors have the names, shapes and types of a network's."""
     wanted = network.state_dict()
     for name in sorted(wanted.keys() ^ tensors.keys()):
         what = "lacks" if name in wanted else "has a foreign"
@@ -134,6 +183,7 @@ def put(network: torch.nn.Module, tensors: Mapping[str, Tensor], path: Path) -> 
         if tensor.shape != wanted[name].shape:
             have, want = tuple(tensor.shape), tuple(wanted[name].shape)
             raise UserError(f"{path} does not fit its model: {name!r} is {have}, not {want}")
-        if not tensor.isfinite().all():
-            raise UserError(f"{path} is unusable: tensor {name!r} has values that are not finite")
-    network.load_state_dict(dict(tensors))
+        kinds = {tensor.dtype, wanted[name].dtype}
+        if len(kinds) > 1 and not kinds <= FLOATS:
+            types = f"{tensor.dtype}, not {wanted[name].dtype}"
+            raise UserError(f"{path} does not fit its model: {name!r} is {types}")

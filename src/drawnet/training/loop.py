@@ -28,8 +28,8 @@ from drawnet.evaluation.likelihood import per_image
 from drawnet.models.base import ImplicitModel, LossOptions, Terms
 from drawnet.models.sequential import StepModel
 from drawnet.nn.noise import Noise, stream
-from drawnet.training import checkpoint, distributed, provenance
-from drawnet.training.config import Run, check
+from drawnet.training import budget, checkpoint, distributed, provenance
+from drawnet.training.config import Run
 from drawnet.training.console import Console, say
 from drawnet.training.device import CPU, Device, choose
 from drawnet.training.run_dir import interruptible, locked, open_board, open_metrics
@@ -195,11 +195,11 @@ def train(
     data: its 'train' and 'valid' splits serve; folder: made, or gone on with if `resume`, also on
     another device.  Returns where the run stands.  UserError: see the module's and the command line's.
     """
-    check(run)
     device = choose(device)
     if run.batch % distributed.world():
         raise UserError(f"--batch {run.batch} does not divide over {distributed.world()} processes")
     check_pixels(run, data.levels)
+    budget.check_training(run, data.shape, run.batch // distributed.world())
     kind = models.of(run.model)
     y, _ = (
         pipeline.labels(data, split, getattr(run.model, "classes", 0), kind.encode_labels)
@@ -262,7 +262,6 @@ class Loop:
     ) -> None:
         self.session, self.data, self.y, self.folder = session, data, y, folder
         self.is_main = distributed.rank() == 0
-        self.sums: dict[str, list[float]] = {}
         self.log = (
             open_metrics(folder / "metrics.jsonl", session.progress.examples_seen)
             if self.is_main
@@ -296,14 +295,12 @@ class Loop:
 
     def record(self, metrics: dict[str, float], bar: "tqdm[Any]") -> None:
         """Means over the steps since the last line of metrics.jsonl."""
-        for name, value in metrics.items():
-            self.sums.setdefault(name, []).append(value)
-        if (
-            len(self.sums[next(iter(metrics))]) >= 50
-            or self.session.progress.examples_seen >= self.session.run.examples
-        ):
-            means = {k: sum(v) / len(v) for k, v in self.sums.items()}
-            self.sums.clear()
+        p = self.session.progress
+        p.sums = {name: p.sums.get(name, 0.0) + value for name, value in metrics.items()}
+        p.steps += 1
+        if p.steps >= 50 or p.examples_seen >= self.session.run.examples:
+            means = {name: value / p.steps for name, value in p.sums.items()}
+            p.sums, p.steps = {}, 0
             norms = {k: means.pop(k) for k in list(means) if k.startswith("norm")}
             bar.set_postfix({k: f"{v:.4g}" for k, v in means.items()})
             self.write({f"train_{k}": v for k, v in means.items()} | norms)
@@ -337,7 +334,7 @@ class Loop:
         p = self.session.progress
         data = asdict(self.session.data or manifest.describe(self.data, self.session.run.data.name))
         spent = {"seconds": p.seconds, "cpu_seconds": p.cpu_seconds}
-        made = provenance.build_metadata(self.session.model.device)
+        made = asdict(provenance.build_metadata(self.session.model.device))
         header = {"examples": p.examples_seen, **best, **spent, "data": data, "made": made}
         path = self.folder / "model.safetensors"
         checkpoint.save_model(path, self.session.average, self.session.run, header)

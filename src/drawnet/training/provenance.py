@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -36,13 +37,25 @@ def processor() -> str:
     return f"{name}, {len(os.sched_getaffinity(0))} cores"
 
 
-def build_metadata(device: torch.device = CPU) -> dict[str, str | int | None]:
-    """Return the metadata that is saved with a model's weights; device: where it was trained."""
-    return {
-        "drawnet": __version__,
-        "commit": commit(),
-        "torch": torch.__version__,
-        "processor": processor(),
-        "device": product(device),
-        "threads": torch.get_num_threads(),
-    }
+@dataclass(frozen=True)
+class Metadata:
+    """What is saved with a model's weights of how they were made; None: not known."""
+
+    drawnet: str | None = None
+    commit: str | None = None
+    torch: str | None = None
+    processor: str | None = None
+    device: str | None = None
+    threads: int | None = None
+
+
+def build_metadata(device: torch.device = CPU) -> Metadata:
+    """Return the metadata of this process; device: where a model was trained."""
+    return Metadata(
+        drawnet=__version__,
+        commit=commit(),
+        torch=str(torch.__version__),
+        processor=processor(),
+        device=product(device),
+        threads=torch.get_num_threads(),
+    )

@@ -6,31 +6,58 @@ metrics.jsonl          a line every few steps
 samples/               a sample grid at every evaluation
 """
 
+import contextlib
 import fcntl
-import json
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from drawnet.errors import UserError, check_target, check_utf8, write_text
+from drawnet.errors import UserError, check_target, check_utf8, schema, write_text
+from drawnet.errors.schema import NonNegative, NonNegativeInt
 from drawnet.training import distributed
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """A line of metrics.jsonl."""
+
+    examples: NonNegativeInt
+    """Training examples seen."""
+    seconds: NonNegative = 0.0
+    cpu_seconds: NonNegative = 0.0
+    values: dict[str, float] = field(default_factory=dict)
+    """In the file, beside the others."""
+
+    @classmethod
+    def read(cls, line: bytes, where: object) -> "Metrics":
+        """Convert a line of the file; UserError, which begins with `where`, for any other."""
+        values = schema.convert(schema.parse(line, where), dict[str, Any], where)
+        return schema.convert(schema.gathered(values, cls, "values"), cls, where)
+
+
+def read_metrics(path: Path) -> list[tuple[str, Metrics]]:
+    """Read metrics.jsonl, but for a last line that a kill has cut; UserError for any other file."""
+    if not path.exists():
+        return []
+    *whole, last = schema.load(path).split(b"\n")
+    if last.startswith(b"{"):
+        with contextlib.suppress(UserError):
+            Metrics.read(last, path)
+            whole.append(last)
+    elif last:
+        whole.append(last)
+    read = [Metrics.read(line, f"{path}, line {n}") for n, line in enumerate(whole, 1)]
+    return [(line.decode(), metrics) for line, metrics in zip(whole, read, strict=True)]
 
 
 def open_metrics(path: Path, examples_seen: int) -> IO[str]:
     """Open metrics.jsonl without the lines beyond the checkpoint's position."""
-    lines = []
     check_target(path)
-    for line in (
-        path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
-    ):
-        try:
-            if json.loads(line)["examples"] <= examples_seen:
-                lines.append(line + "\n")
-        except (ValueError, KeyError, TypeError):  # truncated by a kill
-            continue
+    lines = [f"{line}\n" for line, m in read_metrics(path) if m.examples <= examples_seen]
     write_text(path, "".join(lines))
     return path.open("a", encoding="utf-8")
 

@@ -4,7 +4,7 @@ import contextlib
 import math
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +13,12 @@ from drawnet import kernels as accelerator
 from drawnet import models
 from drawnet.data import GeneratedImages, manifest, pipeline
 from drawnet.data.manifest import Manifest
-from drawnet.errors import UserError
+from drawnet.errors import UserError, schema
+from drawnet.errors.schema import NonNegative, NonNegativeInt
 from drawnet.models.base import Model
 from drawnet.nn import noise
 from drawnet.training import checkpoint, migration
-from drawnet.training.config import Run, from_json, to_json
+from drawnet.training.config import Run, to_json
 from drawnet.training.device import CPU
 
 MOMENTS = {
@@ -50,18 +51,35 @@ def optimiser(run: Run[Any], model: nn.Module) -> torch.optim.Optimizer:
 class Progress:
     """Where a run stands; saved with every checkpoint."""
 
-    examples_seen: int = 0
+    examples_seen: NonNegativeInt = 0
     """Examples seen: the position of the run."""
     best: float = math.inf
     """Lowest value of the criterion on validation images so far."""
-    skipped: int = 0
+    skipped: NonNegativeInt = 0
     """Steps skipped because something was not finite."""
-    consecutive_skips: int = 0
+    consecutive_skips: NonNegativeInt = 0
     """… of which the last so many in a row."""
-    seconds: float = 0.0
+    seconds: NonNegative = 0.0
     """Time spent in training, over all sessions."""
-    cpu_seconds: float = 0.0
+    cpu_seconds: NonNegative = 0.0
     """… and the processor time of it, all threads of this process together."""
+    sums: dict[str, float] = field(default_factory=dict)
+    """Sums of the metrics over the steps since the last line of metrics.jsonl."""
+    steps: NonNegativeInt = 0
+    """… and how many steps these are."""
+
+
+def _progress(values: dict[str, Any]) -> tuple[type[Progress], dict[str, Any]]:
+    return Progress, migration.renamed(values, migration.PROGRESS)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a checkpoint says of itself."""
+
+    run: Run[Any]
+    progress: Annotated[Progress, schema.by(_progress)]
+    data: Manifest | None = None
 
 
 @dataclass
@@ -137,21 +155,22 @@ class Session:
         adopt: round operands as the checkpoint's run does, whichever machine or device it began on.
         """
         try:
-            tensors, header = checkpoint.load_tensors(path)
+            tensors, values = checkpoint.load_tensors(path)
         except UserError as why:
             if previous(path).exists():
                 raise UserError(
                     f"{why}; {previous(path).name} is the one before: rename it"
                 ) from why
             raise
-        there = from_json(header.get("run") or {})
+        header = schema.convert(values, Header, path)
+        there = header.run
         if there.decay != "cosine":
             there = replace(there, examples=self.run.examples)
         if adopt:
             self.run = replace(self.run, precision=there.precision)
             for network in (self.model, self.average):
                 network.precision = accelerator.operand_dtype(there.precision)
-        then = manifest.read(header.get("data"))
+        then = header.data
         if then and self.data:
             if changed := manifest.difference(then, self.data):
                 raise UserError(
@@ -165,7 +184,12 @@ class Session:
             raise UserError(f"{path.parent} holds another run: {what}")
         tensors = migration.tensors(models.kind(there.model), tensors)
         parameters = dict(self.model.named_parameters())
-        self.progress = Progress(**migration.renamed(header["progress"], migration.PROGRESS))
+        self.progress = header.progress
+        if self.progress.examples_seen % self.run.batch:
+            raise UserError(
+                f"{path}: progress.examples_seen is {self.progress.examples_seen}; "
+                f"it must be a multiple of the batch, {self.run.batch}"
+            )
         for part, network in (("model.", self.model), ("average.", self.average)):
             names = [name for name in tensors if name.startswith(part)]
             weights = {name.removeprefix(part): tensors.pop(name) for name in names}

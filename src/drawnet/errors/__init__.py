@@ -3,12 +3,11 @@
 import contextlib
 import difflib
 import glob
-import math
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 
 class UserError(Exception):
@@ -21,14 +20,6 @@ class UserError(Exception):
 def one_line(message: object) -> str:
     """Return a message in one line: what no terminal should print, in a name for instance, escaped."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(message))
-
-
-def at_least(config: Any, low: int, *names: str) -> None:
-    """Raise UserError if one of these settings of a model is less than `low` or not finite."""
-    for name in names:
-        value = getattr(config, name)
-        if not low <= value < math.inf:
-            raise UserError(f"--model.{name} must be at least {low}, not {value}")
 
 
 def defining(folder: Path, text: str) -> list[str]:
@@ -172,18 +163,35 @@ def check_targets(*outputs: Path | None, sources: Iterable[Path] = ()) -> None:
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a file beside `path`, then rename it over `path`; all or nothing."""
-    target = check_target(path)
-    scratch = target.with_name(f".{target.name[-50:]}.{os.getpid()}.part")
+    _write({path: write})
+
+
+def write_together(contents: Mapping[Path, bytes]) -> None:
+    """Write files, all of them or none: they are renamed when every one is on the disk."""
+    _write({path: partial(_fill, content) for path, content in contents.items()})
+
+
+def _fill(content: bytes, scratch: Path) -> None:
+    scratch.write_bytes(content)
+
+
+def _write(writers: Mapping[Path, Callable[[Path], object]]) -> None:
+    targets = {path: check_target(path) for path in writers}
+    parts = {p: t.with_name(f".{t.name[-50:]}.{os.getpid()}.part") for p, t in targets.items()}
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(scratch)
-        write(scratch)
-        replace(scratch, target)
+        for path, write in writers.items():
+            targets[path].parent.mkdir(parents=True, exist_ok=True)
+            _sweep(parts[path])
+            write(parts[path])
+            sync(parts[path])
+        for path, target in targets.items():
+            parts[path].replace(target)
     except OSError as why:
         raise UserError(f"{path} could not be written: {reason(why)}") from why
     finally:
         with contextlib.suppress(OSError):
-            scratch.unlink(missing_ok=True)
+            for part in parts.values():
+                part.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -193,14 +201,19 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file, atomically."""
-    write_atomically(path, lambda scratch: scratch.write_bytes(content))
+    write_together({path: content})
 
 
 def replace(scratch: Path, target: Path) -> None:
     """Rename a file over another once all of it is on the disk."""
-    with scratch.open("rb+") as file:
-        os.fsync(file.fileno())
+    sync(scratch)
     scratch.replace(target)
+
+
+def sync(path: Path) -> None:
+    """Wait until all of a file is on the disk."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def _sweep(scratch: Path) -> None:
