@@ -5,7 +5,7 @@ TORCH = 2.13.0
 
 PYTEST = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2
 
-.PHONY: demo test test-all lint types docs clean
+.PHONY: demo test test-all kills lint types docs clean
 
 demo: .venv/ready
 	$(BIN)/drawnet train digits_quick --out out/demo --resume
@@ -19,6 +19,10 @@ test: .venv/ready lint types
 
 test-all: test
 	$(PYTEST) -m slow
+
+# Trainings killed 200 times, 56 of them within the writing of a checkpoint; some ten minutes.
+kills: .venv/ready
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python tests/kills.py 200
 
 lint: .venv/ready
 	$(BIN)/ruff check .
