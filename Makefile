@@ -5,7 +5,7 @@ TORCH = 2.13.0
 
 PYTEST = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2
 
-.PHONY: demo test test-all lint types docs clean
+.PHONY: demo test test-all fuzz lint types docs clean
 
 demo: .venv/ready
 	$(BIN)/drawnet train digits_quick --out out/demo --resume
@@ -16,6 +16,11 @@ demo: .venv/ready
 
 test: .venv/ready lint types
 	$(PYTEST) -m "not slow"
+
+# Thousands of hostile cases, in five minutes on two cores; `make fuzz SEED=1` runs others.
+SEED ?= 0
+fuzz: .venv/ready
+	cd tests && PYTHONPATH=.:../tools OMP_NUM_THREADS=1 ../$(BIN)/python -m fuzz --seed $(SEED)
 
 test-all: test
 	$(PYTEST) -m slow
