@@ -5,7 +5,7 @@ TORCH = 2.13.0
 
 PYTEST = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2
 
-.PHONY: demo test test-all kills lint types docs clean
+.PHONY: demo test test-all fuzz kills lint types docs clean
 
 demo: .venv/ready
 	$(BIN)/drawnet train digits_quick --out out/demo --resume
@@ -20,9 +20,14 @@ test: .venv/ready lint types
 test-all: test
 	$(PYTEST) -m slow
 
+# Thousands of hostile cases, in five minutes on two cores; `make fuzz SEED=1` runs others.
+SEED ?= 0
+fuzz: .venv/ready
+	cd tests && PYTHONPATH=.:../tools OMP_NUM_THREADS=1 ../$(BIN)/python -m fuzz --seed $(SEED)
+
 # Trainings killed 200 times, 56 of them within the writing of a checkpoint; some ten minutes.
 kills: .venv/ready
-	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python tests/kills.py 200
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python tests/kills.py 200
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -63,6 +63,15 @@ def test_output_that_cannot_be_written_is_no_success():
     assert done.stderr.strip() == line
 
 
+@pytest.mark.parametrize("command", ["list", "sample --help"])
+def test_closed_streams_are_no_traceback(command):
+    done = drawnet(command, shell=">&-")
+    line = b"drawnet: standard output could not be written: Bad file descriptor"
+    assert done.returncode == 2 and done.stderr.strip() == line
+    done = drawnet(command, shell="2>&-")
+    assert done.returncode == 0 and done.stdout
+
+
 def test_a_narrow_terminal_gets_its_help():
     assert drawnet("sample", "--help", COLUMNS="1").returncode == 0
 

@@ -1,6 +1,8 @@
 """SVHN's numbers: the cut, the published folders (packed or not) written small, and the part."""
 
 import io
+import subprocess
+import sys
 import tarfile
 
 import numpy as np
@@ -253,3 +255,22 @@ def test_a_part_that_is_not_right(write_part, tmp_path, changed, told):
     write_part(**changed)
     with pytest.raises(UserError, match=told):
         load("svhn_numbers", tmp_path)
+
+
+DAMAGED = """
+import ctypes, io, pathlib, h5py
+from drawnet.data.svhn_numbers import read_boxes
+from drawnet.errors import UserError
+
+buffer = io.BytesIO()
+h5py.File(buffer, "w").close()
+try:
+    read_boxes(buffer.getvalue()[:-8], pathlib.Path("digitStruct.mat"))
+except UserError as kept:
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
+"""
+
+
+def test_an_error_that_somebody_keeps_does_not_crash_the_end_of_the_process():
+    pytest.importorskip("h5py")
+    assert subprocess.run([sys.executable, "-c", DAMAGED]).returncode == 0

@@ -4,6 +4,7 @@ An error that the user can fix is a `UserError`: one line, exit status 2.
 """
 
 import contextlib
+import errno
 import importlib
 import io
 import os
@@ -73,16 +74,24 @@ def _say(message: object, *_: object, **__: object) -> None:
         sys.stderr.flush()
 
 
+class _Closed(io.TextIOBase):
+    """Standard output of a process that was started without one."""
+
+    def write(self, _: str) -> int:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+
 def guarded(function: Callable[[Sequence[str]], None], words: Sequence[str]) -> None:
     """Run a command; print a UserError as one line and exit with status 2."""
     warnings.showwarning = _say
+    sys.stdout = sys.stdout or _Closed()
+    sys.stderr = sys.stderr or io.StringIO()
     for stream in (sys.stdout, sys.stderr):  # a terminal without UTF-8 shows question marks
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
         function(words)
-        if sys.stdout:
-            sys.stdout.flush()
+        sys.stdout.flush()
     except UserError as what:
         _say(what)
         sys.exit(2)

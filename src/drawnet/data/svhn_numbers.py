@@ -4,7 +4,6 @@ The union of a number's digit boxes is enlarged by 30 %, cut out and resized to 
 random 54x54 crops of it, validation and test the centre.
 """
 
-import io
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -173,7 +172,8 @@ def read_boxes(raw: bytes, path: Path) -> dict[str, NDArray[np.float64]]:
     """
     with needing("h5py", path, "HDF5"):
         import h5py
-    with reading(path, "digitStruct.mat"), h5py.File(io.BytesIO(raw), "r") as file:
+    # Not h5py.File(io.BytesIO(raw)): what a damaged one leaves behind crashes the end of the process.
+    with reading(path, "digitStruct.mat"), h5py.File(h5py.h5f.open_file_image(raw)) as file:
         boxes = {}
         struct = file["digitStruct"]
         for name, box in zip(struct["name"][:, 0], struct["bbox"][:, 0], strict=True):

@@ -16,6 +16,9 @@ class UserError(Exception):
     The command line prints the line and exits with status 2; a library user may catch it.
     """
 
+    def __init__(self, message: object) -> None:
+        super().__init__(one_line(message))
+
 
 def one_line(message: object) -> str:
     """Return a message in one line: what no terminal should print, in a name for instance, escaped."""

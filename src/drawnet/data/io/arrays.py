@@ -173,6 +173,8 @@ def to_uint8(values: NDArray[Any], white: float) -> NDArray[np.uint8]:
 
 def _ends(array: NDArray[Any], where: str) -> tuple[float, float]:
     """Return the lowest and the highest value, a few megabytes at a time."""
+    if not array.ndim:
+        raise UserError(f"{where} is a single number, and no array of images")
     if array.dtype.kind not in "uifb":
         raise UserError(f"{where} is {array.dtype}: pixels are integers from 0 or floats in [0, 1]")
     ends = [0.0, 0.0]
