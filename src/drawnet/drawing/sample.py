@@ -11,20 +11,20 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from drawnet.data import pipeline
 from drawnet.drawing import figures
 from drawnet.drawing.figures import Trajectory
 from drawnet.errors import UserError
 from drawnet.models import sequential
-from drawnet.models.base import ImplicitModel, Model
+from drawnet.models.base import BATCH, ImplicitModel
+from drawnet.models.base import request_labels as request_labels
 from drawnet.models.glimpse import Glimpse
-from drawnet.models.sequential import Redrawn, StepModel
-from drawnet.nn.noise import ImageNoise, normal_each, uniform_each
+from drawnet.models.latent import Redrawn
+from drawnet.models.latent import latent_noise as _noise
+from drawnet.models.latent import sampling as sampling
+from drawnet.models.sequential import StepModel
+from drawnet.nn.noise import ImageNoise, uniform_each
 from drawnet.training import checkpoint
 from drawnet.training.device import CPU, Device
-
-BATCH = 64
-"""Images drawn at a time."""
 
 
 def load(path: str | Path, kernels: Literal["auto", "off"] = "auto", device: Device = CPU) -> Any:
@@ -49,31 +49,9 @@ def require_inference(model: checkpoint.SavedModel, path: str | Path) -> StepMod
     return model.network
 
 
-def _noise(model: StepModel, seed: int, purpose: str, images: range) -> Tensor:
-    """Return noise (T, len(images), *latents), keyed by image, where the model lies."""
-    eps = normal_each(seed, purpose, images, model.steps, *model.latents)
-    return eps.transpose(0, 1).to(model.device)
-
-
 def _batched(n: int, batch: int, trajectory: Callable[[range], Trajectory]) -> Trajectory:
     ranges = [range(first, min(first + batch, n)) for first in range(0, n, batch)]
     return figures.joined([trajectory(numbers) for numbers in ranges])
-
-
-def request_labels(model: Model, labels: Sequence[int], images: range) -> Tensor:
-    """Encode the labels requested for images by index, cycling through them: (len(images), classes).
-
-    UserError for labels that the model does not have, or if it is not conditional.
-    """
-    if labels and not model.classes:
-        raise UserError("the model is not conditional: leave out --label")
-    for label in labels:
-        if not 0 <= label < model.classes:
-            raise UserError(
-                f"--label {label} is not one of the model's classes, 0 to {model.classes - 1}"
-            )
-    cycle = labels or [0]
-    return pipeline.one_hot(torch.tensor([cycle[k % len(cycle)] for k in images]), model.classes)
 
 
 def sample_trajectory(
@@ -99,24 +77,15 @@ def sample_trajectory(
         states = sampling(model, numbers, labels=labels, seed=seed, temperature=temperature)
         return figures.trajectory(model, states)
 
-    if isinstance(model, ImplicitModel) and temperature != 1:
-        raise UserError("--temperature is for models that draw in steps: leave it at 1")
+    if isinstance(model, ImplicitModel):
+        check_temperature(temperature)
     return _batched(n, batch, trajectory)
 
 
-def sampling(
-    model: StepModel,
-    images: range,
-    *,
-    labels: Sequence[int] = (),
-    seed: int = 0,
-    temperature: float = 1.0,
-) -> Iterator[Any]:
-    """Yield the states of samples by index, step by step, as in `sample_trajectory`."""
-    eps = temperature * _noise(model, seed, "sample", images)
-    return sequential.generate(
-        model, eps, request_labels(model, labels or range(model.classes), images)
-    )
+def check_temperature(temperature: float) -> None:
+    """Raise UserError if a model that does not draw in steps is to draw at a temperature."""
+    if temperature != 1:
+        raise UserError("--temperature is for models that draw in steps: leave it at 1")
 
 
 def sample(
@@ -128,8 +97,10 @@ def sample(
     temperature: float = 1.0,
 ) -> Tensor:
     """Return pixel means of n samples, (n, C, H, W) in [0, 1]; labels as in `sample_trajectory`."""
-    trajectory = sample_trajectory(model, n, labels=labels, seed=seed, temperature=temperature)
-    return trajectory.images
+    if isinstance(model, ImplicitModel):
+        check_temperature(temperature)
+        return model.sample(n, labels=labels, seed=seed)
+    return model.sample(n, labels=labels, seed=seed, temperature=temperature)
 
 
 @torch.no_grad()

@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from drawnet.data.pipeline import ROWS, View
 from drawnet.errors.schema import PositiveInt
-from drawnet.models.base import LikelihoodModel, LossOptions, Model
-from drawnet.nn.noise import DrawNoise, ImageNoise
+from drawnet.models.base import LikelihoodModel, LossOptions, Model, importance_bound
+from drawnet.nn.noise import ImageNoise
 
 
 @dataclass(frozen=True)
@@ -130,26 +130,3 @@ def evaluate(
         cross_entropy_cost_nats=None if cost is None else (cost + rate.sum(0)).mean().item(),
         exact=model.exact,
     )
-
-
-def importance_bound(
-    model: LikelihoodModel,
-    x: Tensor,
-    y: Tensor,
-    numbers: range,
-    k: int,
-    seed: int,
-    rows: int = ROWS,
-) -> Tensor:
-    """-log 1/K Σ_k p(x, z_k)/q(z_k | x) of each image, (B,) float64, `rows` copies at a time."""
-    group = max(1, rows // k)
-    sums = torch.full((len(x),), -math.inf, dtype=torch.float64)
-    for start in range(0, len(x), group):
-        images = slice(start, min(start + group, len(x)))
-        for first in range(0, k, rows):
-            draws = range(first, min(first + rows, k))
-            noise = DrawNoise(seed, numbers[images], draws, model.device)
-            copies, labels = (part[images].repeat_interleave(len(draws), 0) for part in (x, y))
-            w = model.log_weights(copies, labels, noise).cpu().double()
-            sums[images] = torch.logaddexp(sums[images], w.view(-1, len(draws)).logsumexp(1))
-    return math.log(k) - sums

@@ -6,7 +6,9 @@ Sequential models (`sequential.py`) derive their loss from the variational bound
 kind states its own.
 """
 
+import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Annotated, Any, NamedTuple
 
@@ -14,11 +16,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drawnet.data.pipeline import one_hot
+from drawnet.data.pipeline import ROWS, one_hot
 from drawnet.errors import UserError
 from drawnet.errors.schema import Ge, Le, rule
-from drawnet.nn.noise import NoiseSource
+from drawnet.nn.noise import DrawNoise, ImageNoise, NoiseSource
 from drawnet.nn.recurrent import Operands
+
+BATCH = 64
+"""Images drawn at a time."""
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 NO_STRIDE = "a window of side 1 has no stride (24)"
 Window = Annotated[int, rule(lambda n: n >= 2, f"at least 2: {NO_STRIDE}")]
@@ -36,6 +42,22 @@ def check_image(shape: tuple[int, int, int]) -> None:
         raise UserError(
             "an attention window (--model.read, --model.write) needs more than one pixel"
         )
+
+
+def check_count(name: str, n: int, least: int = 1) -> int:
+    """Return a number of things; UserError if it is too small, or no integer."""
+    if not isinstance(n, int) or n < least:
+        raise UserError(f"{name} is {n!r}: give an integer of at least {least}")
+    return n
+
+
+def batches(n: int) -> list[range]:
+    """Return 0 .. n - 1 in ranges of `BATCH`."""
+    return [range(first, min(first + BATCH, n)) for first in range(0, n, BATCH)]
+
+
+def _comma(sizes: Sequence[int]) -> str:
+    return ", ".join(map(str, sizes))
 
 
 class LossOptions(NamedTuple):
@@ -82,6 +104,40 @@ class Model(nn.Module):
         """Encode labels, int64 (n,), as the model takes them: y (n, …), one-hot here."""
         return one_hot(labels, classes)
 
+    def check_images(self, images: Any) -> Tensor:
+        """Return images of any library as the model takes them, (B, C, H, W) in [0, 1], on the CPU.
+
+        UserError for another shape, or for intensities of 0..255.
+        """
+        x: Tensor = torch.as_tensor(images).detach().cpu()
+        if x.dim() != 4 or tuple(x.shape[1:]) != tuple(self.shape) or not len(x):
+            raise UserError(
+                f"images are {tuple(x.shape)}, the model takes (B, {_comma(self.shape)})"
+            )
+        if x.dtype not in (torch.bool, *FLOATS):
+            raise UserError(f"images are {x.dtype}: give numbers in [0, 1] (0..255: / 255)")
+        if not (x.min() >= 0 and x.max() <= 1):
+            raise UserError(f"images are in [0, 1], not from {x.min():g} to {x.max():g}")
+        return x.to(next(self.parameters()).dtype)
+
+    def check_labels(self, y: Any, n: int) -> Tensor:
+        """Return the encoded labels y of n images, where the model lies; (n, 0) without classes.
+
+        y: None, integers (n,), or encoded already, (n, classes).  UserError for anything else.
+        """
+        if y is None or not self.classes:
+            if self.classes:
+                raise UserError("the model is conditional: give y, a label of every image")
+            if y is not None and torch.as_tensor(y).numel():
+                raise UserError("the model is not conditional: leave out y")
+            return torch.zeros(n, 0, device=self.device)
+        y = torch.as_tensor(y)
+        if y.shape == (n, self.classes):
+            return y.to(next(self.parameters()))
+        if y.shape != (n,) or y.is_floating_point():
+            raise UserError(f"labels are {tuple(y.shape)}: give {n} integers, or ({n}, classes)")
+        return request_labels(self, y.tolist(), range(n), "label").to(self.device)
+
     @abstractmethod
     def loss(self, x: Tensor, y: Tensor, noise: NoiseSource, options: LossOptions) -> Terms:
         """Return loss and metrics of a batch; noise is keyed by purpose and image."""
@@ -107,6 +163,24 @@ class Model(nn.Module):
         return torch.autocast(self.device.type, torch.bfloat16)
 
 
+def request_labels(
+    model: Model, labels: Sequence[int], images: range, name: str = "--label"
+) -> Tensor:
+    """Encode the labels requested for images by index, cycling through them: (len(images), classes).
+
+    UserError for labels that the model does not have, or if it is not conditional.
+    """
+    if labels and not model.classes:
+        raise UserError(f"the model is not conditional: leave out {name}")
+    for label in labels:
+        if not 0 <= label < model.classes:
+            raise UserError(
+                f"{name} {label} is not one of the model's classes, 0 to {model.classes - 1}"
+            )
+    cycle = labels or [0]
+    return one_hot(torch.tensor([cycle[k % len(cycle)] for k in images]), model.classes)
+
+
 class LikelihoodModel(Model):
     """A model that bounds -log p(x) by latents z, or computes it.
 
@@ -124,6 +198,48 @@ class LikelihoodModel(Model):
         Their log-mean-exp over K draws bounds log p(x) (Burda et al. 2015, arXiv 1509.00519).
         """
 
+    def log_prob(
+        self, images: Any, y: Any = None, *, importance_samples: int = 1, seed: int = 0
+    ) -> Tensor:
+        """Estimate log p(x) of every image in nats, (B,) float64.
+
+        log 1/K Σ_k p(x, z_k) / q(z_k | x), z_k ~ q: in expectation a lower bound, the variational one
+        for K = importance_samples = 1, and tighter with more (Burda et al. 2015, arXiv 1509.00519).
+        images: (B, C, H, W) in [0, 1], 0 or 1 for a model of binary pixels; y: as for `check_labels`.
+        UserError for other images, and for a model whose loss is no likelihood.
+        """
+        x, k = self.check_images(images), check_count("importance_samples", importance_samples)
+        likelihood = getattr(self.config, "likelihood", "")
+        if likelihood == "cross_entropy":
+            raise UserError("the model's cost on intensities is not a likelihood")
+        if likelihood == "bernoulli" and not ((x == 0) | (x == 1)).all():
+            raise UserError("the model's pixels are binary, and these are not: binarise them first")
+        encoded = self.check_labels(y, len(x))
+        return -importance_bound(self, x.to(self.device), encoded, range(len(x)), k, seed)
+
+
+def importance_bound(
+    model: LikelihoodModel,
+    x: Tensor,
+    y: Tensor,
+    numbers: range,
+    k: int,
+    seed: int,
+    rows: int = ROWS,
+) -> Tensor:
+    """-log 1/K Σ_k p(x, z_k)/q(z_k | x) of each image, (B,) float64, `rows` copies at a time."""
+    group = max(1, rows // k)
+    sums = torch.full((len(x),), -math.inf, dtype=torch.float64)
+    for start in range(0, len(x), group):
+        images = slice(start, min(start + group, len(x)))
+        for first in range(0, k, rows):
+            draws = range(first, min(first + rows, k))
+            noise = DrawNoise(seed, numbers[images], draws, model.device)
+            copies, labels = (part[images].repeat_interleave(len(draws), 0) for part in (x, y))
+            w = model.log_weights(copies, labels, noise).cpu().double()
+            sums[images] = torch.logaddexp(sums[images], w.view(-1, len(draws)).logsumexp(1))
+    return math.log(k) - sums
+
 
 class ImplicitModel(Model):
     """A model that generates images otherwise than step by step: a chain, say, or an adversary."""
@@ -131,6 +247,14 @@ class ImplicitModel(Model):
     @abstractmethod
     def frames(self, n: int, noise: NoiseSource) -> Tensor:
         """Return the making of n images, (T+1, n, C, H, W) in [0, 1]; the last are the samples."""
+
+    @torch.no_grad()
+    def sample(self, n: int = 64, *, labels: Sequence[int] = (), seed: int = 0) -> Tensor:
+        """Draw n images, (n, C, H, W) in [0, 1], on the CPU; UserError if labels are asked for."""
+        request_labels(self, labels, range(n))
+        parts = batches(check_count("n", n))
+        noises = [ImageNoise(seed, part, self.device) for part in parts]
+        return torch.cat([self.frames(len(k.images), k)[-1].cpu() for k in noises])
 
 
 class Classifier(Model):

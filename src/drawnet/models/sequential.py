@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from drawnet.models.base import LikelihoodModel, LossOptions, Terms
+from drawnet.models.base import LossOptions, Terms
+from drawnet.models.latent import LatentModel, Redrawn
 from drawnet.nn import distributions
 from drawnet.nn.distributions import Gaussian, Pixels
 from drawnet.nn.noise import NoiseSource
@@ -26,18 +27,13 @@ from drawnet.nn.noise import NoiseSource
 T = TypeVar("T", int, Tensor)
 
 
-class StepModel(LikelihoodModel):
+class StepModel(LatentModel):
     """A model that draws an image in `steps` steps.
 
     Its state is a NamedTuple of tensors (B, …), one of which is y.
     """
 
-    steps: int
-    """T, the number of steps."""
-    latents: tuple[int, ...]
-    """Shape of one step's z without the batch: (Z,)."""
-
-    # ---- what a model declares ------------------------------------------------------------------
+    # ---- what a model declares: steps, latents, likelihood(state), and these --------------------
 
     @abstractmethod
     def start(self, y: Tensor) -> Any:
@@ -54,10 +50,6 @@ class StepModel(LikelihoodModel):
     @abstractmethod
     def advance(self, z: Tensor, state: Any) -> Any:
         """Return the state after the decoder has taken z_t and written on the canvas."""
-
-    @abstractmethod
-    def likelihood(self, state: Any) -> Pixels:
-        """Return the distribution over images that the state's canvas stands for."""
 
     def windows(self, state: Any) -> dict[str, Tensor]:
         """Return the last step's attention windows ('read', 'write'), raw parameters (B, 5)."""
@@ -106,6 +98,15 @@ class StepModel(LikelihoodModel):
 
     def _noise(self, noise: NoiseSource, purpose: str, x: Tensor) -> Tensor:
         return noise.normal(purpose, self.steps, len(x), *self.latents, axis=1)
+
+    def generate_steps(self, eps: Tensor, y: Tensor) -> Iterator[Any]:
+        return generate(self, eps, y)
+
+    def decode_steps(self, z: Tensor, y: Tensor) -> Iterator[Any]:
+        return decode(self, z, y)
+
+    def redraw_steps(self, x: Tensor, eps: Tensor, y: Tensor) -> Iterator[Redrawn]:
+        return redraw(self, x, eps, y)
 
 
 class Bound(NamedTuple):
@@ -200,15 +201,16 @@ def generate(model: StepModel, eps: Tensor, y: Tensor | None = None) -> Iterator
         yield state
 
 
-class Redrawn(NamedTuple):
-    """A step of reading an image and drawing it again."""
-
-    state: Any
-    """The state after the step."""
-    rate: Tensor
-    """KL(q_t ‖ p_t) in nats, (B,).   (10)-(11)"""
-    noise: Tensor
-    """(z_t - mu_p) / sigma_p, (B, *latents): the noise with which `generate` draws the same."""
+@torch.no_grad()
+def decode(model: StepModel, z: Tensor, y: Tensor | None = None) -> Iterator[Any]:
+    """Draw from latents z (T, B, *latents): the state after every step."""
+    sequence = model.unrolled()
+    with sequence:
+        state = model.start(check_inputs(model, z, y))
+    for latents in z:
+        with sequence:
+            state = model.advance(latents, state)
+        yield state
 
 
 @torch.no_grad()
@@ -222,7 +224,7 @@ def redraw(model: StepModel, x: Tensor, eps: Tensor, y: Tensor | None = None) ->
             q, state = model.infer(x, state)
             z, p = q.sample(noise), model.prior(state)
             state = model.advance(z, state)
-        yield Redrawn(state, q.kl(p), z if p is None else p.standardise(z))
+        yield Redrawn(state, q.kl(p), z if p is None else p.standardise(z), q, z)
 
 
 def reconstruct(model: StepModel, x: Tensor, eps: Tensor, y: Tensor | None = None) -> Iterator[Any]:

@@ -61,6 +61,19 @@ def standard_log_prob(z: Tensor) -> Tensor:
     return -0.5 * (z**2 + LOG_2PI).flatten(1).sum(1)
 
 
+def spherical(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
+    """Interpolate from a to b along the great circle: (T, *latents) twice and (n,) -> (T, n, *latents).
+
+    (sin((1 - s) θ) a + sin(s θ) b) / sin θ, θ the angle between them (Shoemake 1985).  A straight
+    line would pass through points nearer to the origin than typical noise.
+    """
+    cosine = (a * b).sum() / (a.norm() * b.norm()).clamp_min(1e-12)
+    theta = torch.arccos(cosine.double().clamp(-1, 1)).clamp_min(1e-6)
+    s = share.double().view(-1, *[1] * (a.dim() - 1))
+    one, other = (torch.sin(part * theta) / torch.sin(theta) for part in (1 - s, s))
+    return (one * a[:, None] + other * b[:, None]).to(a)
+
+
 class Pixels(Protocol):
     """What a canvas stands for: a distribution over images x of shape (B, C, H, W), values in [0, 1]."""
 
