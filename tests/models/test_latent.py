@@ -1,8 +1,11 @@
 """What one does with a model in Python: encode, decode, sample, complete, interpolate, log p(x)."""
 
+import io
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from conftest import small
 from drawnet import models
@@ -10,6 +13,7 @@ from drawnet.drawing import sample
 from drawnet.errors import UserError
 from drawnet.evaluation.likelihood import importance_bound
 from drawnet.models import sequential
+from drawnet.models.display import as_images
 from drawnet.models.latent import latent_noise
 from drawnet.nn.distributions import Gaussian
 
@@ -168,3 +172,39 @@ def test_a_cost_on_intensities_is_no_likelihood():
         lively(likelihood="cross_entropy").log_prob(pictures(2))
     with pytest.raises(UserError, match="not conditional: leave out y"):
         lively().encode(pictures(2), [0, 1])
+
+
+# ---- in notebooks -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("shape", "size"), [((5, 1, 8, 8), (3, 2)), ((4, 3, 200, 6), (2, 2))])
+def test_images_are_tensors_that_a_notebook_shows(shape, size):
+    images = as_images(torch.rand(shape))
+    picture = Image.open(io.BytesIO(images._repr_png_()))
+    scale = max(1, 112 // max(shape[2:]))
+    wanted = [k * (side * scale + 2) - 2 for k, side in zip(size, shape[:1:-1], strict=True)]
+    assert [*picture.size] == wanted and picture.mode == ("L" if shape[1] == 1 else "RGB")
+    pixels = np.asarray(picture)
+    last = (images[-1] * 255).round().byte().numpy()
+    row, column = divmod(len(images) - 1, size[0])
+    top, left = (k * (side * scale + 2) for k, side in zip((row, column), shape[2:], strict=True))
+    shown = pixels[top : top + shape[2] * scale : scale, left : left + shape[3] * scale : scale]
+    assert np.array_equal(shown, last[0] if shape[1] == 1 else last.transpose(1, 2, 0))
+
+
+def test_what_is_computed_from_them_is_plain(tmp_path):
+    images = lively().sample(6)
+    assert isinstance(images, torch.Tensor) and images._repr_png_()
+    assert images[:2]._repr_png_() and images[0]._repr_png_() is None
+    for plain in (
+        images + 1,
+        images.mean(0),
+        torch.cat([images, images]),
+        images.to(torch.float64),
+    ):
+        assert type(plain) is torch.Tensor
+    assert images.numpy().shape == (6, *SHAPE)
+    torch.save(images, tmp_path / "x.pt")
+    assert type(torch.load(tmp_path / "x.pt", weights_only=True)) is torch.Tensor
+    with torch.no_grad():
+        assert torch.equal(lively().encode(images.round()).z, lively().encode(images.round()).z)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from drawnet.data.pipeline import ROWS, one_hot
 from drawnet.errors import UserError
 from drawnet.errors.schema import Ge, Le, rule
+from drawnet.models.display import as_images
 from drawnet.nn.noise import DrawNoise, ImageNoise, NoiseSource
 from drawnet.nn.recurrent import Operands
 
@@ -118,7 +119,8 @@ class Model(nn.Module):
             raise UserError(f"images are {x.dtype}: give numbers in [0, 1] (0..255: / 255)")
         if not (x.min() >= 0 and x.max() <= 1):
             raise UserError(f"images are in [0, 1], not from {x.min():g} to {x.max():g}")
-        return x.to(next(self.parameters()).dtype)
+        dtype: torch.dtype = next(self.parameters()).dtype
+        return x.to(dtype)
 
     def check_labels(self, y: Any, n: int) -> Tensor:
         """Return the encoded labels y of n images, where the model lies; (n, 0) without classes.
@@ -254,7 +256,7 @@ class ImplicitModel(Model):
         request_labels(self, labels, range(n))
         parts = batches(check_count("n", n))
         noises = [ImageNoise(seed, part, self.device) for part in parts]
-        return torch.cat([self.frames(len(k.images), k)[-1].cpu() for k in noises])
+        return as_images(torch.cat([self.frames(len(k.images), k)[-1].cpu() for k in noises]))
 
 
 class Classifier(Model):

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from drawnet.errors import UserError
 from drawnet.models.base import LikelihoodModel, batches, check_count, request_labels
+from drawnet.models.display import as_images
 from drawnet.nn.distributions import Gaussian, Pixels, spherical
 from drawnet.nn.noise import generator, normal_each, uniform_each
 
@@ -105,7 +106,8 @@ class LatentModel(LikelihoodModel):
             raise UserError(f"latents are {tuple(z.shape)}, not ({self.steps}, B, {want})")
         z, y = z.to(next(self.parameters())), self.check_labels(y, z.shape[1])
         rows = [slice(part.start, part.stop) for part in batches(z.shape[1])]
-        return torch.cat([last_mean(self, self.decode_steps(z[:, k], y[k])) for k in rows])
+        parts = [last_mean(self, self.decode_steps(z[:, k], y[k])) for k in rows]
+        return as_images(torch.cat(parts))
 
     def sample(
         self,
@@ -120,11 +122,9 @@ class LatentModel(LikelihoodModel):
         labels: those that a conditional model draws, in turn; none: all its classes in turn.
         temperature: scale of the latents' sigma.  UserError for a label that it has not.
         """
-        parts = batches(check_count("n", n))
-        return torch.cat([
-            last_mean(self, sampling(self, k, labels=labels, seed=seed, temperature=temperature))
-            for k in parts
-        ])  # fmt: skip
+        how: Any = {"labels": labels, "seed": seed, "temperature": temperature}
+        parts = [last_mean(self, sampling(self, k, **how)) for k in batches(check_count("n", n))]
+        return as_images(torch.cat(parts))
 
     def reconstruct(self, images: Any, y: Any = None, seed: int = 0) -> Tensor:
         """Read images and draw them again: means of the pixels E[x | z], z ~ q, (B, C, H, W).
@@ -156,7 +156,7 @@ class LatentModel(LikelihoodModel):
         x = torch.as_tensor(image).cpu()
         x = self.check_images(torch.where(known, x, torch.zeros_like(x))[None])[0]
         chain = completing(self, x, known, n, labels=labels, seed=seed, rounds=rounds)
-        return deque(chain, 1).pop()
+        return as_images(deque(chain, 1).pop())
 
     def interpolate(
         self, first: Any, last: Any, n: int = 9, *, labels: Sequence[int] = (), seed: int = 0
@@ -170,7 +170,7 @@ class LatentModel(LikelihoodModel):
         if self.classes and len(labels) not in (1, 2):
             raise UserError("the model is conditional: give labels=[first, last]")
         check_count("n", n, 2)
-        return last_mean(self, morphing(self, pair, n, labels=labels, seed=seed))
+        return as_images(last_mean(self, morphing(self, pair, n, labels=labels, seed=seed)))
 
 
 # ---- by seed and index --------------------------------------------------------------------------
