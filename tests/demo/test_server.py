@@ -423,7 +423,7 @@ def test_a_missing_extra_is_named():
 
 # ---- its description ----------------------------------------------------------------------------
 
-PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "http-api.md").read_text(encoding="utf-8")
 
 
 def examples(kind):

@@ -1,6 +1,6 @@
 """Compute the responses of the demo: lines, one JSON object per step, or a picture.
 
-Requests have been validated by `requests`; docs/api.md describes both.
+Requests have been validated by `requests`; docs/http-api.md describes both.
 """
 
 import base64

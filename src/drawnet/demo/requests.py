@@ -1,6 +1,6 @@
 """Validate requests to the demo, JSON objects, field by field.
 
-docs/api.md describes them.  `answers` computes the responses; only `server` knows HTTP.
+docs/http-api.md describes them.  `answers` computes the responses; only `server` knows HTTP.
 """
 
 import base64
