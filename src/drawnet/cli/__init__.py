@@ -15,7 +15,7 @@ from types import ModuleType
 
 from drawnet import __version__
 from drawnet.cli import catalogue
-from drawnet.errors import UserError, choose, one_line, threads
+from drawnet.errors import UserError, choose, one_line, outside, threads
 
 HELP = """\
 usage: drawnet COMMAND [OPTIONS]
@@ -32,6 +32,7 @@ usage: drawnet COMMAND [OPTIONS]
   list                   list models, data sets and recipes
 
 RUN is a folder that `train` wrote, a .safetensors file or the name of bundled weights.
+`drawnet --import FILE.py COMMAND …` first imports code of your own: models and data sets.
 `drawnet COMMAND --help` shows a command's options.
 """
 
@@ -51,6 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _dispatch(words: Sequence[str]) -> None:
     check_environment()
+    if words and words[0] == "--import":
+        if len(words) < 2:
+            raise UserError("--import needs a module, or a file (.py), with your model or data")
+        outside.imported_module(words[1])
+        words = words[2:]
     if not words or words[0] in ("-h", "--help", "help"):
         print(HELP, end="")
     elif words[0] == "--version":

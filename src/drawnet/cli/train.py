@@ -3,22 +3,27 @@
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
 
 from drawnet.cli._shared import DataDir, Device, Kernels, parse, unnamed
-from drawnet.errors import check_folder
+from drawnet.errors import UserError, check_folder, outside
 from drawnet.training.config import Run
+from drawnet.training.loggers import LoggerName
 
 C = TypeVar("C")
 
 
 @dataclass(frozen=True)
 class Train(Generic[C]):
-    """Train a model.  Ctrl-C or SIGTERM saves a checkpoint; --resume continues exactly."""
+    """Train a model.  Ctrl-C or SIGTERM saves a checkpoint; --resume continues exactly.
+
+    --model NAME trains another model with the recipe's settings: one of `drawnet list`, or your own,
+    module:Class or path/to/file.py:Class, whose settings are then the options --model.SETTING.
+    """
 
     run: Annotated[Run[C], tyro.conf.arg(name="")]
     out: Path | None = None
@@ -29,8 +34,25 @@ class Train(Generic[C]):
     kernels: Kernels = "auto"
     device: Device = "auto"
     data_dir: DataDir = None
-    tensorboard: bool = False
-    """Also write TensorBoard logs (extra: tensorboard)."""
+    log: tuple[LoggerName, ...] = ()
+    """Also log the metrics to tensorboard, wandb (offline unless WANDB_MODE says otherwise) or mlflow
+    (each an extra), into the run folder."""
+
+
+def outside_names(arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """Take --model NAME out of the arguments, and import the code that --data.name names."""
+    model, rest, words = "", [], list(arguments)
+    while words:
+        word = words.pop(0)
+        flag, given, value = word.partition("=")
+        if flag in ("--model", "--data.name"):
+            if not given and (not words or words[0].startswith("--")):
+                raise UserError(f"drawnet train: {flag} needs a name")
+            value = value if given else words.pop(0)
+            word = f"{flag}={outside.imported(value)}" if flag == "--data.name" else ""
+            model = value if flag == "--model" else model
+        rest += [word] if word else []
+    return model, rest
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -40,7 +62,10 @@ def main(arguments: Sequence[str]) -> None:
     from drawnet.cli._recipe import recipe_run
 
     name, *rest = arguments
+    model, rest = outside_names(rest)
     run, looked = recipe_run(name, rest)
+    if model:
+        run = replace(run, model=models.use(model)())
     kind: Any = Train[type(run.model)]  # type: ignore[misc]
     command: Train[Any] = parse(kind, f"train {name}", rest, default=Train(run))
     from drawnet.training import distributed
@@ -58,7 +83,7 @@ def main(arguments: Sequence[str]) -> None:
             data,
             folder,
             resume=command.resume,
-            tensorboard=command.tensorboard,
+            log=command.log,
             kernels=command.kernels,
             device=device,
         )

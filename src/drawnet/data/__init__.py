@@ -18,7 +18,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from drawnet.errors import cache_dir, choose, defining, expand, kind_of
+from drawnet.errors import cache_dir, choose, defining, expand, kind_of, outside
 
 SPLITS = ("train", "valid", "test")
 
@@ -191,6 +191,10 @@ class Info:
         return Dataset(levels=levels, splits=splits, **(known | changed))
 
 
+GROUP = "drawnet.data"
+"""The entry points by which installed packages declare data sets, name = module:function."""
+
+
 def names() -> list[str]:
     """Return the names of the data sets: every file of this folder that defines `INFO`."""
     return defining(Path(__file__).parent, "INFO = ")
@@ -204,11 +208,15 @@ def about(name: str) -> Info:
 def load(name: str, data_dir: Path | None = None, /, **options: Any) -> Dataset:
     """Read the data set `name`, or the images in the file or folder of that path, into memory.
 
+    name      also module:function of code outside drawnet, imported before, or an entry point of `GROUP`
     data_dir  folder of its files; None: see `default_dir`
     options   the data set's own: keyword arguments of the `load` in its file
     """
     from drawnet.data.options import checked
 
+    if known := _outside(name):
+        libraries = importlib.import_module(f"{__name__}.libraries")
+        return cast(Dataset, libraries.call(known, data_dir or default_dir(), options))
     module, own = _resolve(name)
     taken = checked(module.load, own | options, name)
     return cast(Dataset, module.load(data_dir or default_dir(), **taken))
@@ -221,8 +229,16 @@ def default_dir() -> Path:
     return cache_dir() / "data"
 
 
+def _outside(name: str) -> str:
+    """Return module:function if the name is one, or stands for one; ours and paths come first."""
+    if not name or name in names() or kind_of(expand(name)):
+        return ""
+    name = outside.entry_points(GROUP).get(name, name)
+    return name if outside.is_outside(name) else ""
+
+
 def _module(name: str) -> ModuleType:
-    choose("data set, file or folder", name, names())
+    choose("data set, file or folder", name, [*names(), *outside.entry_points(GROUP)])
     return importlib.import_module(f"{__name__}.{name}")
 
 

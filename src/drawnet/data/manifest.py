@@ -10,7 +10,7 @@ import numpy as np
 from drawnet.data import SPLITS, Dataset, names
 from drawnet.data.config import Data
 from drawnet.data.io.collection import note
-from drawnet.errors import UserError, expand, kind_of
+from drawnet.errors import UserError, expand, kind_of, outside
 from drawnet.errors.schema import PathText
 
 
@@ -97,7 +97,7 @@ def load(
             raise UserError(
                 f"the run's data, {then.path}, are not there: say where they are now by --data.name"
             )
-    return replace(settings, name=name or settings.name).load(data_dir)
+    return replace(settings, name=outside.imported(name or "") or settings.name).load(data_dir)
 
 
 def say_changes(then: Manifest | None, data: Dataset) -> None:

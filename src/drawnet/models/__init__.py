@@ -6,7 +6,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from drawnet.errors import UserError, choose, defining
+from drawnet.errors import UserError, choose, defining, outside
+
+GROUP = "drawnet.models"
+"""The entry points by which installed packages declare models, name = module:Class."""
 
 
 def names() -> list[str]:
@@ -22,6 +25,23 @@ def module(kind: str) -> ModuleType:
 def config(kind: str) -> type[Any]:
     """The configuration class of a model, by the name that `kind` gives it."""
     return _own(kind).Config if ":" in kind else module(kind).Config  # type: ignore[no-any-return]
+
+
+def use(name: str) -> type[Any]:
+    """The configuration class of a model that the user names, importing it if need be.
+
+    name: one of `names`, module:Class, path/to/file.py:Class, or an entry point of `GROUP`.  UserError
+    if there is none, or if it is no model with a `Config`.
+    """
+    declared = outside.entry_points(GROUP)
+    if name in names():
+        return config(name)
+    if name.endswith(".py"):
+        raise UserError(f"{name}: which model? name its class: {name}:Class")
+    if not outside.is_outside(name):
+        choose("model", name, [*names(), *declared])
+    name = declared.get(name, name)
+    return _checked(outside.use(name), name).Config  # type: ignore[no-any-return]
 
 
 def build(settings: Any, shape: tuple[int, int, int]) -> Any:
@@ -50,22 +70,29 @@ def kind(settings: Any) -> str:
     home, parent = type(settings).__module__, __name__ + "."
     if home.startswith(parent):
         return home.removeprefix(parent)
-    return f"{_name(home)}:{of(settings).__name__}"
-
-
-def _name(module_name: str) -> str:
-    """A module's name for import; a script's is that of its file."""
-    if module_name != "__main__":
-        return module_name
-    return Path(getattr(sys.modules["__main__"], "__file__", "__main__")).stem
+    return f"{outside.module_name_of(home)}:{of(settings).__name__}"
 
 
 def _own(kind: str) -> Any:
     """The class of a model outside drawnet; a file's word is no reason to import anything."""
-    home, _, name = kind.partition(":")
-    for module_name in [m for m in (home, "__main__") if m in sys.modules and _name(m) == home]:
-        found = getattr(sys.modules[module_name], name, None)
-        bases = getattr(found, "__mro__", ())
-        if hasattr(found, "Config") and any(b.__module__ == f"{__name__}.base" for b in bases):
-            return found
-    raise UserError(f"the model is {kind}, of a file outside drawnet: import {home} before loading")
+    found = outside.loaded(kind)
+    if found is None or not _is_model(found):
+        home = kind.partition(":")[0]
+        raise UserError(
+            f"the model is {kind}, of a file outside drawnet: import {home} before loading "
+            f"(on the command line: drawnet --import {home} …, or its file)"
+        )
+    return found
+
+
+def _is_model(found: Any) -> bool:
+    bases = getattr(found, "__mro__", ())
+    return hasattr(found, "Config") and any(b.__module__ == f"{__name__}.base" for b in bases)
+
+
+def _checked(found: Any, name: str) -> Any:
+    if not _is_model(found):
+        raise UserError(
+            f"{name} is no model: derive it from drawnet.StepModel or another Model, with a Config"
+        )
+    return found
