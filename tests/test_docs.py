@@ -3,13 +3,18 @@
 import re
 import runpy
 import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import drawnet
-from drawnet import cli, data, recipes
+from drawnet import cli, data, models, recipes
 from drawnet.cli._shared import parse
+from drawnet.cli.train import outside_names
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -76,15 +81,36 @@ def commands(program):
 
 
 @pytest.mark.parametrize(("page", "words"), commands("drawnet"))
-def test_a_command_of_the_documents_parses(page, words):
-    name, *words = words
+def test_a_command_of_the_documents_parses(page, words, monkeypatch):
+    monkeypatch.chdir(ROOT)  # some name files of the examples
+    name, *words = words[2:] if words[0] == "--import" else words
     module = cli.command(name)
     if name in ("train", "ablate") and words:
         job = recipes.get(words[0])
+        model, rest = outside_names(words[1:]) if name == "train" else ("", words[1:])
+        job = replace(job, model=models.use(model)()) if model else job
         kind = vars(module)[name.capitalize()]
-        parse(kind[type(job.model)], name, words[1:], default=kind(job))
+        parse(kind[type(job.model)], name, rest, default=kind(job))
     elif words:
         parse(vars(module)[name.capitalize()], name, words)
+
+
+def test_the_page_of_the_api_runs(tmp_path):
+    """All blocks in turn, in one process and an empty folder, with the examples beside it."""
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    code = "\n".join(re.findall(r"^```python\n(.*?)^```", PAGES["docs/api.md"], re.M | re.S))
+    (tmp_path / "page.py").write_text(code, encoding="utf-8")
+    words = [sys.executable, "-W", "error", "page.py"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_page_of_the_api_names_what_is_public():
+    page = PAGES["docs/api.md"]
+    for name in ("load", "fit", "as_dataset", "as_images", "View", "evaluate", "bound", "generate"):
+        assert f"drawnet.{name}" in page and name in drawnet.__all__
+    methods = re.findall(r"^\| `(\w+)\(", page, re.M)
+    assert len(methods) == 7 and all(hasattr(drawnet.StepModel, name) for name in methods)
 
 
 def test_scripts_and_targets_of_the_documents_exist():

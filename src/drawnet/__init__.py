@@ -1,8 +1,8 @@
 """drawnet: DRAW (Gregor et al. 2015, arXiv 1502.04623) and its family.
 
-from drawnet import load, sample
-model = load("runs/mnist")
-images = sample(model, n=64, seed=0)        # (64, 1, 28, 28), pixel means
+import drawnet
+model = drawnet.load("mnist")               # or drawnet.fit(images).model
+images = model.sample(64, seed=0)           # (64, 1, 28, 28), pixel means
 """
 
 import importlib
@@ -21,11 +21,16 @@ _PUBLIC = {
     "Draw": "models.draw",
     "DrawConfig": "models.draw",
     "Gaussian": "nn.distributions",
+    "Latents": "models.latent",
     "Model": "models.base",
     "StepModel": "models.sequential",
+    "TrainedRun": "training.fit",
     "View": "data.pipeline",
+    "as_dataset": "data.libraries",
+    "as_images": "models.display",
     "bound": "models.sequential",
     "evaluate": "evaluation.likelihood",
+    "fit": "training.fit",
     "from_arrays": "data.images",
     "generate": "models.sequential",
     "load": "drawing.sample",

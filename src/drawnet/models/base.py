@@ -133,12 +133,13 @@ class Model(nn.Module):
             if y is not None and torch.as_tensor(y).numel():
                 raise UserError("the model is not conditional: leave out y")
             return torch.zeros(n, 0, device=self.device)
-        y = torch.as_tensor(y)
-        if y.shape == (n, self.classes):
-            return y.to(next(self.parameters()))
-        if y.shape != (n,) or y.is_floating_point():
-            raise UserError(f"labels are {tuple(y.shape)}: give {n} integers, or ({n}, classes)")
-        return request_labels(self, y.tolist(), range(n), "label").to(self.device)
+        labels: Tensor = torch.as_tensor(y)
+        if labels.shape == (n, self.classes):
+            return labels.to(next(self.parameters()))
+        if labels.shape != (n,) or labels.is_floating_point():
+            have = tuple(labels.shape)
+            raise UserError(f"labels are {have}: give {n} integers, or ({n}, classes)")
+        return request_labels(self, labels.tolist(), range(n), "label").to(self.device)
 
     @abstractmethod
     def loss(self, x: Tensor, y: Tensor, noise: NoiseSource, options: LossOptions) -> Terms:

@@ -47,5 +47,5 @@ class ImageTensor(Tensor):
 
 
 def as_images(images: Tensor) -> Tensor:
-    """Return images as a tensor that notebooks show."""
+    """Return images (n, C, H, W) in [0, 1] as a tensor that notebooks show."""
     return images.as_subclass(ImageTensor)

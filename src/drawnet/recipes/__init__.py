@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from drawnet.data.config import Data
     from drawnet.training.config import Run
 
-    Chooser = Callable[[Data, Path | None], tuple[Run[Any], Dataset, list[str]]]
+    Chooser = Callable[[Data, Path | Dataset | None], tuple[Run[Any], Dataset, list[str]]]
 
 
 def names() -> dict[str, str]:

@@ -9,6 +9,7 @@ import numpy as np
 from drawnet.data import Dataset, Images, names, subsample_indices
 from drawnet.data.config import Data
 from drawnet.data.images import common_size
+from drawnet.errors import expand, kind_of
 from drawnet.models.conv_draw import ConvDrawConfig
 from drawnet.models.draw import DrawConfig
 from drawnet.training.config import Run
@@ -23,11 +24,17 @@ FEW = 20
 """Fewest training images a class, on the average, for a model to be conditioned on the classes."""
 
 
-def choose_run(data: Data, data_dir: Path | None) -> tuple[Run[Any], Dataset, list[str]]:
-    """Choose the run for these images; return it with the images, and what was chosen in four lines."""
-    if not data.size and (size := _scaled(data)):
-        data = replace(data, size=size)
-    found = data.load(data_dir)
+def choose_run(data: Data, source: Path | Dataset | None) -> tuple[Run[Any], Dataset, list[str]]:
+    """Choose the run for these images; return it with the images, and what was chosen in four lines.
+
+    source: the folder of data sets, or the images themselves.
+    """
+    if isinstance(source, Dataset):
+        found = source
+    else:
+        if not data.size and (size := _scaled(data)):
+            data = replace(data, size=size)
+        found = data.load(source)
     facts = survey(found)
     n, side = facts.images, max(found.shape[1:])
     if facts.near_binary < NEAR:
@@ -73,7 +80,7 @@ def _classes(train: Images, valid: Images, named: int) -> tuple[int, str]:
 
 def _scaled(data: Data) -> tuple[int, int] | None:
     """Return the size to which own pictures are scaled; None if they keep theirs or have several."""
-    if data.name in names():
+    if not kind_of(expand(data.name)) or data.name in names():
         return None
     size = common_size(data.name, data.parse_options())
     if size is None or max(size) <= LARGEST:

@@ -9,7 +9,7 @@ import gc
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -32,7 +32,8 @@ from drawnet.training import budget, checkpoint, distributed, provenance
 from drawnet.training.config import Run
 from drawnet.training.console import Console, say
 from drawnet.training.device import CPU, Device, choose
-from drawnet.training.run_dir import interruptible, locked, open_board, open_metrics
+from drawnet.training.loggers import Logger, LoggerName, Loggers, require
+from drawnet.training.run_dir import interruptible, locked, open_metrics
 from drawnet.training.state import Progress, Session
 
 SAMPLES = 64
@@ -186,16 +187,19 @@ def train(
     folder: Path,
     *,
     resume: bool = False,
-    tensorboard: bool = False,
+    log: Sequence[LoggerName | Logger] = (),
     kernels: str = "auto",
     device: Device = CPU,
 ) -> Progress:
     """Train until `run.examples`, or until Ctrl-C or SIGTERM, which keep a checkpoint.
 
     data: its 'train' and 'valid' splits serve; folder: made, or gone on with if `resume`, also on
-    another device.  Returns where the run stands.  UserError: see the module's and the command line's.
+    another device; log: what also takes its metrics (`loggers`).  Returns where the run stands.
+    UserError: see the module's and the command line's.
     """
     device = choose(device)
+    for logger in log:
+        require(logger)
     if run.batch % distributed.world():
         raise UserError(f"--batch {run.batch} does not divide over {distributed.world()} processes")
     check_pixels(run, data.levels)
@@ -222,7 +226,7 @@ def train(
         elif adopt and kernels != "off" and device.type == "cpu" and distributed.rank() == 0:
             times = accelerator.fastest()[1]
             say(f"--precision auto: {run.precision} (a step of an LSTM: {times})")
-        loop = Loop(session, data, y, folder, tensorboard)
+        loop = Loop(session, data, y, folder, log)
         distributed.barrier()
         try:
             loop.run(pixels, stopped)
@@ -258,7 +262,7 @@ class Loop:
         data: Dataset,
         y: Tensor,
         folder: Path,
-        tensorboard: bool,
+        log: Sequence[LoggerName | Logger],
     ) -> None:
         self.session, self.data, self.y, self.folder = session, data, y, folder
         self.is_main = distributed.rank() == 0
@@ -267,7 +271,8 @@ class Loop:
             if self.is_main
             else None
         )
-        self.board = open_board(folder) if tensorboard and self.is_main else None
+        position = session.run, session.progress.examples_seen
+        self.loggers = Loggers(log if self.is_main else (), folder, *position)
 
     def run(self, pixels: Tensor | GeneratedImages, stopped: list[str]) -> None:
         run, progress = self.session.run, self.session.progress
@@ -357,7 +362,7 @@ class Loop:
                 say(f"no checkpoint: {unsound} is not finite; the last sound one stays")
 
     def write(self, values: dict[str, float]) -> None:
-        """One line of metrics.jsonl, and the same to TensorBoard."""
+        """One line of metrics.jsonl, and the same to the loggers."""
         p = self.session.progress
         spent = {"seconds": round(p.seconds, 2), "cpu_seconds": round(p.cpu_seconds, 2)}
         values = {"examples": p.examples_seen, **spent} | {
@@ -367,12 +372,10 @@ class Loop:
             if self.log:
                 self.log.write(json.dumps(values) + "\n")
                 self.log.flush()
-            if self.board:
-                for name, value in values.items():
-                    self.board.add_scalar(name, value, p.examples_seen)
         except OSError as why:  # a full disk: training goes on without its log
             say(f"metrics are no longer written: {why.strerror or why}")
-            self.log = self.board = None
+            self.log = None
+        self.loggers.log(p.examples_seen, values)
 
     def farewell(self, stopped: list[str]) -> None:
         if self.is_main:
@@ -381,7 +384,7 @@ class Loop:
             say(f"stopped by {why} at {seen} of {total} examples; --resume goes on from here")
 
     def close(self) -> None:
-        for file in (self.log, self.board):
-            with contextlib.suppress(OSError):
-                if file:
-                    file.close()
+        self.loggers.close()
+        with contextlib.suppress(OSError):
+            if self.log:
+                self.log.close()

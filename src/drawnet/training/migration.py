@@ -11,6 +11,7 @@ CONFIG = {"halvings": "num_downsamples", "spoiled": "corruption"}
 PROGRESS = {"seen": "examples_seen", "row": "consecutive_skips"}
 FLAGS = {
     "--film": "--trajectory",
+    "--tensorboard": "--log=tensorboard",
     "--model.halvings": "--model.num-downsamples",
     "--model.spoiled": "--model.corruption",
 }

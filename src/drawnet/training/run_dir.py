@@ -62,14 +62,6 @@ def open_metrics(path: Path, examples_seen: int) -> IO[str]:
     return path.open("a", encoding="utf-8")
 
 
-def open_board(folder: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as why:
-        raise UserError("--tensorboard needs an extra: pip install 'drawnet[tensorboard]'") from why
-    return SummaryWriter(str(folder / "tensorboard"))
-
-
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the folder's lock while training there; UserError if another process holds it."""
