@@ -1,5 +1,6 @@
 """What one does with a model in Python: encode, decode, sample, complete, interpolate, log p(x)."""
 
+import copy
 import io
 
 import numpy as np
@@ -154,7 +155,7 @@ def test_images_that_a_model_does_not_take_are_refused(wrong, why):
         (lambda m, x: m.encode(x, [0.0, 1, 2, 2]), "give 4 integers"),
         (lambda m, x: m.decode(torch.zeros(2, 4, 5), [0] * 4), r"latents are \(2, 4, 5\), not \(3, B"),
         (lambda m, x: m.sample(0), "n is 0: give an integer of at least 1"),
-        (lambda m, x: m.sample(2, labels=[3]), "not one of the model's classes"),
+        (lambda m, x: m.sample(2, labels=[3]), "^label 3 is not one of the model's classes"),
         (lambda m, x: m.complete(x[0], torch.ones(4, 4)), r"known is \(4, 4\)"),
         (lambda m, x: m.interpolate(x[0], x[1]), r"labels=\[first, last\]"),
         (lambda m, x: m.interpolate(x[0], x[1], 1, labels=[0]), "at least 2"),
@@ -204,6 +205,7 @@ def test_what_is_computed_from_them_is_plain(tmp_path):
     ):
         assert type(plain) is torch.Tensor
     assert images.numpy().shape == (6, *SHAPE)
+    assert torch.equal(copy.deepcopy(images), images) and copy.deepcopy(images)._repr_png_()
     torch.save(images, tmp_path / "x.pt")
     assert type(torch.load(tmp_path / "x.pt", weights_only=True)) is torch.Tensor
     with torch.no_grad():

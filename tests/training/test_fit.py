@@ -47,6 +47,15 @@ def test_labels_condition_the_model(trained):
     assert drawnet.fit(pixels, **SHORT, device="cpu").model.classes == 0
 
 
+@pytest.mark.parametrize("shape", [(80, 8, 8), (80, 8, 8, 3)])
+def test_grey_levels_and_colour_are_not_binarised(shape):
+    pixels = np.random.default_rng(0).random(shape)
+    short = {"examples": 16, "batch": 8, "precision": "float32", "device": "cpu"}
+    run = drawnet.fit(pixels, steps=2, units=8, latents=2, **short)
+    assert run.settings.data.binarise == "no" and run.settings.model.likelihood == "logistic"
+    assert run.evaluate().bits_per_dim > 0 and "16" in repr(run) and "valid_nats" in repr(run)
+
+
 def test_the_loop_is_that_of_the_command_line(tmp_path):
     from drawnet.training import loop
 

@@ -254,7 +254,7 @@ class ImplicitModel(Model):
     @torch.no_grad()
     def sample(self, n: int = 64, *, labels: Sequence[int] = (), seed: int = 0) -> Tensor:
         """Draw n images, (n, C, H, W) in [0, 1], on the CPU; UserError if labels are asked for."""
-        request_labels(self, labels, range(n))
+        request_labels(self, labels, range(1), "label")
         parts = batches(check_count("n", n))
         noises = [ImageNoise(seed, part, self.device) for part in parts]
         return as_images(torch.cat([self.frames(len(k.images), k)[-1].cpu() for k in noises]))

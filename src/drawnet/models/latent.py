@@ -122,6 +122,7 @@ class LatentModel(LikelihoodModel):
         labels: those that a conditional model draws, in turn; none: all its classes in turn.
         temperature: scale of the latents' sigma.  UserError for a label that it has not.
         """
+        request_labels(self, labels, range(1), "label")
         how: Any = {"labels": labels, "seed": seed, "temperature": temperature}
         parts = [last_mean(self, sampling(self, k, **how)) for k in batches(check_count("n", n))]
         return as_images(torch.cat(parts))
@@ -150,6 +151,7 @@ class LatentModel(LikelihoodModel):
         rounds: of the chain of `completing`.  UserError for other shapes.
         """
         check_count("n", n)
+        request_labels(self, labels, range(1), "label")
         known = torch.as_tensor(known).bool()
         if known.shape != self.shape[1:]:
             raise UserError(f"known is {tuple(known.shape)}, the pixels are {self.shape[1:]}")
@@ -170,6 +172,7 @@ class LatentModel(LikelihoodModel):
         if self.classes and len(labels) not in (1, 2):
             raise UserError("the model is conditional: give labels=[first, last]")
         check_count("n", n, 2)
+        request_labels(self, labels, range(1), "label")
         return as_images(last_mean(self, morphing(self, pair, n, labels=labels, seed=seed)))
 
 

@@ -42,6 +42,11 @@ class TrainedRun:
     device: Device = "cpu"
     kernels: str = "auto"
 
+    def __repr__(self) -> str:
+        last = self.metrics[-1] if self.metrics else {"examples": 0}
+        values = ", ".join(f"{k} {v:,.10g}" for k, v in last.items() if "seconds" not in k)
+        return f"TrainedRun({str(self.folder)!r}, {self.settings.recipe}: {values})"
+
     @cached_property
     def model(self) -> Any:
         """The averaged weights that were best on the validation images."""
@@ -130,18 +135,16 @@ def _run(
     """Return the settings of a run and its data."""
     named = isinstance(data, str | Path)
     run = recipe if isinstance(recipe, Run) else recipes.get(recipe)
+    chooser = None if isinstance(recipe, Run) else recipes.chooser(recipe)
     own = {k: changes.pop(k) for k in [*changes] if k in _names(Data) and k != "name"}
-    if named:
-        settings = replace(run.data, name=outside.imported(str(data)), **own)
-    else:
-        found = as_dataset(data, labels)
-        settings = replace(run.data, name=found.name, **own)
-    if not isinstance(recipe, Run) and (chooser := recipes.chooser(recipe)):
-        run, found, lines = chooser(settings, None if named else found)
+    found = None if named else as_dataset(data, labels)
+    name = outside.imported(str(data)) if found is None else found.name
+    settings = replace(Data() if chooser else run.data, name=name, **own)
+    if chooser:
+        run, found, lines = chooser(settings, found)
         say("\n".join(lines))
         settings = replace(run.data, **own)
-    elif named:
-        found = settings.load()
+    found = found or settings.load()
     config = run.model
     if model is not None:
         config = models.use(model)() if isinstance(model, str) else model
