@@ -1,4 +1,4 @@
-"""Measure what each part of DRAW contributes."""
+"""Compare variants of DRAW under one budget."""
 
 import sys
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from drawnet.cli._shared import DataDir, Device, parse, positive, print_table, u
 from drawnet.errors import UserError, check_folder
 from drawnet.training.config import Run
 
+GROUP, WORDS = "measure", "RECIPE"
 C = TypeVar("C")
 
 

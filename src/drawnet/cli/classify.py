@@ -1,4 +1,4 @@
-"""Classify images."""
+"""Classify images, and animate the windows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +19,8 @@ from drawnet.cli._shared import (
     trained,
 )
 from drawnet.errors import UserError
+
+GROUP, WORDS = "measure", "RUN [IMAGE…]"
 
 
 @dataclass(frozen=True)

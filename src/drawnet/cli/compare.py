@@ -12,6 +12,8 @@ import tyro
 from drawnet.cli._shared import DataDir, DataName, Device, outputs, parse, suffix
 from drawnet.errors import write_text
 
+GROUP, WORDS = "measure", "RUN…"
+
 
 @dataclass(frozen=True)
 class Compare:

@@ -1,4 +1,4 @@
-"""Measure a model on held-out images."""
+"""Measure the bound on held-out images."""
 
 import json
 import sys
@@ -24,6 +24,8 @@ from drawnet.errors.schema import ImportanceSamples, PositiveInt
 
 if TYPE_CHECKING:
     from drawnet.evaluation.likelihood import Evaluation
+
+GROUP, WORDS = "measure", "RUN"
 
 
 @dataclass(frozen=True)

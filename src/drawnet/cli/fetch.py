@@ -1,4 +1,4 @@
-"""Download a data set."""
+"""Download a data set from its official address."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import tyro
 
 from drawnet.cli._shared import DataDir, parse
+
+GROUP, WORDS = "data", "DATASET"
 
 
 @dataclass(frozen=True)

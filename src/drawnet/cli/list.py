@@ -1,4 +1,4 @@
-"""List models, data sets and recipes."""
+"""List models, trained models, data sets and recipes."""
 
 from collections.abc import Sequence
 
@@ -6,6 +6,8 @@ from drawnet import weights
 from drawnet.cli import catalogue
 from drawnet.cli._shared import print_table
 from drawnet.errors import UserError
+
+GROUP, WORDS = "data", ""
 
 
 def main(arguments: Sequence[str]) -> None:

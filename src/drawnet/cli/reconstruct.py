@@ -9,6 +9,8 @@ import tyro
 from drawnet.cli._shared import Device, label_numbers, outputs, parse, suffix, trained
 from drawnet.errors import UserError
 
+GROUP, WORDS = "pictures", "RUN IMAGE…"
+
 
 @dataclass(frozen=True)
 class Reconstruct:

@@ -1,4 +1,4 @@
-"""Draw images."""
+"""Draw images: a grid, an animation, files, numbers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +20,8 @@ from drawnet.cli._shared import (
     suffix,
     trained,
 )
+
+GROUP, WORDS = "pictures", "RUN"
 
 
 @dataclass(frozen=True)

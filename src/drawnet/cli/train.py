@@ -1,4 +1,4 @@
-"""Train a model."""
+"""Train a model (--resume continues)."""
 
 import math
 import sys
@@ -13,6 +13,7 @@ from drawnet.cli._shared import DataDir, Device, Kernels, parse, unnamed
 from drawnet.errors import check_folder
 from drawnet.training.config import Run
 
+GROUP, WORDS = "train", "RECIPE"
 C = TypeVar("C")
 
 
