@@ -126,21 +126,6 @@ def _median_cut(frames: Sequence[Image.Image]) -> Array:
     return np.array(sample.quantize(256, kmeans=1).getpalette(), np.uint8).reshape(-1, 3)
 
 
-def save_trajectory(trajectory: Trajectory, path: Path) -> None:
-    """Write .gif, .webp: the animation; .npz: frames, images and windows; else the grid, by suffix."""
-    suffix = path.suffix.lower()
-    if suffix in (".gif", ".webp"):
-        save_animation(figures.drawing(trajectory), path)
-    elif suffix == ".npz":
-        tensors = {"images": trajectory.images, "frames": trajectory.frames, **trajectory.windows}
-        arrays: dict[str, Any] = {name: t.numpy() for name, t in tensors.items()}
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **arrays)
-        write_bytes(path, buffer.getvalue())
-    else:
-        save(figures.grid(trajectory.images), path)
-
-
 def read_pictures(paths: Sequence[Path], model: Model, *, binary: bool, invert: bool) -> Tensor:
     """Read pictures at the model's size and channels, (n, C, H, W) in [0, 1]; UserError if invalid.
 
