@@ -56,11 +56,28 @@ def run(tmp_path_factory):
     return folder
 
 
-def test_help_is_what_it_was(capsys):
+def test_help_groups_all_commands_in_one_screen(capsys):
     for words in ([], ["--help"], ["help"]):
         status, out, _ = drawnet(capsys, *words)
-        assert (status, out) == (0, cli.HELP)
-    assert set(re.findall(r"^  (\w+)", cli.HELP, re.M)) == set(catalogue.commands())
+        assert (status, out) == (0, cli.overview())
+    lines = out.splitlines()
+    assert len(lines) <= 26 and max(map(len, lines)) <= 80
+    assert sorted(re.findall(r"^  (\w+)", out, re.M)) == sorted(catalogue.commands())
+    headings = [line for line in lines if line in catalogue.GROUPS.values()]
+    assert headings == [line for line in catalogue.GROUPS.values() if line in headings]
+    assert (
+        lines.index("Look and make pictures")
+        < lines.index("  sample RUN              draw images: a grid, an animation, files, numbers")
+        < lines.index("Measure")
+    )
+
+
+def test_a_command_finds_its_group_by_a_line_of_its_file(monkeypatch, tmp_path):
+    (tmp_path / "cli").mkdir()
+    text = '"""Frame a picture."""\nGROUP, WORDS = "publish", "RUN"\n\ndef main(words):\n    pass\n'
+    (tmp_path / "cli" / "frame.py").write_text(text)
+    monkeypatch.setattr(catalogue, "PACKAGE", tmp_path)
+    assert catalogue.overview() == f"Publish and export\n  {'frame RUN':<23} frame a picture"
 
 
 @pytest.mark.parametrize("command", ["evaluate", "sample", "reconstruct", "fetch"])

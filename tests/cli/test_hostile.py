@@ -105,9 +105,11 @@ def test_a_host_is_a_host(host):
 
 
 @pytest.mark.parametrize("out", ["/dev/null", ".", "''"])
-@pytest.mark.parametrize("command", ["sample mnist -n 1", "evaluate mnist --images 1"])
+@pytest.mark.parametrize(
+    "command", ["sample mnist -n 1 --stages", "evaluate mnist --images 1 --out"]
+)
 def test_a_device_or_folder_is_no_target(command, out, tmp_path):
-    done = drawnet(command, "--out", out)
+    done = drawnet(command, out)
     assert done.returncode == 2 and b"name a file" in done.stderr
     assert b"Traceback" not in done.stderr
 

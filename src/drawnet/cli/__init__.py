@@ -18,26 +18,19 @@ from drawnet.cli import catalogue
 from drawnet.errors import UserError, choose, one_line, outside, threads
 
 HELP = """\
-usage: drawnet COMMAND [OPTIONS]
+usage: drawnet COMMAND [OPTIONS]   (`drawnet COMMAND --help` shows them)
 
-  train RECIPE           train a model (Ctrl-C saves a checkpoint, --resume continues)
-  evaluate RUN           measure the bound on held-out images, with rate and distortion
-  sample RUN             draw images: a grid, an animation, the stages, raw numbers
-  reconstruct RUN IMAGE… read pictures and draw them again
-  classify RUN [IMAGE…]  classify images, and animate the windows that the model reads
-  compare RUN…           compare runs in a table: bounds, Parzen, Fréchet, samples per second
-  ablate RECIPE          compare variants of DRAW under one budget, in a table
-  demo [RUN…]            watch models draw, in the browser
-  fetch DATASET          download a data set from its official address
-  list                   list models, data sets and recipes
+{commands}
 
-RUN is a folder that `train` wrote, a .safetensors file or the name of bundled weights.
+RUN: a folder that `train` wrote, a .safetensors file or the name of a model.
 `drawnet --import FILE.py COMMAND …` first imports code of your own: models and data sets.
-`drawnet COMMAND --help` shows a command's options.
 """
-
-
 VARIABLES = ("DRAWNET_DATA", "DRAWNET_KERNELS")
+
+
+def overview() -> str:
+    """Return the help: all commands, grouped by what people want."""
+    return HELP.format(commands=catalogue.overview())
 
 
 def command(name: str) -> ModuleType:
@@ -58,7 +51,7 @@ def _dispatch(words: Sequence[str]) -> None:
         outside.imported_module(words[1])
         words = words[2:]
     if not words or words[0] in ("-h", "--help", "help"):
-        print(HELP, end="")
+        print(overview(), end="")
     elif words[0] == "--version":
         print(f"drawnet {__version__}")
     else:

@@ -13,7 +13,15 @@ import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from drawnet.cli import catalogue
-from drawnet.errors import UserError, check_source, check_target, check_targets, choose, expand
+from drawnet.errors import (
+    UserError,
+    check_source,
+    check_target,
+    check_targets,
+    choose,
+    expand,
+    kind_of,
+)
 from drawnet.training.migration import FLAGS
 
 if TYPE_CHECKING:
@@ -32,7 +40,28 @@ Kernels = Annotated[Literal["auto", "off"], tyro.conf.arg(help=KERNELS)]
 DEVICE = "cpu, cuda, cuda:1, mps or xpu; auto: an accelerator if torch finds one, else the CPU"
 Device = Annotated[str, tyro.conf.arg(help=DEVICE)]
 Count = Annotated[int, tyro.conf.arg(aliases=["-n"])]
+CountOrAll = Annotated[int | None, tyro.conf.arg(aliases=["-n"])]
 T = TypeVar("T")
+
+
+class OutPath(str):
+    """A file to write, or a folder of single files: one that is there, or a name that ends in /."""
+
+    @property
+    def path(self) -> Path:
+        return expand(Path(self))
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder; None for a file.  UserError for an empty name."""
+        if not self:
+            raise UserError("'' is no name: name a file, or a folder that ends in /")
+        ends = tuple(filter(None, (os.sep, os.altsep)))
+        return self.path if self.endswith(ends) or kind_of(self.path) == "folder" else None
+
+    @property
+    def file(self) -> Path | None:
+        return self.path if self.folder is None else None
 
 
 def unnamed(command: str, arguments: Sequence[str]) -> bool:
@@ -104,6 +133,19 @@ def _size(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
     )
 
 
+@RULES.primitive_rule
+def _out_path(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[OutPath] | None:
+    if info.type is not OutPath:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=lambda words: OutPath(words[0]),
+        is_instance=lambda value: isinstance(value, OutPath),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
 def current(arguments: Sequence[str]) -> list[str]:
     """Replace former names of options by their present ones."""
     pairs = (word.partition("=") for word in arguments)
@@ -135,12 +177,23 @@ def suffix(path: Path | None, *kinds: Iterable[str]) -> None:
         raise UserError(f"{path} should end in {', '.join(known)}")
 
 
+def check_out(out: OutPath, *kinds: Iterable[str]) -> None:
+    """Raise UserError for a name that is neither a folder nor ends in one of these."""
+    known = dict.fromkeys(name for kind in kinds for name in kind)
+    if out.folder is None and out.path.suffix.lower() not in known:
+        check_target(out.path)
+        raise UserError(f"{out} should end in {', '.join(known)}, or in / for a folder")
+
+
 def outputs(*paths: Path | None, models: Sequence[Path] = (), files: Sequence[Path] = ()) -> None:
-    """Raise UserError, before any work is done, for files that cannot be read or written."""
+    """Raise UserError, before any work is done, for files that cannot be read or written.
+
+    Folders among `files` are left to their reader.
+    """
     from drawnet.training import checkpoint
 
-    read = [check_source(path) for path in (*map(checkpoint.located, models), *files)]
-    check_targets(*paths, sources=read)
+    sources = [*map(checkpoint.located, models), *(f for f in files if kind_of(f) != "folder")]
+    check_targets(*paths, sources=[check_source(path) for path in sources])
 
 
 def trained(path: Path, device: str, kernels: str = "auto") -> "SavedModel":

@@ -1,4 +1,4 @@
-"""Measure what each part of DRAW contributes."""
+"""Compare variants of DRAW under one budget."""
 
 import sys
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from drawnet.cli._shared import DataDir, Device, parse, positive, print_table, u
 from drawnet.errors import UserError, check_folder
 from drawnet.training.config import Run
 
+GROUP, WORDS = "measure", "RECIPE"
 C = TypeVar("C")
 
 
@@ -20,7 +21,8 @@ C = TypeVar("C")
 class Ablate(Generic[C]):
     """Train variants of a DRAW recipe under one budget, and compare them in a table.
 
-    The same command resumes an interrupted study.  Settings of the recipe may be given too.
+    Writes table.md, table.json, table.svg and a folder for each run.  The same command resumes an
+    interrupted study.  Settings of the recipe may be given too.
     """
 
     run: Annotated[Run[C], tyro.conf.arg(name="")]

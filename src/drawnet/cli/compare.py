@@ -12,10 +12,15 @@ import tyro
 from drawnet.cli._shared import DataDir, DataName, Device, outputs, parse, suffix
 from drawnet.errors import write_text
 
+GROUP, WORDS = "measure", "RUN…"
+
 
 @dataclass(frozen=True)
 class Compare:
-    """Compare runs in one table; a footnote says why a measure does not apply to a model."""
+    """Compare runs in one table; a footnote says why a measure does not apply to a model.
+
+    Prints the table; --out also writes it.
+    """
 
     run: tyro.conf.Positional[tuple[Path, ...]] = ()
     """Run folders, .safetensors files or names of bundled weights."""

@@ -1,4 +1,4 @@
-"""Serve the browser demo."""
+"""Watch models draw, in the browser."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +8,8 @@ import tyro
 
 from drawnet.cli._shared import Device, parse
 from drawnet.errors import UserError
+
+GROUP, WORDS = "pictures", "[RUN…]"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Measure a model on held-out images."""
+"""Measure the bound on held-out images."""
 
 import json
 import sys
@@ -25,11 +25,13 @@ from drawnet.errors.schema import ImportanceSamples, PositiveInt
 if TYPE_CHECKING:
     from drawnet.evaluation.likelihood import Evaluation
 
+GROUP, WORDS = "measure", "RUN"
+
 
 @dataclass(frozen=True)
 class Evaluate:
     """Measure a model over a split, every image counted once: a generative model's bound, a
-    classifier's error.
+    classifier's error.  Prints them, with standard errors.
     """
 
     run: tyro.conf.Positional[Path]

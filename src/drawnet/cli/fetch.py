@@ -1,4 +1,4 @@
-"""Download a data set."""
+"""Download a data set from its official address."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,10 +7,15 @@ import tyro
 
 from drawnet.cli._shared import DataDir, parse
 
+GROUP, WORDS = "data", "DATASET"
+
 
 @dataclass(frozen=True)
 class Fetch:
-    """Download a data set from its official address, verified and resumable."""
+    """Download a data set from its official address, verified and resumable.
+
+    Prints the paths of its files.
+    """
 
     dataset: tyro.conf.Positional[str]
     data_dir: DataDir = None

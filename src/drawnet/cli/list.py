@@ -1,4 +1,4 @@
-"""List models, data sets and recipes."""
+"""List models, trained models, data sets and recipes."""
 
 from collections.abc import Sequence
 
@@ -7,8 +7,15 @@ from drawnet.cli import catalogue
 from drawnet.cli._shared import print_table
 from drawnet.errors import UserError
 
+GROUP, WORDS = "data", ""
+
 
 def main(arguments: Sequence[str]) -> None:
+    if list(arguments) in (["-h"], ["--help"]):
+        print(
+            "usage: drawnet list\n\nPrint the names of models, trained models, data sets and recipes."
+        )
+        return
     if arguments:
         raise UserError("drawnet list takes no options")
     print("models")

@@ -1,4 +1,4 @@
-"""Train a model."""
+"""Train a model (--resume continues)."""
 
 import math
 import sys
@@ -14,12 +14,15 @@ from drawnet.errors import UserError, check_folder, outside
 from drawnet.training.config import Run
 from drawnet.training.loggers import LoggerName
 
+GROUP, WORDS = "train", "RECIPE"
 C = TypeVar("C")
 
 
 @dataclass(frozen=True)
 class Train(Generic[C]):
     """Train a model.  Ctrl-C or SIGTERM saves a checkpoint; --resume continues exactly.
+
+    Writes a run folder: model.safetensors, training.safetensors (for --resume), metrics.jsonl, samples/.
 
     --model NAME trains another model with the recipe's settings: one of `drawnet list`, or your own,
     module:Class or path/to/file.py:Class, whose settings are then the options --model.SETTING.

@@ -103,8 +103,45 @@ def grid(
     scale: screen pixels per pixel, None for a comfortable size (28 pixels: 4).
     gap: screen pixels between the cells; there are none around the grid.
     """
-    columns, scale = _layout(len(images), images, columns, scale)
-    return _picture(_tiled(_enlarged(images, scale), columns, gap))
+    whole = Grid(len(images), images.shape[1:], columns, scale, gap)
+    whole.add(images)
+    return whole.picture()
+
+
+class Grid:
+    """A grid of n images (C, H, W) that come in batches: a byte per screen pixel and channel."""
+
+    def __init__(
+        self,
+        n: int,
+        shape: Sequence[int],
+        columns: int | None = None,
+        scale: int | None = None,
+        gap: int = 2,
+    ) -> None:
+        self.columns, self.scale = _layout(n, shape, columns, scale)
+        self.gap, self.count = gap, 0
+        self.sides = [self.scale * side for side in shape[1:]]
+        height, width = (side + gap for side in self.sides)
+        rows = math.ceil(n / self.columns)
+        self.cells = np.full((rows, height, self.columns, width, shape[0]), GAP, np.uint8)
+
+    def add(self, images: Images) -> None:
+        """Put further images into the next cells."""
+        (h, w), k = self.sides, np.arange(self.count, self.count + len(images))
+        self.cells[k // self.columns, :h, k % self.columns, :w] = _enlarged(images, self.scale)
+        self.count += len(images)
+
+    def picture(self) -> Image.Image:
+        """Return the grid, without a gap around it."""
+        rows, height, columns, width, depth = self.cells.shape
+        screen = self.cells.reshape(rows * height, columns * width, depth)
+        return _picture(screen[: rows * height - self.gap, : columns * width - self.gap])
+
+
+def singles(images: Images) -> list[Image.Image]:
+    """Return each image as a picture of its own, at its own size."""
+    return [_picture(cell) for cell in _enlarged(images, 1)]
 
 
 def stages(
@@ -118,7 +155,7 @@ def stages(
     shown = torch.linspace(0, steps - 1, min(columns, steps)).round().long()
     parts = {"canvas": trajectory.frames[1:], **trajectory.windows}
     rowwise = {name: part[shown, :n].transpose(0, 1).flatten(0, 1) for name, part in parts.items()}
-    columns, scale = _layout(n * len(shown), trajectory.images, len(shown), scale)
+    columns, scale = _layout(n * len(shown), trajectory.images.shape[1:], len(shown), scale)
     cells = _annotated(rowwise.pop("canvas"), rowwise, scale, ("write",))
     return _picture(_tiled(cells, columns, 0))
 
@@ -131,7 +168,9 @@ def drawing(
     The start, the T steps with their windows (write red, read blue), and the final images without
     windows: T + 2 pictures.  `_outlined` describes the lines.
     """
-    columns, scale = _layout(len(trajectory.images), trajectory.images, columns, scale, cell=224)
+    columns, scale = _layout(
+        len(trajectory.images), trajectory.images.shape[1:], columns, scale, cell=224
+    )
     return [
         _picture(_tiled(_annotated(canvas, windows, scale), columns, 0))
         for canvas, windows in _moments(trajectory)
@@ -145,7 +184,9 @@ def comparison(
 
     Frames as in `drawing`; the last one, without windows, serves as the still picture.
     """
-    columns, scale = _layout(len(inputs), trajectory.images, columns, scale, cell=224, group=2)
+    columns, scale = _layout(
+        len(inputs), trajectory.images.shape[1:], columns, scale, cell=224, group=2
+    )
     frames = []
     for canvas, windows in _moments(trajectory):
         sides = (inputs, "read"), (canvas, "write")
@@ -201,7 +242,7 @@ def side_by_side(
     k, rest = divmod(len(left), max(rows, 1))
     if rest:
         raise UserError(f"{len(left)} images do not divide into {rows} equal rows: use {k * rows}")
-    columns, scale = _layout(rows, left, columns, scale, group=k + 1)
+    columns, scale = _layout(rows, left.shape[1:], columns, scale, group=k + 1)
     ends = _enlarged(right, scale)
     space = np.full((ends.shape[1], 4, ends.shape[3]), GAP, np.uint8)
     groups = _enlarged(left, scale).reshape(rows, k, *ends.shape[1:])
@@ -214,7 +255,7 @@ def side_by_side(
 
 def _layout(
     n: int,
-    images: Images,
+    shape: Sequence[int],
     columns: int | None,
     scale: int | None,
     cell: int = 128,
@@ -226,7 +267,7 @@ def _layout(
     """
     if n == 0:
         raise UserError("no images to show: request at least one")
-    height, width = images.shape[2:]
+    height, width = shape[1:]
     columns = min(n, columns or math.ceil(math.sqrt(n * height / (group * width))))
     room = min(cell, MAX_WIDTH // (columns * group))
     return columns, scale or max(1, room // max(height, width))

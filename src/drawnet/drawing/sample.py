@@ -15,7 +15,7 @@ from drawnet.drawing import figures
 from drawnet.drawing.figures import Trajectory
 from drawnet.errors import UserError
 from drawnet.models import sequential
-from drawnet.models.base import BATCH, ImplicitModel
+from drawnet.models.base import BATCH, ImplicitModel, batches
 from drawnet.models.base import request_labels as request_labels
 from drawnet.models.glimpse import Glimpse
 from drawnet.models.latent import Redrawn
@@ -50,8 +50,12 @@ def require_inference(model: checkpoint.SavedModel, path: str | Path) -> StepMod
 
 
 def _batched(n: int, batch: int, trajectory: Callable[[range], Trajectory]) -> Trajectory:
-    ranges = [range(first, min(first + batch, n)) for first in range(0, n, batch)]
-    return figures.joined([trajectory(numbers) for numbers in ranges])
+    return figures.joined([trajectory(numbers) for numbers in batches(n, batch)])
+
+
+def in_turn(labels: Sequence[int], images: range) -> list[int]:
+    """Return the label of each image by index, cycling through them."""
+    return [labels[k % len(labels)] for k in images]
 
 
 def sample_trajectory(
@@ -68,18 +72,42 @@ def sample_trajectory(
     labels: those that a conditional model draws, in turn; none: all its classes in turn.
     """
 
-    def trajectory(numbers: range) -> Trajectory:
-        if isinstance(model, ImplicitModel):
-            request_labels(model, labels, numbers)
-            with torch.no_grad():
-                noise = ImageNoise(seed, numbers, model.device)
-                return Trajectory(model.frames(len(numbers), noise).cpu(), {})
-        states = sampling(model, numbers, labels=labels, seed=seed, temperature=temperature)
-        return figures.trajectory(model, states)
+    drawn = sample_batches(
+        model, n, labels=labels, seed=seed, temperature=temperature, batch=batch, frames=True
+    )
+    return figures.joined(list(drawn))
 
+
+@torch.no_grad()
+def sample_batches(
+    model: StepModel | ImplicitModel,
+    n: int,
+    *,
+    labels: Sequence[int] = (),
+    seed: int = 0,
+    temperature: float = 1.0,
+    batch: int = BATCH,
+    frames: bool = False,
+) -> Iterator[Trajectory]:
+    """Yield n samples in batches, as `sample_trajectory` draws them.
+
+    frames: with all steps and windows; else the final images are their only frame.
+    """
     if isinstance(model, ImplicitModel):
         check_temperature(temperature)
-    return _batched(n, batch, trajectory)
+    for numbers in batches(n, batch):
+        if isinstance(model, ImplicitModel):
+            request_labels(model, labels, numbers)
+            noise = ImageNoise(seed, numbers, model.device)
+            whole = Trajectory(model.frames(len(numbers), noise).cpu(), {})
+            yield whole if frames else Trajectory(whole.images[None], {})
+            continue
+        states = sampling(model, numbers, labels=labels, seed=seed, temperature=temperature)
+        if frames:
+            yield figures.trajectory(model, states)
+        else:
+            *_, state = deque(states, 1)
+            yield Trajectory(figures.mean(model, state)[None], {})
 
 
 def check_temperature(temperature: float) -> None:

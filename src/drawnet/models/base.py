@@ -8,7 +8,7 @@ kind states its own.
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Annotated, Any, NamedTuple
 
@@ -52,9 +52,9 @@ def check_count(name: str, n: int, least: int = 1) -> int:
     return n
 
 
-def batches(n: int) -> list[range]:
-    """Return 0 .. n - 1 in ranges of `BATCH`."""
-    return [range(first, min(first + BATCH, n)) for first in range(0, n, BATCH)]
+def batches(n: int, rows: int = BATCH) -> Iterator[range]:
+    """Yield 0 .. n - 1 in ranges of so many rows."""
+    return (range(first, min(first + rows, n)) for first in range(0, n, rows))
 
 
 def _comma(sizes: Sequence[int]) -> str:

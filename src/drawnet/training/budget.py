@@ -75,10 +75,15 @@ def check_training(run: Run[Any], shape: tuple[int, int, int], batch: int) -> No
 
 def check_sampling(network: Model, images: int, name: str) -> None:
     """Raise UserError if the pictures of so many images, after every step, take more than there is."""
-    steps = 1 + max(getattr(network.config, name, 0) for name in LENGTHS)
+    length = steps(network)
     latents = math.prod(getattr(network, "latents", ()))
-    each = 4 * steps * (math.prod(network.shape) + latents)
-    require(name, {f"the noise and pictures of {images} images in {steps} steps": images * each})
+    each = 4 * length * (math.prod(network.shape) + latents)
+    require(name, {f"the noise and pictures of {images} images in {length} steps": images * each})
+
+
+def steps(network: Model) -> int:
+    """Return the number of pictures in which a model makes one: before its first step and after each."""
+    return 1 + max(getattr(network.config, name, 0) for name in LENGTHS)
 
 
 def require(name: str, parts: dict[str, int]) -> None:
