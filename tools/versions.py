@@ -2,8 +2,9 @@
 
     python tools/versions.py [--folder out/versions] [--python 3.12 3.13] [--torch oldest newest 2.9.1]
 
-makes a virtual environment for each pair in the folder, installs the package as pyproject.toml declares it, and
-runs the files of SHORT.  A pair for which the index has no torch is named and left out.
+makes a virtual environment for each pair in the folder, installs the package as pyproject.toml
+declares it, and runs the files of SHORT.  A pair for which the index has no torch is named and left
+out.  With pyenv, PYENV_VERSION=3.12.1:3.13.0 puts interpreters at hand.
 """
 
 import argparse
@@ -33,11 +34,14 @@ def interpreters(asked: list[str]) -> Iterator[tuple[str, str]]:
     """Yield the versions at hand, and their programs."""
     for version in asked:
         program = shutil.which(f"python{version}")
-        answer = program and subprocess.run(
-            [program, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
-            capture_output=True,
-            text=True,
-        ).stdout.strip()
+        answer = (
+            program
+            and subprocess.run(
+                [program, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
+                capture_output=True,
+                text=True,
+            ).stdout.strip()
+        )
         if program and answer == version:
             yield version, program
         else:
