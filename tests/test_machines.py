@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ELSEWHERE = """
-import os, signal, sys
+import asyncio, os, signal, sys  # asyncio itself has what only POSIX needs
 
 for name in ("fcntl", "resource", "pwd", "grp", "termios"):
     sys.modules[name] = None  # an import is an ImportError

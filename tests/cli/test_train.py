@@ -96,7 +96,7 @@ def test_the_same_command_goes_on_too(stopped, place, capsys, monkeypatch):
 
 def test_other_settings_are_refused(stopped, capsys):
     for option, value, said in (
-        ("--lr", 0.5, "lr is 0.001 there and 0.5 here"),
+        ("--lr", 0.5, "lr is 0.002 there and 0.5 here"),
         ("--model.units", 9, "model.units is 8 there and 9 here"),
         ("--examples", 100, "a run of 160 examples, which cannot be made shorter"),
     ):
@@ -112,7 +112,7 @@ def test_a_run_is_lengthened_and_its_intervals_change(stopped, capsys):
     status, out, err = drawnet(capsys, *words, "--evaluate-every", 32, "--save-every", 48)
     assert status == 0 and "240 examples" in out
     assert any("240 examples instead of 160, from 80 on: the learning rate" in x for x in err)
-    assert sum("valid_nats" in line for line in err) == 5  # 96, 128, …, 224 and the last, 240
+    assert sum("valid_nats" in line for line in err) == 6  # 96, 128, …, 224 and the last, 240
 
 
 def test_pictures_that_have_changed_are_noticed(stopped, place, capsys):
