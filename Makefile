@@ -5,7 +5,7 @@ TORCH = 2.13.0
 
 PYTEST = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2
 
-.PHONY: demo test test-all fuzz kills lint types docs clean
+.PHONY: demo test test-all test-versions fuzz kills lint types docs clean
 
 demo: .venv/ready
 	$(BIN)/drawnet train digits_quick --out out/demo --resume
@@ -28,6 +28,11 @@ fuzz: .venv/ready
 # Trainings killed 200 times, 56 of them within the writing of a checkpoint; some ten minutes.
 kills: .venv/ready
 	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python tests/kills.py 200
+
+# The short form of the tests on every Python at hand from 3.11 to 3.14, with the oldest and the newest torch
+# that pyproject.toml declares, where the index has them; an environment each, in out/versions.
+test-versions:
+	$(PYTHON) tools/versions.py
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -22,7 +22,8 @@ from textbook import from_drawnet
 from drawnet import data, recipes
 from drawnet.models import sequential
 from drawnet.nn.noise import Noise, stream
-from drawnet.training.loop import kl_weight, learning_rate, tune_allocator
+from drawnet.training.loop import tune_allocator
+from drawnet.training.schedule import kl_weight, learning_rate
 from drawnet.training.state import Session
 
 

@@ -14,13 +14,13 @@ import pytest
 import torch
 
 import kills
-from conftest import classes_of, make_data, small
+from conftest import classes_of, small
 from drawnet import kernels, models
 from drawnet.data import pipeline
 from drawnet.errors import UserError
 from drawnet.models import sequential
 from drawnet.training import checkpoint, loop, migration, run_dir
-from drawnet.training.loop import kl_weight, learning_rate, schedule
+from drawnet.training.schedule import kl_weight, learning_rate, schedule
 from drawnet.training.state import Session
 from reference import assert_resumes, assert_same_runs, lines, stop_after, tensors
 
@@ -83,19 +83,6 @@ def test_a_checkpoint_with_former_names_resumes(kind, tiny_run, tiny_data, tmp_p
     checkpoint.save_tensors(path, held, header)
     loop.train(run, tiny_data, tmp_path / "parts", resume=True)
     assert_same_runs(tmp_path / "whole", tmp_path / "parts", metrics=False)
-
-
-def test_a_run_goes_on_for_longer(tiny_run, tiny_data, tmp_path):
-    """… bit for bit as if it had been so long from the start; under a cosine it would not be."""
-    for decay in ("exponential", "cosine"):
-        run = replace(tiny_run, decay=decay, examples=80)
-        loop.train(run, tiny_data, tmp_path / decay)
-        loop.train(replace(run, examples=48), tiny_data, tmp_path / f"{decay} parts")
-    with pytest.raises(UserError, match="examples is 48 there and 80 here"):
-        loop.train(run, tiny_data, tmp_path / "cosine parts", resume=True)
-    run = replace(run, decay="exponential")
-    loop.train(run, tiny_data, tmp_path / "exponential parts", resume=True)
-    assert_same_runs(tmp_path / "exponential", tmp_path / "exponential parts", metrics=False)
 
 
 def test_a_finished_run_resumes_to_itself(tiny_run, tiny_data, tmp_path):
@@ -189,10 +176,9 @@ def test_killed_within_the_writing_of_a_checkpoint_nothing_is_lost(stage, tmp_pa
     folder = tmp_path / "killed"
     assert kills.kill("vae", folder, Chance(0), writing=True) == -signal.SIGKILL
     first = kills.position(folder)
-    loop.train(replace(kills.run_of("vae"), examples=first + 48), make_data(), folder, resume=True)
-    assert (
-        kills.position(folder) == first + 48 and {p.name for p in folder.iterdir()} <= kills.FILES
-    )
+    kills.train_to(first + 48, "vae", folder)
+    assert kills.position(folder) == first + 48
+    assert {p.name for p in folder.iterdir()} <= kills.FILES
 
 
 def test_a_folder_with_a_run_is_not_overwritten(tiny_run, tiny_data, tmp_path):

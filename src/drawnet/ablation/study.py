@@ -9,7 +9,6 @@ These files hold the whole state, so that an interrupted study resumes.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import signal
@@ -22,6 +21,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from drawnet import ablation
 from drawnet.ablation import table, variants
@@ -377,8 +378,8 @@ def trained(
 def wait_for_lock(folder: Path) -> None:
     """Wait until a process left behind by a killed study has released the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(folder / ".lock"):
+        pass
 
 
 if __name__ == "__main__":

@@ -32,8 +32,8 @@ class Train(Generic[C]):
     out: Path | None = None
     """The run folder (default: runs/RECIPE)."""
     resume: bool = False
-    """Continue the run in the folder, or start it; with --decay none or exponential also for
-    more --examples."""
+    """Continue the run in the folder, or start it.  Options that are left out are as the run has them;
+    --examples may be more, and the intervals others."""
     kernels: Kernels = "auto"
     device: Device = "auto"
     data_dir: DataDir = None
@@ -62,24 +62,21 @@ def main(arguments: Sequence[str]) -> None:
     if unnamed("train", arguments):
         return
     from drawnet import models
-    from drawnet.cli._recipe import recipe_run
+    from drawnet.cli._recipe import defaults
 
     name, *rest = arguments
     model, rest = outside_names(rest)
-    run, looked = recipe_run(name, rest)
-    if model:
-        run = replace(run, model=models.use(model)())
-    kind: Any = Train[type(run.model)]  # type: ignore[misc]
-    command: Train[Any] = parse(kind, f"train {name}", rest, default=Train(run))
+    default = defaults(name, rest)
+    if model and not isinstance(default.run.model, config := models.use(model)):
+        default = default._replace(run=replace(default.run, model=config()))
+    kind: Any = Train[type(default.run.model)]  # type: ignore[misc]
+    command: Train[Any] = parse(kind, f"train {name}", rest, default=Train(default.run))
     from drawnet.training import distributed
     from drawnet.training.loop import train
 
     folder = check_folder(command.out or Path("runs") / name)
     device = distributed.own_device(command.device)
-    run = command.run
-    data = (
-        looked.data if looked and looked.settings == run.data else run.data.load(command.data_dir)
-    )
+    run, data = default.load(command.run, command.data_dir)
     with distributed.group(device):
         progress = train(
             run,

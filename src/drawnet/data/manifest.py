@@ -82,10 +82,8 @@ def _classes(then: Manifest, now: Manifest) -> str:
     return f"classes: {' and '.join(parts)}" if parts else "classes in another order"
 
 
-def load(
-    settings: Data, then: Manifest | None, data_dir: Path | None = None, name: str | None = None
-) -> Dataset:
-    """Load a saved run's data: from `name`, if it is given, else whence they were loaded.
+def locate(settings: Data, then: Manifest | None, name: str | None = None) -> Data:
+    """Return a saved run's settings with the place of its data: `name`, else whence they were loaded.
 
     A relative path counts from where the run was made; if nothing is there, from here.  UserError if
     there are no data.
@@ -97,7 +95,14 @@ def load(
             raise UserError(
                 f"the run's data, {then.path}, are not there: say where they are now by --data.name"
             )
-    return replace(settings, name=outside.imported(name or "") or settings.name).load(data_dir)
+    return replace(settings, name=outside.imported(name or "") or settings.name)
+
+
+def load(
+    settings: Data, then: Manifest | None, data_dir: Path | None = None, name: str | None = None
+) -> Dataset:
+    """Load a saved run's data, from where `locate` finds them."""
+    return locate(settings, then, name).load(data_dir)
 
 
 def say_changes(then: Manifest | None, data: Dataset) -> None:

@@ -63,7 +63,7 @@ def expand(path: Path | str) -> Path:
         found = path.expanduser()
     except RuntimeError:
         raise UserError(f"{path}: no such home folder is known: write the path in full") from None
-    own = os.environ.get("HOME", "/") if path.parts[0] == "~" else "/"
+    own = os.environ.get("HOME", str(found)) if path.parts[0] == "~" else str(found)
     if not os.path.isabs(own):  # noqa: PTH117
         raise UserError(
             f"{path}: HOME is {own!r}, no absolute path: set it, or write the path in full"

@@ -8,6 +8,7 @@ looks at values cannot run there, and is counted by its parameters alone.
 import contextlib
 import math
 import os
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,8 +32,13 @@ LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_by
 
 
 def memory() -> int:
-    """Return the bytes of memory that this process may use: the machine's, or its control group's."""
-    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    """Return the bytes of memory that this process may use: the machine's, or its control group's.
+
+    Windows does not say how much the machine has; there the limit is what 64 bits address.
+    """
+    found = [sys.maxsize]
+    with contextlib.suppress(AttributeError, ValueError, OSError):
+        found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     for path in map(Path, LIMITS):
         with contextlib.suppress(OSError, ValueError):  # none, or "max"
             found.append(int(path.read_text()))

@@ -8,7 +8,7 @@ Every file is written beside its place and renamed over it, so that there is alw
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from drawnet import kernels as accelerator
 from drawnet import models, weights
+from drawnet.data.io.collection import note
 from drawnet.data.manifest import Manifest
 from drawnet.errors import UserError, check_source, check_utf8, kind_of, schema, write_bytes
 from drawnet.errors.schema import NonNegative, NonNegativeInt, PositiveInt
@@ -27,7 +28,7 @@ from drawnet.models.base import Model
 from drawnet.training import budget, migration
 from drawnet.training.config import Run, to_json
 from drawnet.training.device import CPU, Device, choose
-from drawnet.training.provenance import Metadata
+from drawnet.training.provenance import Metadata, Origin
 
 KEY = "drawnet"
 FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
@@ -56,20 +57,31 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str,
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Load the tensors and header of a file that `save_tensors` wrote; UserError for any other."""
+    header, tensors = _read(path, lambda f: {name: f.get_tensor(name) for name in f.keys()})  # noqa: SIM118
+    if header.pop("digest", found := digest(tensors)) != found:
+        raise UserError(f"{path} is damaged: its tensors are not those that were written")
+    return tensors, header
+
+
+def load_header(path: Path) -> dict[str, Any]:
+    """Load the header alone of a file that `save_tensors` wrote; UserError for any other."""
+    header, _ = _read(path, lambda _: {})
+    return {name: value for name, value in header.items() if name != "digest"}
+
+
+def _read(
+    path: Path, tensors: Callable[[Any], dict[str, Tensor]]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
     check_utf8(check_source(path))
     try:
         with safe_open(path, "pt") as file:
-            text = (file.metadata() or {})[KEY]
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            text, found = (file.metadata() or {})[KEY], tensors(file)
     except KeyError as why:
         raise UserError(f"{path} is a safetensors file, but not drawnet's") from why
     except (SafetensorError, OSError, ValueError) as why:
         raise UserError(f"{path} is damaged or not a safetensors file: {why}") from why
     where = f"the header of {path}"
-    header = schema.convert(schema.parse(text, where), dict[str, Any], where)
-    if header.pop("digest", found := digest(tensors)) != found:
-        raise UserError(f"{path} is damaged: its tensors are not those that were written")
-    return tensors, header
+    return schema.convert(schema.parse(text, where), dict[str, Any], where), found
 
 
 @dataclass(frozen=True)
@@ -85,8 +97,24 @@ class Header:
     """The selection metric on validation images, by name; in the file: valid_NAME."""
     seconds: NonNegative | None = None
     cpu_seconds: NonNegative | None = None
+    validated: bool = True
+    """Whether they are the best on validation images: a run saves weights before it measures any."""
     data: Manifest | None = None
     made: Metadata | None = None
+    origin: Origin | None = None
+    """The weights that the run began from, if they were given."""
+    lengthened: tuple[tuple[NonNegativeInt, PositiveInt], ...] = ()
+    """Positions at which a run under a cosine was given more examples, and how many it had before."""
+
+    @property
+    def caveat(self) -> str:
+        """What to know of weights that validation has not chosen; '' for all others."""
+        if self.validated:
+            return ""
+        return (
+            f"not yet validated: the weights as they stood at {self.examples or 0:,} of "
+            f"{self.run.examples:,} examples"
+        )
 
     @classmethod
     def read(cls, values: dict[str, Any], where: object) -> "Header":
@@ -148,6 +176,8 @@ def load_model(path: Path, kernels: str = "auto", device: Device = CPU) -> Saved
     device, path = choose(device), located(path)
     tensors, values = load_tensors(path)
     header = Header.read(values, path)
+    if header.caveat:
+        note(f"{path} is {header.caveat}")
     config, shape = header.run.model, header.shape
     tensors = migration.tensors(models.kind(config), tensors)
     try:

@@ -5,7 +5,14 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from drawnet.data.config import Data
 from drawnet.errors import UserError, schema
-from drawnet.errors.schema import Decay, NonNegative, NonNegativeInt, Positive, PositiveInt
+from drawnet.errors.schema import (
+    Decay,
+    NonNegative,
+    NonNegativeInt,
+    PathText,
+    Positive,
+    PositiveInt,
+)
 from drawnet.training.migration import CONFIG, renamed
 
 C = TypeVar("C")
@@ -28,6 +35,9 @@ class Run(Generic[C]):
     recipe: str
     model: Annotated[C, schema.by(_by_kind)]
     data: Data = field(default_factory=Data)
+    init: PathText = ""
+    """Weights to begin from: a run folder, a .safetensors file or the name of bundled weights; ''
+    (default): random ones."""
     examples: PositiveInt = 1_000_000
     """Total number of training examples."""
     batch: PositiveInt = 128

@@ -17,12 +17,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from drawnet import kernels as accelerator
 from drawnet import models
 from drawnet.data import Dataset, GeneratedImages, manifest, pipeline
-from drawnet.errors import UserError
+from drawnet.errors import UserError, expand
 from drawnet.evaluation import likelihood
 from drawnet.evaluation.likelihood import per_image
 from drawnet.models.base import ImplicitModel, LossOptions, Terms
@@ -30,43 +29,19 @@ from drawnet.models.sequential import StepModel
 from drawnet.nn.noise import Noise, stream
 from drawnet.training import budget, checkpoint, distributed, provenance
 from drawnet.training.config import Run
-from drawnet.training.console import Console, say
+from drawnet.training.console import log, progress, say
 from drawnet.training.device import CPU, Device, choose
 from drawnet.training.loggers import Logger, LoggerName, Loggers, require
 from drawnet.training.run_dir import interruptible, locked, open_metrics
+from drawnet.training.schedule import kl_weight, schedule
 from drawnet.training.state import Progress, Session
 
 SAMPLES = 64
 """Images on a sample sheet."""
+SOON = 60.0
+"""Seconds of training after which a run has its first checkpoint, and with it a model, at the latest."""
 
 # ---- one step -----------------------------------------------------------------------------------
-
-
-def learning_rate(run: Run[Any], examples_seen: int) -> float:
-    """Linear warm-up, then constant, halved every `half_life`, or a cosine to lr/50 at the end."""
-    rise = min(1.0, (examples_seen + run.batch) / run.warmup) if run.warmup else 1.0
-    if run.decay == "none":
-        return run.lr * rise
-    if run.decay == "exponential":
-        return run.lr * rise * math.exp2(-examples_seen / run.half_life)
-    done = min(1.0, max(0, examples_seen - run.warmup) / max(1, run.examples - run.warmup))
-    return run.lr * rise * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
-
-
-def schedule(run: Run[Any], examples_seen: int) -> dict[str, float]:
-    """Return the optimiser's settings at this position: lr, and SGD's momentum, which rises linearly."""
-    settings = {"lr": learning_rate(run, examples_seen)}
-    if run.optimizer == "sgd":
-        risen = min(1.0, examples_seen / run.momentum_rise) if run.momentum_rise else 1.0
-        settings["momentum"] = run.momentum + risen * (run.final_momentum - run.momentum)
-    return settings
-
-
-def kl_weight(run: Run[Any], examples_seen: int) -> float:
-    """Weight of the rate in the objective, rising from 0 over the first `kl_warmup` examples."""
-    return run.kl_weight * (
-        min(1.0, (examples_seen + run.batch) / run.kl_warmup) if run.kl_warmup else 1.0
-    )
 
 
 def not_finite(model: nn.Module, loss: Tensor) -> str:
@@ -148,7 +123,7 @@ def tune_allocator() -> None:
     system each time; Python's collector skips the objects that exist already.
     """
     gc.freeze()
-    with contextlib.suppress(OSError, AttributeError):
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # another system's library
         libc = ctypes.CDLL(None)
         libc.mallopt(-3, 2**25)  # M_MMAP_THRESHOLD
         libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
@@ -220,12 +195,18 @@ def train(
         if saved.exists():
             if not resume:
                 raise UserError(f"{folder} holds a run already: --resume goes on with it")
-            session.load(saved, adopt=adopt)
+            if (changed := session.load(saved, adopt=adopt)) and distributed.rank() == 0:
+                say(changed)
         elif (folder / "model.safetensors").exists():
             raise UserError(f"{folder} holds weights but no checkpoint: choose another --out")
-        elif adopt and kernels != "off" and device.type == "cpu" and distributed.rank() == 0:
-            times = accelerator.fastest()[1]
-            say(f"--precision auto: {run.precision} (a step of an LSTM: {times})")
+        else:
+            if run.init:
+                session.begin_from(checkpoint.located(expand(run.init)))
+                if distributed.rank() == 0:
+                    say(f"the weights are those of {session.origin}")
+            if adopt and kernels != "off" and device.type == "cpu" and distributed.rank() == 0:
+                times = accelerator.fastest()[1]
+                say(f"--precision auto: {run.precision} (a step of an LSTM: {times})")
         loop = Loop(session, data, y, folder, log)
         distributed.barrier()
         try:
@@ -266,7 +247,9 @@ class Loop:
     ) -> None:
         self.session, self.data, self.y, self.folder = session, data, y, folder
         self.is_main = distributed.rank() == 0
-        self.log = (
+        self.saved, self.model = (folder / f"{n}.safetensors" for n in ("training", "model"))
+        self.new = not self.saved.exists()
+        self.metrics = (
             open_metrics(folder / "metrics.jsonl", session.progress.examples_seen)
             if self.is_main
             else None
@@ -275,30 +258,24 @@ class Loop:
         self.loggers = Loggers(log if self.is_main else (), folder, *position)
 
     def run(self, pixels: Tensor | GeneratedImages, stopped: list[str]) -> None:
-        run, progress = self.session.run, self.session.progress
-        with tqdm(
-            total=run.examples,
-            initial=min(progress.examples_seen, run.examples),
-            unit="image",
-            disable=not self.is_main,
-            desc=run.recipe,
-            dynamic_ncols=True,
-            file=Console(),
-        ) as bar:
-            while progress.examples_seen < run.examples:
+        run, p = self.session.run, self.session.progress
+        done = min(p.examples_seen, run.examples)
+        with progress(run.recipe, run.examples, done, shown=self.is_main) as bar:
+            while p.examples_seen < run.examples:
                 if distributed.any_true(bool(stopped)):
-                    self.save()
+                    self.save({})
                     self.farewell(stopped)
                     return
-                before, clocks = progress.examples_seen, (time.perf_counter(), time.process_time())
+                before, clocks = p.examples_seen, (time.perf_counter(), time.process_time())
                 metrics = train_step(self.session, pixels, self.data.levels, self.y)
-                progress.seconds += time.perf_counter() - clocks[0]
-                progress.cpu_seconds += time.process_time() - clocks[1]
-                bar.update(min(progress.examples_seen, run.examples) - before)
+                p.seconds += time.perf_counter() - clocks[0]
+                p.cpu_seconds += time.process_time() - clocks[1]
+                bar.update(min(p.examples_seen, run.examples) - before)
                 self.record(metrics, bar)
                 self.at_intervals(before)
+        self.log(f"ends after {p.seconds / 60:.1f} minutes of training")
 
-    def record(self, metrics: dict[str, float], bar: "tqdm[Any]") -> None:
+    def record(self, metrics: dict[str, float], bar: Any) -> None:
         """Means over the steps since the last line of metrics.jsonl."""
         p = self.session.progress
         p.sums = {name: p.sums.get(name, 0.0) + value for name, value in metrics.items()}
@@ -311,18 +288,17 @@ class Loop:
             self.write({f"train_{k}": v for k, v in means.items()} | norms)
 
     def at_intervals(self, before: int) -> None:
-        run, seen = self.session.run, self.session.progress.examples_seen
-        last = seen >= run.examples
+        run, p = self.session.run, self.session.progress
+        seen, last = p.examples_seen, p.examples_seen >= run.examples
         crossed = {n: seen // n > before // n for n in (run.evaluate_every, run.save_every)}
-        if crossed[run.evaluate_every] or last:
-            self.evaluate()
-        if any(crossed.values()) or last:
-            self.save()
+        chosen = self.evaluate() if crossed[run.evaluate_every] or last else {}
+        if any(crossed.values()) or last or (self.new and p.seconds >= SOON):
+            self.save(chosen)
 
-    def evaluate(self) -> None:
-        """Measure the averaged weights on validation images; keep them if they are the best."""
+    def evaluate(self) -> dict[str, float]:
+        """Measure the averaged weights on validation images; return their value if it is the best."""
         if not self.is_main:
-            return
+            return {}
         s = self.session
         some = slice(s.run.validation_images)
         view = pipeline.View(self.data, "valid", s.run.data.binarise, some)
@@ -330,19 +306,30 @@ class Loop:
         means = {f"valid_{name}": per_image(v).mean().item() for name, v in found.items()}
         self.write(means)
         metric = f"valid_{s.average.selection_metric}"
-        if means[metric] < s.progress.best:
-            s.progress.best = means[metric]
-            self.save_model({metric: means[metric]})
+        best = means[metric] < s.progress.best
+        rest = ", the best so far" if best else f"; the best is {s.progress.best:.4g}"
+        self.log(f"{metric} {means[metric]:.4g}{rest}")
         self.sample_grid()
+        if best:
+            s.progress.best = means[metric]
+        return {metric: means[metric]} if best else {}
 
     def save_model(self, best: dict[str, float]) -> None:
+        """Write the averaged weights; best: their value, if validation has chosen them."""
         p = self.session.progress
         data = asdict(self.session.data or manifest.describe(self.data, self.session.run.data.name))
         spent = {"seconds": p.seconds, "cpu_seconds": p.cpu_seconds}
         made = asdict(provenance.build_metadata(self.session.model.device))
-        header = {"examples": p.examples_seen, **best, **spent, "data": data, "made": made}
-        path = self.folder / "model.safetensors"
-        checkpoint.save_model(path, self.session.average, self.session.run, header)
+        header: dict[str, Any] = {
+            "examples": p.examples_seen,
+            "validated": bool(best),
+            **best,
+            **spent,
+        }
+        header |= {"data": data, "made": made, "lengthened": p.lengthened}
+        if self.session.origin:
+            header["origin"] = asdict(self.session.origin)
+        checkpoint.save_model(self.model, self.session.average, self.session.run, header)
 
     def sample_grid(self) -> None:
         """A sheet of samples from the averaged weights, from the same noise each time."""
@@ -354,12 +341,24 @@ class Loop:
         images = sample.sample(self.session.average, SAMPLES)
         files.save(figures.grid(images), path)
 
-    def save(self) -> None:
-        """Write the checkpoint, unless the run is in trouble: then the last sound one stays."""
-        if self.is_main and not self.session.progress.consecutive_skips:
-            unsound = self.session.save(self.folder / "training.safetensors")
-            if unsound:
-                say(f"no checkpoint: {unsound} is not finite; the last sound one stays")
+    def save(self, chosen: dict[str, float]) -> None:
+        """Write the checkpoint, unless the run is in trouble: then the last sound one stays.
+
+        chosen: the value of weights that validation has just chosen; they become the model.  Until it
+        has chosen any, those of every checkpoint do.  A run's first checkpoint comes before its model,
+        as weights alone could not be gone on with, later ones after, so that a kill repeats the choice.
+        """
+        if not self.is_main:
+            return
+        there, self.new = self.saved.exists(), False
+        if chosen and there:
+            self.save_model(chosen)
+        if self.session.progress.consecutive_skips:
+            return
+        if unsound := self.session.save(self.saved):
+            say(f"no checkpoint: {unsound} is not finite; the last sound one stays")
+        elif self.session.progress.best == math.inf or not self.model.exists():
+            self.save_model(chosen)
 
     def write(self, values: dict[str, float]) -> None:
         """One line of metrics.jsonl, and the same to the loggers."""
@@ -369,13 +368,19 @@ class Loop:
             k: round(v, 4) for k, v in values.items()
         }
         try:
-            if self.log:
-                self.log.write(json.dumps(values) + "\n")
-                self.log.flush()
+            if self.metrics:
+                self.metrics.write(json.dumps(values) + "\n")
+                self.metrics.flush()
         except OSError as why:  # a full disk: training goes on without its log
             say(f"metrics are no longer written: {why.strerror or why}")
-            self.log = None
+            self.metrics = None
         self.loggers.log(p.examples_seen, values)
+
+    def log(self, what: str) -> None:
+        if self.is_main:
+            log(
+                f"{self.session.run.recipe}: {self.session.progress.examples_seen:,} examples: {what}"
+            )
 
     def farewell(self, stopped: list[str]) -> None:
         if self.is_main:
@@ -386,5 +391,5 @@ class Loop:
     def close(self) -> None:
         self.loggers.close()
         with contextlib.suppress(OSError):
-            if self.log:
-                self.log.close()
+            if self.metrics:
+                self.metrics.close()

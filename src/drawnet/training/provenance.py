@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from drawnet import __version__
+from drawnet.errors.schema import NonNegativeInt, PathText
 from drawnet.training.device import CPU, product
 
 
@@ -28,13 +29,14 @@ def commit() -> str | None:
 
 def processor() -> str:
     """Return the processor's name, and how many of its cores this process may use."""
-    name = platform.machine()
+    name = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         name = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         pass
-    return f"{name}, {len(os.sched_getaffinity(0))} cores"
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux's
+    return f"{name}, {len(affinity(0)) if affinity else os.cpu_count()} cores"
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,23 @@ class Metadata:
     processor: str | None = None
     device: str | None = None
     threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The weights that a run began from.
+
+    path      of the file, absolute
+    digest    SHA-256, in hex, over the tensors
+    examples  training examples that they had seen; None: not known
+    """
+
+    path: PathText
+    digest: str
+    examples: NonNegativeInt | None = None
+
+    def __str__(self) -> str:
+        return self.path + (f" after {self.examples:,} examples" if self.examples else "")
 
 
 def build_metadata(device: torch.device = CPU) -> Metadata:

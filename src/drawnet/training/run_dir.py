@@ -7,7 +7,6 @@ samples/               a sample grid at every evaluation
 """
 
 import contextlib
-import fcntl
 import signal
 import threading
 from collections.abc import Iterator
@@ -16,7 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from drawnet.errors import UserError, check_target, check_utf8, schema, write_text
+from filelock import FileLock, Timeout
+
+from drawnet.errors import UserError, check_target, check_utf8, reason, schema, write_text
 from drawnet.errors.schema import NonNegative, NonNegativeInt
 from drawnet.training import distributed
 
@@ -71,14 +72,12 @@ def locked(folder: Path) -> Iterator[None]:
     check_utf8(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = check_target(folder / ".lock").open("w")
+        lock = FileLock(check_target(folder / ".lock")).acquire(timeout=0)
+    except Timeout as why:
+        raise UserError(f"{folder} is in use by another process; choose another --out") from why
     except OSError as why:
-        raise UserError(f"{folder} cannot be a run folder: {why.strerror}") from why
+        raise UserError(f"{folder} cannot be a run folder: {reason(why)}") from why
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as why:
-            raise UserError(f"{folder} is in use by another process; choose another --out") from why
         yield
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,12 +15,14 @@ from drawnet import models
 from drawnet.data import GeneratedImages, manifest, pipeline
 from drawnet.data.manifest import Manifest
 from drawnet.errors import UserError, schema
-from drawnet.errors.schema import NonNegative, NonNegativeInt
+from drawnet.errors.schema import NonNegative, NonNegativeInt, PositiveInt
 from drawnet.models.base import Model
 from drawnet.nn import noise
 from drawnet.training import checkpoint, migration
 from drawnet.training.config import Run, to_json
 from drawnet.training.device import CPU
+from drawnet.training.provenance import Origin
+from drawnet.training.schedule import lengthened
 
 MOMENTS = {
     "adam": ("step", "exp_avg", "exp_avg_sq"),
@@ -29,6 +32,8 @@ MOMENTS = {
 """What each optimiser keeps of a parameter."""
 FUSED = {"adam": ("cpu", "cuda", "mps"), "sgd": ("cpu", "cuda", "mps"), "adagrad": ("cpu",)}
 """Devices on which an optimiser's step is one kernel."""
+FREE = ("evaluate_every", "save_every", "skip_limit", "recompute")
+"""Settings that a resumed run may change: none of them enters a step's result."""
 
 
 def optimiser(run: Run[Any], model: nn.Module) -> torch.optim.Optimizer:
@@ -67,6 +72,8 @@ class Progress:
     """Sums of the metrics over the steps since the last line of metrics.jsonl."""
     steps: NonNegativeInt = 0
     """… and how many steps these are."""
+    lengthened: list[tuple[NonNegativeInt, PositiveInt]] = field(default_factory=list)
+    """Positions at which a run under a cosine was given more examples, and how many it had before."""
 
 
 def _progress(values: dict[str, Any]) -> tuple[type[Progress], dict[str, Any]]:
@@ -80,6 +87,7 @@ class Header:
     run: Run[Any]
     progress: Annotated[Progress, schema.by(_progress)]
     data: Manifest | None = None
+    origin: Origin | None = None
 
 
 @dataclass
@@ -93,6 +101,8 @@ class Session:
     progress: Progress = field(default_factory=Progress)
     data: Manifest | None = None
     """What is trained on; a checkpoint of other data is not gone on with."""
+    origin: Origin | None = None
+    """The weights that the run began from, if they were given."""
 
     @classmethod
     def fresh(
@@ -122,6 +132,12 @@ class Session:
                 accelerator.install(network)
         return cls(run, model, average.eval(), optimiser(run, model))
 
+    def begin_from(self, path: Path) -> None:
+        """Take the weights of a model's file; UserError if they are another model's."""
+        tensors, self.origin = initial_weights(self.run, path, self.model)
+        for network in (self.model, self.average):
+            checkpoint.put(network, tensors, path)
+
     def state(self) -> dict[str, Tensor]:
         """All tensors of the session by name."""
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
@@ -138,8 +154,8 @@ class Session:
             if not tensor.isfinite().all():
                 return name
         header = {"run": to_json(self.run), "progress": vars(self.progress)}
-        if self.data:
-            header["data"] = asdict(self.data)
+        parts = {"data": self.data, "origin": self.origin}
+        header |= {name: asdict(part) for name, part in parts.items() if part}
         with contextlib.suppress(OSError):  # a file system without links keeps one checkpoint
             spare = path.with_name(f".{path.name}.previous")
             spare.unlink(missing_ok=True)
@@ -148,23 +164,19 @@ class Session:
         checkpoint.save_tensors(path, tensors, header)
         return ""
 
-    def load(self, path: Path, *, adopt: bool = False) -> None:
+    def load(self, path: Path, *, adopt: bool = False) -> str:
         """Go on where a checkpoint stands; UserError if it is another run's.
 
-        How many examples it sees in all may be changed, unless a cosine has made use of it.
+        It may be given more examples, and what is in FREE may change.  Return what the learning rate
+        does if there are more, else ''.
         adopt: round operands as the checkpoint's run does, whichever machine or device it began on.
         """
-        try:
+        with _spare_named(path):
             tensors, values = checkpoint.load_tensors(path)
-        except UserError as why:
-            if previous(path).exists():
-                raise UserError(
-                    f"{why}; {previous(path).name} is the one before: rename it"
-                ) from why
-            raise
         header = schema.convert(values, Header, path)
-        there = header.run
-        if there.decay != "cosine":
+        before = there = header.run
+        there = replace(there, **{name: getattr(self.run, name) for name in FREE})
+        if self.run.examples > before.examples:
             there = replace(there, examples=self.run.examples)
         if adopt:
             self.run = replace(self.run, precision=there.precision)
@@ -179,12 +191,17 @@ class Session:
                 )
             if then.path and self.data.path:  # the same data, wherever they lie
                 there = replace(there, data=replace(there.data, name=self.run.data.name))
+        if self.run.examples < before.examples:
+            raise UserError(
+                f"{path.parent} holds a run of {before.examples:,} examples, which cannot be made "
+                f"shorter (--examples {self.run.examples}): Ctrl-C stops it anywhere"
+            )
         if there != self.run:
             what = difference(to_json(there), to_json(self.run))
             raise UserError(f"{path.parent} holds another run: {what}")
         tensors = migration.tensors(models.kind(there.model), tensors)
         parameters = dict(self.model.named_parameters())
-        self.progress = header.progress
+        self.progress, self.origin = header.progress, header.origin
         if self.progress.examples_seen % self.run.batch:
             raise UserError(
                 f"{path}: progress.examples_seen is {self.progress.examples_seen}; "
@@ -209,6 +226,11 @@ class Session:
                 self.optimizer.state[p][key] = value.to(
                     p.device if fused or key != "step" else "cpu"
                 )
+        if before.examples == self.run.examples:
+            return ""
+        if before.decay == "cosine":
+            self.progress.lengthened.append((self.progress.examples_seen, before.examples))
+        return lengthened(before, self.run, self.progress.examples_seen)
 
     def _moments(
         self, name: str, p: Tensor, tensors: dict[str, Tensor], path: Path
@@ -225,6 +247,45 @@ class Session:
                 what = f"{kind}{list(have)}, not finite float32{list(want)}"
                 raise UserError(f"{path} does not fit its run: {full!r} is {what}")
         return found
+
+
+def held(folder: Path) -> Header | None:
+    """Return what the checkpoint of a run folder says of itself; None if there is none."""
+    path = folder / "training.safetensors"
+    if not path.exists():
+        return None
+    with _spare_named(path):
+        return schema.convert(checkpoint.load_header(path), Header, path)
+
+
+@contextlib.contextmanager
+def _spare_named(path: Path) -> Iterator[None]:
+    """Name the checkpoint before the last one in the error about a damaged one."""
+    try:
+        yield
+    except UserError as why:
+        if previous(path).exists():
+            raise UserError(f"{why}; {previous(path).name} is the one before: rename it") from why
+        raise
+
+
+def initial_weights(run: Run[Any], path: Path, model: Model) -> tuple[dict[str, Tensor], Origin]:
+    """Load weights for a new run, by the path of their file; UserError if they are another model's."""
+    tensors, values = checkpoint.load_tensors(path)
+    header = checkpoint.Header.read(values, path)
+    (there, kind), (here, own) = ((r.model, models.kind(r.model)) for r in (header.run, run))
+    if kind != own:
+        raise UserError(f"--init {path} does not fit: it is a {kind}, and this run's model a {own}")
+    if header.shape != model.shape:
+        sizes = ("x".join(map(str, shape)) for shape in (header.shape, model.shape))
+        raise UserError("--init {}: it draws images of {}, and these are {}".format(path, *sizes))
+    tensors = migration.tensors(kind, tensors)
+    try:
+        checkpoint.fits(model, tensors, path)
+    except UserError as why:
+        what = why if there == here else f"model.{difference(asdict(there), asdict(here))}"
+        raise UserError(f"--init {path} does not fit: {what}") from why
+    return tensors, Origin(str(path.resolve()), checkpoint.digest(tensors), header.examples)
 
 
 def previous(path: Path) -> Path:
