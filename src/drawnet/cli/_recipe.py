@@ -41,7 +41,7 @@ def recipe_run(name: str, arguments: Sequence[str]) -> tuple[Run[Any], Looked | 
     if named is None or named.data.name == run.data.name:
         return run, None
     run, data, lines = choose_run(named.data, named.data_dir)
-    if distributed.rank() == 0:
+    if distributed.is_main():
         print("\n".join(lines), file=sys.stderr)
     # Options of the data come from the arguments: tyro would make a flag of each that is in the default.
     return replace(run, data=replace(run.data, options={})), Looked(run.data, data)

@@ -49,10 +49,12 @@ def main(arguments: Sequence[str]) -> None:
     folder = check_folder(command.out or Path("runs") / name)
     device = distributed.own_device(command.device)
     run = command.run
-    data = (
-        looked.data if looked and looked.settings == run.data else run.data.load(command.data_dir)
-    )
     with distributed.group(device):
+        data = (
+            looked.data
+            if looked and looked.settings == run.data
+            else run.data.load(command.data_dir)
+        )
         progress = train(
             run,
             data,

@@ -6,6 +6,8 @@ import sys
 
 from tqdm import tqdm
 
+from drawnet.training import distributed
+
 
 class Console(io.TextIOBase):
     """Standard error, whose loss does not end a training: a closed terminal, a full disk."""
@@ -27,5 +29,6 @@ class Console(io.TextIOBase):
 
 
 def say(line: str) -> None:
-    """Write a line to standard error, above the progress bar."""
-    tqdm.write(line, file=Console())
+    """Write a line to standard error, above the progress bar; of several processes, one does."""
+    if distributed.is_main():
+        tqdm.write(line, file=Console())

@@ -33,7 +33,7 @@ from drawnet.training.config import Run
 from drawnet.training.console import Console, say
 from drawnet.training.device import CPU, Device, choose
 from drawnet.training.run_dir import interruptible, locked, open_board, open_metrics
-from drawnet.training.state import Progress, Session
+from drawnet.training.state import Progress, Session, check_alike
 
 SAMPLES = 64
 """Images on a sample sheet."""
@@ -206,7 +206,8 @@ def train(
         for split in ("train", "valid")
     )
     adopt = run.precision == "auto"
-    run = replace(run, precision=accelerator.precision(run.precision, kernels, device.type))
+    precision = accelerator.precision(run.precision, kernels, device.type)
+    run = replace(run, precision=distributed.gather(precision)[0])  # machines may differ
     tune_allocator()
     pixels, y = pipeline.resident(data.splits["train"].pixels, device), y.to(device)
     with locked(folder), interruptible() as stopped:
@@ -222,8 +223,8 @@ def train(
         elif adopt and kernels != "off" and device.type == "cpu" and distributed.rank() == 0:
             times = accelerator.fastest()[1]
             say(f"--precision auto: {run.precision} (a step of an LSTM: {times})")
+        check_alike(session)
         loop = Loop(session, data, y, folder, tensorboard)
-        distributed.barrier()
         try:
             loop.run(pixels, stopped)
         finally:

@@ -17,7 +17,7 @@ from drawnet.errors import UserError, schema
 from drawnet.errors.schema import NonNegative, NonNegativeInt
 from drawnet.models.base import Model
 from drawnet.nn import noise
-from drawnet.training import checkpoint, migration
+from drawnet.training import checkpoint, distributed, migration
 from drawnet.training.config import Run, to_json
 from drawnet.training.device import CPU
 
@@ -225,6 +225,22 @@ class Session:
                 what = f"{kind}{list(have)}, not finite float32{list(want)}"
                 raise UserError(f"{path} does not fit its run: {full!r} is {what}")
         return found
+
+
+def check_alike(session: Session) -> None:
+    """UserError if the processes differ in their settings, their data or where they stand."""
+    here = to_json(session.run)
+    here["data"].pop("name")  # the same data, wherever they lie
+    assert session.data
+    here |= {"data.checksum": session.data.checksum, "data.labels": session.data.labels}
+    here["examples_seen"] = session.progress.examples_seen
+    first, *others = distributed.gather(here)
+    for rank, there in enumerate(others, 1):
+        if there != first:
+            raise UserError(
+                f"process {rank} is unlike process 0: {difference(there, first)}; give all "
+                "machines the same command and data, and one run folder that all of them see"
+            )
 
 
 def previous(path: Path) -> Path:
