@@ -1,6 +1,7 @@
-"""Speed of the textbook version, ours, and the matrix products alone, in turn on one machine.
+"""Speed of plain PyTorch, ours, and the matrix products alone, in turn on one machine.
 
     python benchmarks/speed.py                    the paper's MNIST model: train, evaluate, sample
+    python benchmarks/speed.py --convolutional    the same of the models with convolutions
     python benchmarks/speed.py --growth           growing steps, batch and image size; recomputation
     python benchmarks/speed.py --side-by-side     two trainings at once, each against one alone
     python benchmarks/speed.py --markdown FILE --json FILE --repeats 7
@@ -8,12 +9,15 @@
 Each contestant runs in its own process, with its own memory, and they alternate, so that drift of
 the machine's speed affects all alike.  Times are medians in seconds per batch.
 
-textbook  examples/draw_minimal.py: plain eager PyTorch in float32, as ports write it
+plain     examples/draw_minimal.py: eager PyTorch in float32, as ports write it; of a model with
+          convolutions, the package's formulas without kernels
 autocast  the same under torch.autocast, which multiplies in bfloat16
+compiled  the package's formulas without kernels, the parts of a step under torch.compile
 ours      with the settings that the commands make for themselves (GOMP_SPINCOUNT)
 floor     only the matrix products of a training step, by PyTorch's library in the best layout:
           forward and input gradients step by step, weight gradients over all T·B rows at once.
-          Ours may be faster, as its products exploit that the weights are used T times
+          Ours may be faster, as its products exploit that the weights are used T times.
+          Of DRAW alone
 """
 
 import argparse
@@ -42,18 +46,26 @@ class Case:
     size: int = 28
     recompute: int = 0
     """Ours checkpoints every K-th state only; the textbook version cannot."""
+    model: str = "draw"
+
+    @property
+    def contestants(self):
+        floors = ("floor float32", "floor bfloat16") if self.model == "draw" else ()
+        return ("plain", "autocast", "compiled", "ours float32", "ours bfloat16", *floors)
 
     def __str__(self):
         kind = "attention" if self.attention else "no attention"
+        kind = kind if self.model == "draw" else self.model
         text = f"{self.mode}, {kind}, T = {self.steps}, B = {self.batch}, {self.size}×{self.size}"
         return text + (f", recompute {self.recompute}" if self.recompute else "")
 
 
-CONTESTANTS = (
-    "textbook", "autocast", "ours float32", "ours bfloat16", "floor float32", "floor bfloat16",
-)  # fmt: skip
-BASE = [
-    Case(mode, attention) for mode in ("train", "evaluate", "sample") for attention in (True, False)
+MODES = ("train", "evaluate", "sample")
+BASE = [Case(mode, attention) for mode in MODES for attention in (True, False)]
+CONVOLUTIONAL = [
+    Case(mode, steps=16, batch=64, model=model)
+    for mode in MODES
+    for model in ("conv_draw", "stem_draw", "patch_draw")
 ]
 GROWTH = [
     *(Case(steps=t) for t in (16, 32, 128)),
@@ -64,25 +76,23 @@ GROWTH = [
 ]
 
 
-def ours(case, precision):
-    from drawnet import kernels
+def package(case, precision="float32"):
+    """Return a model of the package, without kernels, and what its modes run."""
+    from drawnet import models
     from drawnet.models import sequential
-    from drawnet.models.draw import Draw, DrawConfig
-    from drawnet.training.loop import tune_allocator
 
-    tune_allocator()  # as the training loop does
     torch.manual_seed(0)
-    read, write = (2, 5) if case.attention else (0, 0)
-    model = Draw(DrawConfig(steps=case.steps, read=read, write=write), (1, case.size, case.size))
-    x = (torch.rand(case.batch, 1, case.size, case.size) < 0.13).float()
-    eps = torch.randn(case.steps, case.batch, 100)
+    config = models.config(case.model)(steps=case.steps)
+    if case.model == "draw" and not case.attention:
+        config = replace(config, read=0, write=0)
+    model = models.build(config, (1, case.size, case.size))
     model.precision = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
-    kernels.install(model)
+    x = (torch.rand(case.batch, *model.shape) < 0.13).float()
+    eps = torch.randn(case.steps, case.batch, *model.latents)
     optimizer = torch.optim.Adam(model.parameters(), 1e-4, fused=True)
 
     def train():
-        b = sequential.bound(model, x, eps, recompute=case.recompute)
-        loss = b.total.mean()
+        loss = sequential.bound(model, x, eps, recompute=case.recompute).total.mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -95,10 +105,31 @@ def ours(case, precision):
         for _ in sequential.generate(model, eps):
             pass
 
-    return {"train": train, "evaluate": evaluate, "sample": sample}[case.mode]
+    return model, {"train": train, "evaluate": evaluate, "sample": sample}[case.mode]
 
 
-def textbook(case, _):
+def ours(case, precision):
+    from drawnet import kernels
+    from drawnet.training.loop import tune_allocator
+
+    tune_allocator()  # as the training loop does
+    model, run = package(case, precision)
+    kernels.install(model)
+    return run
+
+
+def compiled(case, _):
+    model, run = package(case)
+    for name in ("infer", "prior", "advance"):
+        setattr(model, name, torch.compile(getattr(model, name)))
+    return run
+
+
+def plain(case, _):
+    return textbook(case) if case.model == "draw" else package(case)[1]
+
+
+def textbook(case):
     from textbook import DRAW
 
     torch.manual_seed(0)
@@ -125,7 +156,7 @@ def textbook(case, _):
 
 
 def autocast(case, _):
-    run = textbook(case, _)
+    run = plain(case, _)
 
     def rounded():
         with torch.autocast("cpu", torch.bfloat16):
@@ -170,11 +201,16 @@ def floor(case, precision):
     return run
 
 
+def built(name, case):
+    """Return the function that a contestant runs."""
+    build, _, precision = name.partition(" ")
+    builders = (ours, plain, autocast, compiled, floor)
+    return {b.__name__: b for b in builders}[build](case, precision)
+
+
 def contestant(pipe, name, case):
     """Run in a process: build, warm up, then run once for every message."""
-    build, _, precision = name.partition(" ")
-    builders = {"ours": ours, "textbook": textbook, "autocast": autocast, "floor": floor}
-    run = builders[build](case, precision)
+    run = built(name, case)
     run(), run()
     pipe.send("ready")
     while pipe.recv():
@@ -217,8 +253,8 @@ def side_by_side(case, repeats):
 
 def duel(case, repeats):
     """Return {contestant: (seconds of each round, peak MiB)}."""
-    pipes = {name: start(name, case) for name in CONTESTANTS}
-    times = {name: [] for name in CONTESTANTS}
+    pipes = {name: start(name, case) for name in case.contestants}
+    times = {name: [] for name in pipes}
     for _ in range(repeats):
         for name, pipe in pipes.items():
             pipe.send(True)
@@ -228,29 +264,29 @@ def duel(case, repeats):
     for name, pipe in pipes.items():
         pipe.send(False)
         peaks[name] = pipe.recv()
-    return {name: (times[name], peaks[name]) for name in CONTESTANTS}
+    return {name: (times[name], peaks[name]) for name in pipes}
 
 
 def row(case, result):
     """Format one line of the table."""
     median = {name: statistics.median(seconds) for name, (seconds, _) in result.items()}
-    book = result["textbook"][0]
-    cells = [str(case), f"{median['textbook']:.3f}", f"{median['autocast']:.3f}"]
+    book = result["plain"][0]
+    cells = [str(case), *(f"{median[name]:.3f}" for name in ("plain", "autocast", "compiled"))]
     for precision in ("float32", "bfloat16"):
         mine = result[f"ours {precision}"][0]
         ratio = statistics.median(b / m for b, m in zip(book, mine, strict=True))
-        share = median[f"floor {precision}"] / median[f"ours {precision}"]
-        cells += [f"{median[f'ours {precision}']:.3f}", f"**{ratio:.2f}×**", f"{share:.0%}"]
+        seconds, floor = median[f"ours {precision}"], median.get(f"floor {precision}")
+        cells += [f"{seconds:.3f}", f"**{ratio:.2f}×**", f"{floor / seconds:.0%}" if floor else ""]
     cells += [f"{case.batch / median['ours bfloat16']:,.0f}"]
-    peaks = ("textbook", "ours float32", "ours bfloat16")
+    peaks = ("plain", "ours float32", "ours bfloat16")
     cells += [" / ".join(f"{result[name][1]:,.0f}" for name in peaks)]
     return "| " + " | ".join(cells) + " |"
 
 
 HEAD = """\
-| case | textbook | autocast | float32 | × | of the floor | bfloat16 | × | of the floor | images/s | \
-peak MiB: textbook / float32 / bfloat16 |
-|---|---|---|---|---|---|---|---|---|---|---|
+| case | plain | autocast | compiled | float32 | × | of the floor | bfloat16 | × | of the floor | \
+images/s | peak MiB: plain / float32 / bfloat16 |
+|---|---|---|---|---|---|---|---|---|---|---|---|
 """
 
 
@@ -272,6 +308,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--growth", action="store_true")
+    parser.add_argument("--convolutional", action="store_true")
     parser.add_argument("--side-by-side", action="store_true")
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--repeats", type=int, default=7)
@@ -291,7 +328,7 @@ def main():
         return
     table, records = HEAD, []
     print(machine(), HEAD, sep="\n\n", end="", flush=True)
-    cases = GROWTH if args.growth else BASE
+    cases = GROWTH if args.growth else CONVOLUTIONAL if args.convolutional else BASE
     for case in (c for c in cases if args.only in str(c)):
         result = duel(case, args.repeats if case.size < 128 else min(3, args.repeats))
         line = row(case, result)

@@ -4,6 +4,8 @@ import json
 import math
 import os
 import signal
+import socket
+import time
 
 import numpy as np
 import pytest
@@ -159,6 +161,27 @@ def assert_finite_differences(model, x, eps):
 
 def tensors(folder, name="training"):
     return checkpoint.load_tensors(folder / f"{name}.safetensors")
+
+
+def position(folder):
+    """Examples seen at the last checkpoint."""
+    path = folder / "training.safetensors"
+    return tensors(folder)[1]["progress"]["examples_seen"] if path.exists() else 0
+
+
+def free_port():
+    """A port on which nobody listens."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def until(condition):
+    """Wait for what another process does."""
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def assert_same_runs(a, b, *, metrics=True):

@@ -70,7 +70,7 @@ def defaults(name: str, arguments: Sequence[str]) -> Defaults:
     if choose_run and named.data.name != run.data.name:
         run, data, lines = choose_run(named.data, named.data_dir)
         looked = run.data, data
-        if distributed.rank() == 0:
+        if distributed.is_main():
             print("\n".join(lines), file=sys.stderr)
     if named.init:
         path = checkpoint.located(expand(named.init))

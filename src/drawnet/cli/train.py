@@ -76,8 +76,8 @@ def main(arguments: Sequence[str]) -> None:
 
     folder = check_folder(command.out or Path("runs") / name)
     device = distributed.own_device(command.device)
-    run, data = default.load(command.run, command.data_dir)
     with distributed.group(device):
+        run, data = default.load(command.run, command.data_dir)
         progress = train(
             run,
             data,

@@ -9,6 +9,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from drawnet.training import distributed
+
 EVERY = 30.0
 """Seconds between the lines that stand for the bar where there is neither terminal nor notebook."""
 
@@ -33,8 +35,9 @@ class Console(io.TextIOBase):
 
 
 def say(line: str) -> None:
-    """Write a line to standard error, above the progress bar."""
-    tqdm.write(line, file=Console())
+    """Write a line to standard error, above the progress bar; of several processes, one does."""
+    if distributed.is_main():
+        tqdm.write(line, file=Console())
 
 
 def log(line: str) -> None:

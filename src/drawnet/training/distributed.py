@@ -2,8 +2,10 @@
 
 import importlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -88,12 +90,32 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
+def is_main() -> bool:
+    """Return whether this process prints: rank 0, also before the processes have joined."""
+    return not (rank() or (_started() and int(os.environ["RANK"])))
+
+
+@contextmanager
+def _exchange() -> Iterator[None]:
+    """Exchange a message with all processes; UserError if one of them is gone."""
+    try:
+        yield
+    except RuntimeError as why:
+        line = str(why).partition("\n")[0].partition(". ")[0]  # without advice on bug reports
+        line = re.sub(r"^\[\S+\] ", "", line)  # nor the place in PyTorch's source
+        raise UserError(
+            f"process {rank()} lost another one ({line}), whose output may say why; "
+            "--resume goes on from the last checkpoint"
+        ) from why
+
+
 def mean(tensors: list[Tensor]) -> None:
     """Replace every tensor, in place, by its mean over the processes, in one message."""
     if world() == 1:
         return
     flat = torch.cat([t.reshape(-1) for t in tensors])
-    dist.all_reduce(flat)
+    with _exchange():
+        dist.all_reduce(flat)
     flat /= world()
     for t, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
         t.copy_(part.view_as(t))
@@ -104,11 +126,15 @@ def any_true(flag: bool) -> bool:
     if world() == 1:
         return flag
     tensor = torch.tensor(float(flag))
-    dist.all_reduce(tensor)
+    with _exchange():
+        dist.all_reduce(tensor)
     return bool(tensor > 0)
 
 
-def barrier() -> None:
-    """Wait until every process has arrived."""
+def gather(value: Any) -> list[Any]:
+    """Return every process's value, by rank, when all have arrived."""
+    found = [value] * world()
     if world() > 1:
-        dist.barrier()
+        with _exchange():
+            dist.all_gather_object(found, value)
+    return found

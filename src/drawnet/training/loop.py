@@ -34,7 +34,7 @@ from drawnet.training.device import CPU, Device, choose
 from drawnet.training.loggers import Logger, LoggerName, Loggers, require
 from drawnet.training.run_dir import interruptible, locked, open_metrics
 from drawnet.training.schedule import kl_weight, schedule
-from drawnet.training.state import Progress, Session
+from drawnet.training.state import Progress, Session, check_alike
 
 SAMPLES = 64
 """Images on a sample sheet."""
@@ -185,7 +185,8 @@ def train(
         for split in ("train", "valid")
     )
     adopt = run.precision == "auto"
-    run = replace(run, precision=accelerator.precision(run.precision, kernels, device.type))
+    precision = accelerator.precision(run.precision, kernels, device.type)
+    run = replace(run, precision=distributed.gather(precision)[0])  # machines may differ
     tune_allocator()
     pixels, y = pipeline.resident(data.splits["train"].pixels, device), y.to(device)
     with locked(folder), interruptible() as stopped:
@@ -195,20 +196,19 @@ def train(
         if saved.exists():
             if not resume:
                 raise UserError(f"{folder} holds a run already: --resume goes on with it")
-            if (changed := session.load(saved, adopt=adopt)) and distributed.rank() == 0:
+            if changed := session.load(saved, adopt=adopt):
                 say(changed)
         elif (folder / "model.safetensors").exists():
             raise UserError(f"{folder} holds weights but no checkpoint: choose another --out")
         else:
             if run.init:
                 session.begin_from(checkpoint.located(expand(run.init)))
-                if distributed.rank() == 0:
-                    say(f"the weights are those of {session.origin}")
-            if adopt and kernels != "off" and device.type == "cpu" and distributed.rank() == 0:
+                say(f"the weights are those of {session.origin}")
+            if adopt and kernels != "off" and device.type == "cpu":
                 times = accelerator.fastest()[1]
                 say(f"--precision auto: {run.precision} (a step of an LSTM: {times})")
+        check_alike(session)
         loop = Loop(session, data, y, folder, log)
-        distributed.barrier()
         try:
             loop.run(pixels, stopped)
         finally:

@@ -9,6 +9,7 @@ samples/               a sample grid at every evaluation
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -83,13 +84,20 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[list[str]]:
-    """Yield a list that receives the name of a signal to stop; a second one interrupts."""
+    """Yield a list that receives the name of a signal to stop; one a second later interrupts.
+
+    Within that second it is the same request: Slurm and torchrun each pass it on.
+    """
     received: list[str] = []
+    first = 0.0
 
     def note(number: int, _frame: object) -> None:
-        if received:
+        nonlocal first
+        if not received:
+            first = time.monotonic()
+            received.append(signal.Signals(number).name)
+        elif time.monotonic() > first + 1:
             raise KeyboardInterrupt
-        received.append(signal.Signals(number).name)
 
     if threading.current_thread() is not threading.main_thread():
         yield received  # only the main thread receives signals

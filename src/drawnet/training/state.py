@@ -18,7 +18,7 @@ from drawnet.errors import UserError, schema
 from drawnet.errors.schema import NonNegative, NonNegativeInt, PositiveInt
 from drawnet.models.base import Model
 from drawnet.nn import noise
-from drawnet.training import checkpoint, migration
+from drawnet.training import checkpoint, distributed, migration
 from drawnet.training.config import Run, to_json
 from drawnet.training.device import CPU
 from drawnet.training.provenance import Origin
@@ -286,6 +286,22 @@ def initial_weights(run: Run[Any], path: Path, model: Model) -> tuple[dict[str, 
         what = why if there == here else f"model.{difference(asdict(there), asdict(here))}"
         raise UserError(f"--init {path} does not fit: {what}") from why
     return tensors, Origin(str(path.resolve()), checkpoint.digest(tensors), header.examples)
+
+
+def check_alike(session: Session) -> None:
+    """UserError if the processes differ in their settings, their data or where they stand."""
+    here = to_json(session.run)
+    here["data"].pop("name")  # the same data, wherever they lie
+    assert session.data
+    here |= {"data.checksum": session.data.checksum, "data.labels": session.data.labels}
+    here["examples_seen"] = session.progress.examples_seen
+    first, *others = distributed.gather(here)
+    for rank, there in enumerate(others, 1):
+        if there != first:
+            raise UserError(
+                f"process {rank} is unlike process 0: {difference(there, first)}; give all "
+                "machines the same command and data, and one run folder that all of them see"
+            )
 
 
 def previous(path: Path) -> Path:
