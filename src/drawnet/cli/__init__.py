@@ -24,6 +24,8 @@ usage: drawnet COMMAND [OPTIONS]
   evaluate RUN           measure the bound on held-out images, with rate and distortion
   sample RUN             draw images: a grid, an animation, the stages, raw numbers
   reconstruct RUN IMAGE… read pictures and draw them again
+  compress RUN IMAGE…    compress images without loss, by the model
+  decompress FILE        get back the images of a compressed file
   classify RUN [IMAGE…]  classify images, and animate the windows that the model reads
   compare RUN…           compare runs in a table: bounds, Parzen, Fréchet, samples per second
   ablate RECIPE          compare variants of DRAW under one budget, in a table
