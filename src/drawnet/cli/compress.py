@@ -27,7 +27,7 @@ class Compress:
     run: tyro.conf.Positional[Path]
     """A run folder, a .safetensors file or the name of bundled weights."""
     image: tyro.conf.Positional[tuple[Path, ...]]
-    """Pictures of the model's size or folders of them; or a data set: its name, or a file of arrays."""
+    """Pictures of the model's size; or a data set: its name, or a file of arrays."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("images.draw")
     """The compressed file."""
     label: tuple[str, ...] = ()
@@ -80,22 +80,15 @@ def report(out: Path, made: "Compressed", pixels: "Array", seconds: float) -> st
     )
 
 
-def found(arguments: Sequence[Path]) -> list[Path] | None:
+def found(arguments: Sequence[Path]) -> Sequence[Path] | None:
     """Return the pictures that the arguments name; None where they name a data set."""
     from drawnet.data.io.pictures import SUFFIXES
 
-    paths: list[Path] = []
     for path in arguments:
         if kind_of(path) == "folder":
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
-            if not inside:
-                raise UserError(f"{path} has no pictures ({', '.join(SUFFIXES[:3])}, …)")
-            paths += inside
-        elif len(arguments) == 1 and path.suffix.lower() not in SUFFIXES:
-            return None
-        else:
-            paths.append(path)
-    return paths
+            raise UserError(f"{path} is a folder: name its pictures, {path}/*.png for instance")
+    only = len(arguments) == 1 and arguments[0].suffix.lower() not in SUFFIXES
+    return None if only else arguments
 
 
 def read(paths: Sequence[Path], coder: "Coder") -> "Array":
