@@ -66,7 +66,7 @@ def test_channels_that_are_left_out_stay_at_the_priors_mean():
     pixels, labels = images(few, 120)
     coded = few.encode(pixels, labels)
     assert coded.used == (1, 4) and (few.decode(coded)[0] == pixels).all()
-    z = few._place(torch.zeros(5, 2, dtype=torch.int64), None)
+    z = few.place(torch.zeros(5, 2, dtype=torch.int64), None)
     assert (z[:, [0, 2, 3, 5]] == 0).all() and (z[:, [1, 4]] < -2).all()
 
 

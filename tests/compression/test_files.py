@@ -193,7 +193,10 @@ def test_what_would_not_come_back_is_refused(model, tmp_path, capsys):
     assert drawnet(capsys, "compress", model, path, "-o", out, "--binarise")[0] == 0
     assert "name the images" in refused(capsys, "compress", model)
     assert "is not there" in refused(capsys, "compress", model, tmp_path / "none.png")
-    assert "--label" in refused(capsys, "compress", model, path, "--label", "1", "-o", out)
+    Image.new("L", (8, 8)).save(path)
+    assert "leave out the labels" in refused(
+        capsys, "compress", model, path, "--label", "1", "-o", out
+    )
 
 
 def test_models_without_a_likelihood_are_refused(tmp_path):

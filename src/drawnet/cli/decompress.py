@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import tyro
 
@@ -69,7 +69,8 @@ def write_arrays(path: Path, pixels: "Array", labels: "Array | None") -> None:
     from drawnet.errors import write_bytes
 
     buffer, arrays = io.BytesIO(), {"images": pixels}
-    np.savez_compressed(buffer, **arrays | ({} if labels is None else {"labels": labels}))
+    arrays |= {} if labels is None else {"labels": labels}
+    np.savez_compressed(buffer, **cast(dict[str, Any], arrays))
     write_bytes(path, buffer.getvalue())
 
 

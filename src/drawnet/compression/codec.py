@@ -82,7 +82,11 @@ class Stack:
 
     def content(self, *, unseal: bool = False) -> bytes:
         """Return the bits on the stack as bytes, four by four."""
-        return bytes(self.coder.get_compressed(unseal).astype("<u4").tobytes())
+        try:
+            words = self.coder.get_compressed(unseal)
+        except AssertionError:
+            raise ValueError("its content is not what was written") from None
+        return bytes(words.astype("<u4").tobytes())
 
     @staticmethod
     def _rows(table: Tensor) -> Array:
@@ -136,9 +140,9 @@ class Codec:
         for _ in range(model.steps):
             q, state = model.infer(x, state)
             p = model.prior(state)
-            k = stack.pop(tables.latent_table(self._relative(q, p), self.bins))
+            k = stack.pop(tables.latent_table(self.relative(q, p), self.bins))
             chosen.append(k)
-            state = model.advance(self._place(k, p), state)
+            state = model.advance(self.place(k, p), state)
         self._push_pixels(stack, model.likelihood(state), x, pixels.long())
         for k in reversed(chosen):
             stack.push_uniform(k, self.bins)
@@ -157,26 +161,26 @@ class Codec:
         for _ in range(model.steps):
             k = stack.pop_uniform(self.bins, n, *self.latents)
             chosen.append(k)
-            state = model.advance(self._place(k, model.prior(state)), state)
+            state = model.advance(self.place(k, model.prior(state)), state)
         pixels = self._pop_pixels(stack, model.likelihood(state), pixels)
         x, _ = self._inputs(pixels, labels)
         state = model.start(y)
         for k in chosen:
             q, state = model.infer(x, state)
             p = model.prior(state)
-            posteriors.append(self._relative(q, p))
-            state = model.advance(self._place(k, p), state)
+            posteriors.append(self.relative(q, p))
+            state = model.advance(self.place(k, p), state)
         for k, q in zip(reversed(chosen), reversed(posteriors), strict=True):
             stack.push(k, tables.latent_table(q, self.bins))
         return pixels, labels
 
-    def _relative(self, q: Gaussian, p: Gaussian | None) -> Gaussian:
+    def relative(self, q: Gaussian, p: Gaussian | None) -> Gaussian:
         """q of the channels that are coded, in the prior's units: of (z - mu_p) / sigma_p."""
         if p is not None:
             q = Gaussian(p.standardise(q.mu), q.log_sigma - p.log_sigma)
         return Gaussian(q.mu[:, self.used], q.log_sigma[:, self.used])
 
-    def _place(self, k: Tensor, p: Gaussian | None) -> Tensor:
+    def place(self, k: Tensor, p: Gaussian | None) -> Tensor:
         """z at the centres of its bins k, int64; the prior's mean in channels that are not coded."""
         u = torch.zeros(len(k), *self.model.latents, dtype=torch.float64)
         u[:, self.used] = tables.bins(self.bins)[1][k]
@@ -222,9 +226,7 @@ class Codec:
         start = len(stack)
         with Exact(self.model):
             while done < len(pixels):
-                size = max(
-                    b for b in BATCHES if b == 1 or b <= min(self.most, self._affordable(stack))
-                )
+                size = self._size(stack)
                 part = slice(done, min(done + size, len(pixels)))
                 self.push(stack, images[part], numbers[part])
                 sizes.append(part.stop - done)
@@ -249,15 +251,20 @@ class Codec:
                 part = slice(end - size, end)
                 found, numbers = self.pop(stack, size)
                 pixels[part], labels[part] = found.numpy(), numbers.numpy()
+                if len(stack) < SPARE:
+                    raise ValueError("its content ends too early")
                 progress(size)
                 end = part.start
         pixels[:end], labels[:end] = self._unpack(stack.content(unseal=True), end)
         progress(end)
         return pixels, labels
 
-    def _affordable(self, stack: Stack) -> int:
-        """How many images' latents the stack has bits for."""
-        return (len(stack) - SPARE) // self.need
+    def _size(self, stack: Stack) -> int:
+        """How many images are coded next: the stack has the bits for their latents."""
+        affordable = (len(stack) - SPARE) // self.need
+        if affordable < 1:
+            raise UserError("the images cost next to nothing: the coder has no bits to go on with")
+        return max(b for b in BATCHES if b <= max(1, min(self.most, affordable)))
 
     # ---- the first images -----------------------------------------------------------------------
 
@@ -297,14 +304,15 @@ def used_channels(model: StepModel, x: Tensor, y: Tensor) -> list[int]:
         q, state = model.infer(x, state)
         p = model.prior(state)
         for c in range(len(rate)):
-            mine, theirs = (
-                g and Gaussian(g.mu[:, c : c + 1], g.log_sigma[:, c : c + 1]) for g in (q, p)
-            )
-            rate[c] += mine.kl(theirs).mean()
+            rate[c] += _channel(q, c).kl(p and _channel(p, c)).mean()
         state = model.advance(q.mu, state)
     order = rate.argsort()
     silent = rate[order].cumsum(0) <= SILENT * rate.sum()
     return sorted(order[~silent].tolist()) or [0]
+
+
+def _channel(q: Gaussian, c: int) -> Gaussian:
+    return Gaussian(q.mu[:, c : c + 1], q.log_sigma[:, c : c + 1])
 
 
 def _images(p: Any, part: slice) -> Any:

@@ -118,7 +118,7 @@ REPLACED: dict[Any, Callable[..., Tensor]] = {
 ROUNDED_ONCE = {
     aten.mul, aten.div, aten.neg, aten.abs, aten.relu, aten.clamp, aten.clamp_min, aten.clamp_max,
     aten.maximum, aten.minimum, aten.where, aten.eq, aten.ne, aten.lt, aten.le, aten.gt, aten.ge,
-    aten.floor, aten.round, aten.reciprocal, aten.amax,
+    aten.floor, aten.round, aten.reciprocal, aten.amax, aten.min, aten.max,
 }  # fmt: skip
 MOVED = {
     aten.cat, aten.stack, aten.clone, aten._to_copy, aten.arange, aten.zeros, aten.zeros_like,
@@ -167,7 +167,8 @@ class Exact(TorchDispatchMode):
         """(…, M, K) · (…, K, N), every partial sum exact."""
         bits = operand_bits(a.shape[-1])
         (left, scale), (right, other) = self.integers(a, -1, bits), self.integers(b, -2, bits)
-        return (left @ right).mul_(scale).mul_(other)
+        found: Tensor = left @ right
+        return found.mul_(scale).mul_(other)
 
     def convolution(
         self, x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, *rest: Any
@@ -183,5 +184,5 @@ class Exact(TorchDispatchMode):
             )
         ]
         patches = F.unfold(x, weight.shape[2:], dilation, padding, stride)
-        y = self.product(weight.flatten(1), patches).unflatten(-1, sides)
+        y: Tensor = self.product(weight.flatten(1), patches).unflatten(-1, sides)
         return y if bias is None else y + bias[:, None, None]

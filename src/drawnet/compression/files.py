@@ -2,22 +2,23 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from drawnet import weights
-from drawnet.compression import container
+from drawnet.compression import container, tables
 from drawnet.compression.codec import Codec, Stack, used_channels
 from drawnet.compression.exact import Exact
 from drawnet.errors import UserError
 from drawnet.models.sequential import StepModel
-from drawnet.training import checkpoint
+from drawnet.training import budget, checkpoint
 from drawnet.training.config import to_json
 
 Array = NDArray[Any]
@@ -37,7 +38,7 @@ class Coder:
     """SHA-256, in hex, over configuration and weights."""
 
     @property
-    def levels(self) -> int:
+    def levels(self) -> Literal[2, 256]:
         """Values of a pixel: 2 or 256."""
         return 2 if self.network.config.likelihood == "bernoulli" else 256
 
@@ -91,6 +92,8 @@ def compress(
         raise UserError(f"images are {have} (channels, height, width), the model codes {want}")
     if pixels.max() >= levels:
         raise UserError("images have grey levels, the model codes binary pixels")
+    if labels is not None and not network.classes:
+        raise UserError("the model is not conditional: leave out the labels")
     if network.classes and labels is None:
         raise UserError("the model is conditional: give the images' labels")
     labels = np.zeros(len(pixels), np.int64) if labels is None else labels
@@ -101,7 +104,7 @@ def compress(
     x = torch.from_numpy(pixels[some]).double() / (levels - 1)
     y = network.encode_labels(torch.from_numpy(labels[some]), network.classes).double()
     codec = Codec(network, levels, used_channels(network, x, y))
-    coded = codec.encode(np.ascontiguousarray(pixels), labels, progress)
+    coded = codec.encode(np.require(pixels, requirements=["C", "W"]), labels, progress)
     header = container.Header(
         coder.name, coder.identity, probe(codec), network.shape, levels, coded.images, coded.bins,
         coded.used, coded.packed, coded.batches, invert,
@@ -129,6 +132,7 @@ def decompress(
     expected = (network.shape, coder.levels)
     if (header.shape, header.levels) != expected or max(header.used) >= network.latents[0]:
         raise UserError(f"{path} is damaged: it does not fit its model")
+    budget.require(str(path), {"its images": 2 * header.images * math.prod(header.shape)})
     codec = Codec(network, header.levels, header.used, header.bins)
     if header.probe != probe(codec):
         raise UserError(
@@ -146,12 +150,27 @@ def decompress(
 
 @torch.no_grad()
 def probe(codec: Codec) -> str:
-    """SHA-256, in hex, over the stack after a fixed image has been pushed on fixed bits."""
-    shape = codec.model.shape
-    size = int(np.prod(shape))
-    pattern = (np.arange(size) * 7 % 11 * 23 % codec.levels).astype(np.uint8).reshape(1, *shape)
-    bits = b"".join(hashlib.sha256(str(k).encode()).digest() for k in range(codec.need // 128 + 8))
-    stack = Stack(bits, seal=True)
-    with Exact(codec.model):
-        codec.push(stack, torch.from_numpy(pattern), torch.zeros(1, dtype=torch.int64))
-    return hashlib.sha256(stack.content()).hexdigest()
+    """SHA-256, in hex, over all bits of what the coder is given for a fixed image and fixed latents."""
+    model, found = codec.model, hashlib.sha256()
+    size = math.prod(model.shape)
+    x = (torch.arange(size) * 7 % 11 * 23 % codec.levels).double().view(1, *model.shape)
+    x, y = x / (codec.levels - 1), torch.zeros(1, model.classes, dtype=torch.float64)
+    stack = Stack(bytes(range(256)), seal=True)
+    with Exact(model):
+        state = model.start(y)
+        for t in range(model.steps):
+            q, state = model.infer(x, state)
+            p = model.prior(state)
+            k = (torch.arange(math.prod(codec.latents)) * 37 + 11 * t) % codec.bins
+            k = k.view(1, *codec.latents)
+            q, z = codec.relative(q, p), codec.place(k, p)
+            table = tables.latent_table(q, codec.bins)
+            stack.push(k, table)
+            for part in (*q, z, table):
+                found.update(part.contiguous().numpy())
+            state = model.advance(z, state)
+        pixels = model.likelihood(state)
+        seen = [tables.pixel_table(pixels, x, stage) for stage in range(tables.stages(pixels))]
+        for part in (pixels.mean, *seen):
+            found.update(part.contiguous().numpy())
+    return hashlib.sha256(found.digest() + stack.content()).hexdigest()
