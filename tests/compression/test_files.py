@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -224,12 +225,22 @@ def test_a_folder_that_is_there_is_kept(model, made, tmp_path, capsys):
     ("name", "images"), [("mnist", 100), ("omniglot", 50), ("cifar10_conv", 8)]
 )
 def test_bundled_models_give_real_images_back(name, images, real_data, tmp_path):
-    run = checkpoint.load_model(checkpoint.Path(name)).run
+    run = checkpoint.load_model(Path(name)).run
     pixels = run.data.load(real_data).splits["test"].pixels[:images]
-    made = files.compress(files.load(checkpoint.Path(name)), pixels)
+    made = files.compress(files.load(Path(name)), pixels)
     file, back = tmp_path / "a.draw", tmp_path / "back.npz"
     file.write_bytes(made.data)
     command = [sys.executable, "-m", "drawnet", "decompress", file, "-o", back]
     environment = os.environ | {"OMP_NUM_THREADS": "2", "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run(command, check=True, env=environment)
     assert (np.load(back)["images"] == pixels).all()
+
+
+def test_the_page_has_the_figures_of_the_record():
+    docs = Path(__file__).parents[2] / "docs"
+    page = (docs / "compression.md").read_text(encoding="utf-8")
+    for record in json.loads((docs / "runs" / "compression.json").read_text()):
+        ours = record["ours"]
+        for size in (ours["bytes"], *record["others"].values()):
+            assert f"{size:,}" in page
+        assert f"{record['bound_nats']:.2f}" in page and f"{ours['net_nats']:.2f}" in page

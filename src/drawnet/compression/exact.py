@@ -118,7 +118,7 @@ REPLACED: dict[Any, Callable[..., Tensor]] = {
 ROUNDED_ONCE = {
     aten.mul, aten.div, aten.neg, aten.abs, aten.relu, aten.clamp, aten.clamp_min, aten.clamp_max,
     aten.maximum, aten.minimum, aten.where, aten.eq, aten.ne, aten.lt, aten.le, aten.gt, aten.ge,
-    aten.floor, aten.round, aten.reciprocal, aten.amax, aten.min, aten.max,
+    aten.floor, aten.round, aten.reciprocal, aten.amax,
 }  # fmt: skip
 MOVED = {
     aten.cat, aten.stack, aten.clone, aten._to_copy, aten.arange, aten.zeros, aten.zeros_like,
@@ -127,6 +127,12 @@ MOVED = {
     aten.zero_, aten.lift_fresh, aten._local_scalar_dense, aten.new_empty, aten.split,
     aten.unbind, aten.isfinite, aten.all, aten._reshape_alias,
 }  # fmt: skip
+
+
+def _of_integers(arguments: Any) -> bool:
+    """Whether an operation's tensors are none of floating point."""
+    found = [a for a in arguments if isinstance(a, Tensor)]
+    return bool(found) and not any(a.is_floating_point() for a in found)
 
 
 class Exact(TorchDispatchMode):
@@ -150,7 +156,7 @@ class Exact(TorchDispatchMode):
         name = function.overloadpacket
         if own := self.products.get(name) or REPLACED.get(name):
             return own(*args, **(kwargs or {}))
-        if name in ROUNDED_ONCE or name in MOVED or function.is_view:
+        if name in ROUNDED_ONCE or name in MOVED or function.is_view or _of_integers(args):
             return function(*args, **(kwargs or {}))
         raise UserError(f"{name} has no exact form: this model cannot code images")
 
