@@ -167,10 +167,10 @@ def probe(codec: Codec) -> str:
             table = tables.latent_table(q, codec.bins)
             stack.push(k, table)
             for part in (*q, z, table):
-                found.update(part.contiguous().numpy())
+                found.update(part.contiguous().numpy().tobytes())
             state = model.advance(z, state)
         pixels = model.likelihood(state)
         seen = [tables.pixel_table(pixels, x, stage) for stage in range(tables.stages(pixels))]
         for part in (pixels.mean, *seen):
-            found.update(part.contiguous().numpy())
+            found.update(part.contiguous().numpy().tobytes())
     return hashlib.sha256(found.digest() + stack.content()).hexdigest()
