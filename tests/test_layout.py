@@ -18,6 +18,7 @@ LEVEL = {
     "models": 3,
     "weights": 3,
     "training": 4, "evaluation": 4, "drawing": 4, "ablation": 4, "recipes": 4,
+    "compression": 4,
     "cli": 5, "demo": 5,
 }  # fmt: skip
 """A part imports from its own level or from below."""
@@ -48,10 +49,10 @@ def imports(path: Path) -> Iterator[str]:
                     yield found
 
 
-def test_the_top_has_at_most_fourteen_entries():
-    entries = [p.name for p in PACKAGE.iterdir() if not p.name.startswith("__")]
-    assert len(entries) <= 14, sorted(entries)
-    assert {p.removesuffix(".py") for p in entries} == LEVEL.keys() | {"py.typed"}
+def test_the_top_has_at_most_fifteen_entries():
+    names = {p.name for p in PACKAGE.iterdir() if not p.name.startswith("__")} - {"py.typed"}
+    assert len(names) <= 15, sorted(names)
+    assert {name.removesuffix(".py") for name in names} == LEVEL.keys()
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

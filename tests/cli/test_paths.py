@@ -17,6 +17,7 @@ from PIL import Image
 from conftest import make_run, small
 from drawnet import cli, models
 from drawnet.cli import catalogue
+from drawnet.compression import files as compression
 from drawnet.data.config import Data
 from drawnet.errors import UserError, check_folder, check_target, check_targets, expand, one_line
 from drawnet.evaluation import compare
@@ -44,6 +45,10 @@ READ = {
     "reconstruct image": ["reconstruct", "net.safetensors", "picture.png", "@", *OUT],
     "classify run": ["classify", "@", "picture.png"],
     "classify image": ["classify", "reader.safetensors", "@"],
+    "compress run": ["compress", "@", "picture.png", *OUT],
+    "compress image": ["compress", "net.safetensors", "@", *OUT],
+    "decompress file": ["decompress", "@", "--run", "net.safetensors", "--out", "made"],
+    "decompress run": ["decompress", "net.draw", "--run", "@", "--out", "made"],
     "compare run": ["compare", "net.safetensors", "@"],
     "compare classifier": ["compare", "net.safetensors", "--classifier", "@"],
     "demo run": ["demo", "@", "--no-open", "--port", "0"],
@@ -66,6 +71,7 @@ WRITTEN = {
     "complete out": (["complete", "net.safetensors", "picture.png", "--out", "@"], ".gif"),
     "morph out": (["morph", "net.safetensors", *2 * ["picture.png"], "--out", "@"], ".png"),
     "classify out": (["classify", "reader.safetensors", "picture.png", "--out", "@"], ".gif"),
+    "compress out": (["compress", "net.safetensors", "picture.png", "--out", "@"], ".draw"),
     "compare out": (["compare", "net.safetensors", "--out", "@"], ".md"),
     "record out": (["record", "net.safetensors", "--out", "@"], ".json"),
     "record weights": (["record", "net.safetensors", "--out", "made.json", "--weights", "@"],
@@ -78,6 +84,7 @@ FOLDERS = {
     "complete folder": ["complete", "net.safetensors", "picture.png", "--out", "@/"],
     "morph folder": ["morph", "net.safetensors", *2 * ["picture.png"], "--out", "@/"],
     "train out": ["train", "digits_quick", *SHORT, "--out", "@"],
+    "decompress out": ["decompress", "net.draw", "--run", "net.safetensors", "--out", "@"],
     "ablate out": [*STUDY, "--out", "@"],
 }
 """Commands, @ for a folder that is written."""
@@ -90,6 +97,7 @@ DATA_DIRS = {
     "encode data_dir": ["encode", *MNIST, "--out", "made.npz", "--data-dir", "@"],
     "complete data_dir": ["complete", *MNIST, *OUT, "--data-dir", "@"],
     "morph data_dir": ["morph", *MNIST, *OUT, "--data-dir", "@"],
+    "compress data_dir": ["compress", "net.safetensors", "mnist", *OUT, "--data-dir", "@"],
     "classify data_dir": ["classify", "cluttered_4", "--data-dir", "@"],
     "compare data_dir": ["compare", "mnist", "--data-dir", "@"],
     "fetch data_dir": ["fetch", "mnist", "--data-dir", "@"],
@@ -125,6 +133,10 @@ def made(tmp_path_factory):
         network = models.build(config, (1, 28, 28))
         checkpoint.save_model(folder / f"{name}.safetensors", network, run, {"examples": 8})
     Image.fromarray(np.zeros((28, 28), np.uint8)).save(folder / "picture.png")
+    coded = compression.compress(
+        compression.load(folder / "net.safetensors"), np.zeros((1, 1, 28, 28), np.uint8)
+    )
+    (folder / "net.draw").write_bytes(coded.data)
     os.mkfifo(folder / "pipe")
     (folder / "loop").symlink_to("loop")
     (folder / "nothing").symlink_to("nowhere/at/all")
