@@ -99,7 +99,7 @@ def helps():
     """The arguments of every help text: one recipe of each model for `train`, one for `ablate`."""
     kinds = {type(recipes.get(name).model): name for name in recipes.names()}
     named = [command for command in catalogue.commands() if command not in ("train", "ablate")]
-    yield from ([command, "--help"] for command in named if command != "list")
+    yield from ([command, "--help"] for command in named)
     yield from (["train", name, "--help"] for name in kinds.values())
     yield from ([], ["list"], ["train"], ["ablate"], ["ablate", "mnist", "--help"])
 

@@ -29,6 +29,9 @@ QUICK = ["--model.steps", "2", "--model.units", "8", "--batch", "8", "--validati
 BASE = {
     "sample": ["net.safetensors", "-n", "1", "--out", "o.png"],
     "reconstruct": ["net.safetensors", "p.png", "--out", "o.png"],
+    "encode": ["net.safetensors", "p.png", "--out", "o.npz"],
+    "complete": ["net.safetensors", "p.png", "--ways", "2", "--rounds", "2", "--out", "o.png"],
+    "morph": ["net.safetensors", "p.png", "p.png", "--steps", "2", "--out", "o.png"],
     "classify": ["reader.safetensors", "p.png"],
     "evaluate": ["net.safetensors", "--images", "2"],
     "compare": [

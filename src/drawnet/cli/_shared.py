@@ -40,6 +40,7 @@ Kernels = Annotated[Literal["auto", "off"], tyro.conf.arg(help=KERNELS)]
 DEVICE = "cpu, cuda, cuda:1, mps or xpu; auto: an accelerator if torch finds one, else the CPU"
 Device = Annotated[str, tyro.conf.arg(help=DEVICE)]
 Count = Annotated[int, tyro.conf.arg(aliases=["-n"])]
+CountOrAll = Annotated[int | None, tyro.conf.arg(aliases=["-n"])]
 T = TypeVar("T")
 
 
@@ -185,11 +186,14 @@ def check_out(out: OutPath, *kinds: Iterable[str]) -> None:
 
 
 def outputs(*paths: Path | None, models: Sequence[Path] = (), files: Sequence[Path] = ()) -> None:
-    """Raise UserError, before any work is done, for files that cannot be read or written."""
+    """Raise UserError, before any work is done, for files that cannot be read or written.
+
+    Folders among `files` are left to their reader.
+    """
     from drawnet.training import checkpoint
 
-    read = [check_source(path) for path in (*map(checkpoint.located, models), *files)]
-    check_targets(*paths, sources=read)
+    sources = [*map(checkpoint.located, models), *(f for f in files if kind_of(f) != "folder")]
+    check_targets(*paths, sources=[check_source(path) for path in sources])
 
 
 def trained(path: Path, device: str, kernels: str = "auto") -> "SavedModel":

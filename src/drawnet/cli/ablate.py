@@ -21,7 +21,8 @@ C = TypeVar("C")
 class Ablate(Generic[C]):
     """Train variants of a DRAW recipe under one budget, and compare them in a table.
 
-    The same command resumes an interrupted study.  Settings of the recipe may be given too.
+    Writes table.md, table.json, table.svg and a folder for each run.  The same command resumes an
+    interrupted study.  Settings of the recipe may be given too.
     """
 
     run: Annotated[Run[C], tyro.conf.arg(name="")]

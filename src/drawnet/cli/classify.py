@@ -25,12 +25,15 @@ GROUP, WORDS = "measure", "RUN [IMAGE…]"
 
 @dataclass(frozen=True)
 class Classify:
-    """Classify pictures, or the first test images if none are given."""
+    """Classify pictures, or the first test images if none are given.
+
+    Prints the class of each and its probability.
+    """
 
     run: tyro.conf.Positional[Path]
     """A run folder or a .safetensors file of a classifier."""
     image: tyro.conf.Positional[tuple[Path, ...]] = ()
-    """Pictures; they are converted to the model's size and channels."""
+    """Pictures, folders of them or files of arrays, converted to the model's size and channels."""
     n: Count = 9
     """Number of test images, if no pictures are given."""
     out: Path | None = None
@@ -48,7 +51,7 @@ def main(arguments: Sequence[str]) -> None:
     import torch
 
     from drawnet.data.pipeline import to_float
-    from drawnet.drawing import figures, files, sample
+    from drawnet.drawing import figures, files, inputs, sample
     from drawnet.models.base import Classifier
     from drawnet.models.glimpse import Glimpse
 
@@ -62,8 +65,8 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError(f"{command.run} has no read window: leave out --out")
     known = dict(enumerate(model.data.classes if model.data else ()))
     if command.image:
-        names = [str(path) for path in command.image]
-        x = files.read_pictures(command.image, network, binary=False, invert=command.invert)
+        given = inputs.from_paths(command.image, network, binary=False, invert=command.invert)
+        names, x = given.names, given.all()
     else:
         data = open_data(model, command.data_name, command.data_dir)
         images = data.splits["test"][: command.n]

@@ -17,7 +17,10 @@ GROUP, WORDS = "measure", "RUN…"
 
 @dataclass(frozen=True)
 class Compare:
-    """Compare runs in one table; a footnote says why a measure does not apply to a model."""
+    """Compare runs in one table; a footnote says why a measure does not apply to a model.
+
+    Prints the table; --out also writes it.
+    """
 
     run: tyro.conf.Positional[tuple[Path, ...]] = ()
     """Run folders, .safetensors files or names of bundled weights."""

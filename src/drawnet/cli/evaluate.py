@@ -31,7 +31,7 @@ GROUP, WORDS = "measure", "RUN"
 @dataclass(frozen=True)
 class Evaluate:
     """Measure a model over a split, every image counted once: a generative model's bound, a
-    classifier's error.
+    classifier's error.  Prints them, with standard errors.
     """
 
     run: tyro.conf.Positional[Path]

@@ -12,7 +12,10 @@ GROUP, WORDS = "data", "DATASET"
 
 @dataclass(frozen=True)
 class Fetch:
-    """Download a data set from its official address, verified and resumable."""
+    """Download a data set from its official address, verified and resumable.
+
+    Prints the paths of its files.
+    """
 
     dataset: tyro.conf.Positional[str]
     data_dir: DataDir = None

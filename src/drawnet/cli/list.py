@@ -11,6 +11,11 @@ GROUP, WORDS = "data", ""
 
 
 def main(arguments: Sequence[str]) -> None:
+    if list(arguments) in (["-h"], ["--help"]):
+        print(
+            "usage: drawnet list\n\nPrint the names of models, trained models, data sets and recipes."
+        )
+        return
     if arguments:
         raise UserError("drawnet list takes no options")
     print("models")

@@ -6,44 +6,57 @@ from pathlib import Path
 
 import tyro
 
-from drawnet.cli._shared import Device, label_numbers, outputs, parse, suffix, trained
-from drawnet.errors import UserError
+from drawnet.cli import _inputs
+from drawnet.cli._inputs import Invert, Labels, Paths, Split
+from drawnet.cli._shared import (
+    Count,
+    DataDir,
+    DataName,
+    Device,
+    outputs,
+    parse,
+    positive,
+    suffix,
+    trained,
+)
 
-GROUP, WORDS = "pictures", "RUN IMAGE…"
+GROUP, WORDS = "pictures", "RUN [IMAGE…]"
 
 
 @dataclass(frozen=True)
 class Reconstruct:
-    """Read pictures with the model and draw them again."""
+    """Read pictures with the model and draw them again.  Writes one figure or animation of them all."""
 
     run: tyro.conf.Positional[Path]
     """A run folder, a .safetensors file or the name of bundled weights."""
-    image: tyro.conf.Positional[tuple[Path, ...]]
-    """Pictures; they are converted to the model's size and channels."""
+    image: Paths = ()
+    n: Count = 8
+    """Number of images of the data, evenly spaced, if no pictures are given."""
+    split: Split = "test"
     out: Path = Path("reconstruction.png")
     """A still (.png) or an animation (.gif, .webp) of input, read window, canvas and write window."""
-    label: tuple[str, ...] = ()
-    """Labels of the pictures, names or numbers (conditional models): one for all, or one for each."""
+    label: Labels = ()
     seed: int = 0
-    invert: bool = False
-    """Convert dark strokes on white paper to light strokes on black, as in the digits."""
+    invert: Invert = False
     device: Device = "auto"
+    data_name: DataName = None
+    data_dir: DataDir = None
 
 
 def main(arguments: Sequence[str]) -> None:
     command = parse(Reconstruct, "reconstruct", arguments)
-    if not command.image:
-        raise UserError("drawnet reconstruct: name the pictures after the run")
+    positive(command.n, "-n")
     from drawnet.drawing import files, sample
+    from drawnet.training import budget
 
     suffix(command.out, files.PICTURES, files.ANIMATIONS)
+    outputs(command.out, models=[command.run], files=command.image)
     model = trained(command.run, command.device)
     network = sample.require_inference(model, command.run)
-    outputs(command.out, models=[command.run], files=command.image)
-    binary = getattr(model.run.model, "likelihood", "bernoulli") == "bernoulli"
-    x = files.read_pictures(command.image, network, binary=binary, invert=command.invert)
-    trajectory = sample.redraw_trajectory(
-        network, x, labels=label_numbers(model, command.label), seed=command.seed
-    )
+    images = _inputs.opened(command, model, command.n)
+    labels = _inputs.conditions(command, model, images)
+    budget.check_sampling(network, 2 * len(images.names), f"{len(images.names)} pictures")
+    x = images.all()
+    trajectory = sample.redraw_trajectory(network, x, labels=labels, seed=command.seed)
     files.save_comparison(x, trajectory, command.out)
     print(command.out)

@@ -38,7 +38,11 @@ SAMPLES = OutPath("samples.png")
 
 @dataclass(frozen=True)
 class Sample:
-    """Draw images from the prior.  The same seed gives the same images."""
+    """Draw images from the prior.  The same seed gives the same images, whatever the batch.
+
+    Writes what --out names, batch by batch: memory does not grow with the number of images, but for
+    animations and --neighbours.
+    """
 
     run: tyro.conf.Positional[Path]
     """A run folder, a .safetensors file or the name of bundled weights."""

@@ -19,7 +19,10 @@ C = TypeVar("C")
 
 @dataclass(frozen=True)
 class Train(Generic[C]):
-    """Train a model.  Ctrl-C or SIGTERM saves a checkpoint; --resume continues exactly."""
+    """Train a model.  Ctrl-C or SIGTERM saves a checkpoint; --resume continues exactly.
+
+    Writes a run folder: model.safetensors, training.safetensors (for --resume), metrics.jsonl, samples/.
+    """
 
     run: Annotated[Run[C], tyro.conf.arg(name="")]
     out: Path | None = None

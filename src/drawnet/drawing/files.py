@@ -14,11 +14,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from drawnet.data.io import pictures
 from drawnet.drawing import figures
 from drawnet.drawing.figures import Trajectory
 from drawnet.errors import UserError, write_bytes
-from drawnet.models.base import Model
 
 Array = npt.NDArray[Any]
 
@@ -124,22 +122,6 @@ def _median_cut(frames: Sequence[Image.Image]) -> Array:
     ]
     sample = Image.fromarray(_unpacked(np.concatenate(chosen))[None])
     return np.array(sample.quantize(256, kmeans=1).getpalette(), np.uint8).reshape(-1, 3)
-
-
-def read_pictures(paths: Sequence[Path], model: Model, *, binary: bool, invert: bool) -> Tensor:
-    """Read pictures at the model's size and channels, (n, C, H, W) in [0, 1]; UserError if invalid.
-
-    binary: threshold at 0.5, for models of binary pixels.
-    invert: dark strokes on white paper become light strokes on black.
-    """
-    channels, height, width = model.shape
-    x = torch.empty(len(paths), *model.shape)
-    for k, path in enumerate(paths):
-        picture = pictures.fitted(pictures.read(path, str(path)), (height, width), "pad")
-        array = np.array(picture.convert("L" if channels == 1 else "RGB"))
-        x[k] = torch.from_numpy(array).view(height, width, channels).permute(2, 0, 1) / 255
-    x = 1 - x if invert else x
-    return (x >= 0.5).float() if binary else x
 
 
 def save_comparison(x: Tensor, trajectory: Trajectory, path: Path) -> None:

@@ -50,10 +50,10 @@ class Grid:
     frames = False
 
     def __init__(self, path: Path, n: int, shape: Sequence[int]) -> None:
-        columns = math.ceil(math.sqrt(n)) + 1
-        budget.require(f"{path} of {n} images", {"its pixels": 2 * n * (math.prod(shape) + 200)})
+        columns = math.isqrt(n) + 2
         if columns * (max(shape[1:]) + 2) > LARGEST[path.suffix.lower()]:
             raise UserError(f"{path} cannot hold {n} images: name a folder or fewer images")
+        budget.require(f"{path} of {n} images", {"its pixels": 2 * n * (math.prod(shape) + 200)})
         self.path, self.grid = path, figures.Grid(n, shape)
 
     def add(self, part: Trajectory) -> None:
@@ -116,7 +116,11 @@ class Arrays:
         return file
 
     def save(self) -> None:
-        write_atomically(self.path, self._fill)
+        try:
+            write_atomically(self.path, self._fill)
+        finally:
+            for file in self.columns.values():
+                file.close()
 
     def _fill(self, scratch: Path) -> None:
         if self.path.suffix.lower() == ".npy":
@@ -235,8 +239,8 @@ def check_space(path: Path, size: int, what: str) -> None:
         place = place.parent
     if size > (free := shutil.disk_usage(place).free):
         raise UserError(
-            f"{path.parent}: {what} take about {size / 1e9:,.1f} GB, and its disk has "
-            f"{free / 1e9:,.1f} free: request fewer"
+            f"{path.parent}: {what} take about {size // 10**9:,} GB, and its disk has "
+            f"{free // 10**9:,} free: request fewer"
         )
 
 
