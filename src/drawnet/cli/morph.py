@@ -105,7 +105,8 @@ def main(arguments: Sequence[str]) -> None:
         arrays.save()
     elif path.suffix.lower() in files.ANIMATIONS:
         moments = found.transpose(0, 1) if by_class else found.flatten(0, 1)[:, None]
-        files.save_animation([figures.grid(moment) for moment in moments], path, fps=8)
+        scale = None if rows > 1 and by_class else max(1, 224 // max(network.shape[1:]))
+        files.save_animation([figures.grid(k, scale=scale) for k in moments], path, fps=8)
     else:
         files.save(figures.grid(found.flatten(0, 1), columns=legs * steps), path)
     print(command.out)
