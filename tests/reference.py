@@ -4,6 +4,7 @@ import json
 import math
 import os
 import signal
+import socket
 import time
 
 import numpy as np
@@ -166,6 +167,13 @@ def position(folder):
     """Examples seen at the last checkpoint."""
     path = folder / "training.safetensors"
     return tensors(folder)[1]["progress"]["examples_seen"] if path.exists() else 0
+
+
+def free_port():
+    """A port on which nobody listens."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
 
 
 def until(condition):

@@ -5,14 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import pytest
 import torch
 
 from drawnet import ablation, cli, recipes
-from drawnet.ablation import study, variants
+from drawnet.ablation import jobs, study, variants
 from drawnet.ablation.study import Budget, Study
 from drawnet.data.pipeline import View
 from drawnet.errors import UserError
@@ -21,6 +20,7 @@ from drawnet.models.draw import DrawConfig
 from drawnet.models.draw_variant import DrawVariantConfig
 from drawnet.training import checkpoint, loop
 from drawnet.training.config import Run, from_json, to_json
+from reference import position, until
 
 
 def of(run, tmp_path, *names, **settings):
@@ -74,13 +74,13 @@ def test_what_does_not_apply_is_left_out_unless_named(tmp_path):
 
 def test_a_budget_sets_the_schedule(tiny_run):
     run = replace(tiny_run, warmup=10_000, kl_warmup=10_000, save_every=10_000)
-    got = study.budgeted(run, 8000)
+    got = jobs.budgeted(run, 8000)
     assert (got.examples, got.warmup, got.kl_warmup) == (8000, 800, 2000)
     assert (got.evaluate_every, got.save_every) == (1600, 400)
     few = replace(run, warmup=5, kl_warmup=6, save_every=7)
-    got = study.budgeted(few, 8000)
+    got = jobs.budgeted(few, 8000)
     assert (got.warmup, got.kl_warmup, got.save_every) == (5, 6, 7)
-    assert study.budgeted(run, 1).evaluate_every == 1
+    assert jobs.budgeted(run, 1).evaluate_every == 1
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_a_folder_keeps_one_study(tiny_run, tmp_path):
 
 
 def test_minutes_become_examples_by_a_measured_rate(tiny_run, tiny_data):
-    record = study.timed(tiny_run, tiny_data, 0.01)
+    record = jobs.timed(tiny_run, tiny_data, 0.01)
     rate, examples = record.images_per_second, record.examples
     assert rate > 0 and examples % tiny_run.batch == 0
     assert examples == pytest.approx(0.6 * rate, abs=tiny_run.batch)
@@ -132,8 +132,8 @@ def test_a_measured_rate_is_not_measured_again(tiny_run, tmp_path):
 
 def test_a_finished_run_says_what_evaluation_says(tiny_run, tiny_data, tmp_path):
     model = DrawVariantConfig(**vars(tiny_run.model), one_noise=True)
-    run = study.budgeted(replace(tiny_run, model=model), 64)
-    record = study.trained(run, tiny_data, tmp_path / "run", "test")
+    run = jobs.budgeted(replace(tiny_run, model=model), 64)
+    record = jobs.trained(run, tiny_data, tmp_path / "run", "test")
     network = checkpoint.load_model(tmp_path / "run").network
     e = likelihood.evaluate(network, View(tiny_data, "test"))
     means = {name: m.mean for name, m in record.measures.items()}
@@ -142,7 +142,7 @@ def test_a_finished_run_says_what_evaluation_says(tiny_run, tiny_data, tmp_path)
     assert means["claimed"] != means["nats"]
     assert (record.images, record.examples) == (11, 64)
     assert record.parameters == sum(p.numel() for p in network.parameters())
-    assert study.trained(run, tiny_data, tmp_path / "run", "test").measures == record.measures
+    assert jobs.trained(run, tiny_data, tmp_path / "run", "test").measures == record.measures
 
 
 # ---- the command --------------------------------------------------------------------------------
@@ -159,18 +159,6 @@ def go(folder):
     )
 
 
-def until(condition):
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def position(folder):
-    path = folder / "training.safetensors"
-    return checkpoint.load_tensors(path)[1]["progress"]["examples_seen"] if path.exists() else 0
-
-
 @pytest.mark.slow
 def test_stopped_and_killed_in_the_middle_it_goes_on_where_it_was(tmp_path, capsys):
     runs = [tmp_path / f"{name}-seed0" for name in ("baseline", "no_error_image")]
@@ -183,7 +171,7 @@ def test_stopped_and_killed_in_the_middle_it_goes_on_where_it_was(tmp_path, caps
         assert process.returncode == (130 if number == signal.SIGTERM else -signal.SIGKILL)
         if number == signal.SIGTERM:
             assert "stopped by SIGTERM" in out
-        study.wait_for_lock(runs[0])  # those that are left behind stop by themselves
+        jobs.wait_for_lock(runs[0])  # those that are left behind stop by themselves
         assert reached < position(runs[0]) < 6000, "too fast for this test"
         assert not (runs[0] / "valid.json").exists()
         reached = position(runs[0])

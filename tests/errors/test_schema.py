@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 import records
 from conftest import make_run, small
 from drawnet import models
-from drawnet.ablation import study, table
+from drawnet.ablation import jobs, study, table
 from drawnet.data.manifest import Manifest
 from drawnet.errors import UserError, schema
 from drawnet.evaluation import classifier, compare
@@ -35,8 +35,8 @@ KINDS = {
     "classifier": classifier.Header(classifier.ClassifierConfig((1, 8, 8), 10), "ab", True, 0.9),
     "metrics": run_dir.Metrics(8, 1.5, 1.5, {"nats": 9.5}),
     "study": study.Head(images=64, run=RUN),
-    "rate": study.Rate(9.5, 640),
-    "job": study.Job(RUN, "out", 1.5, "data", "valid"),
+    "rate": jobs.Rate(9.5, 640),
+    "job": jobs.Job(RUN, "out", 1.5, "data", "valid"),
     "result": RESULT,
     "comparison": records.Comparison(
         compare.Plan(importance_samples=5),

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,17 +16,11 @@ from drawnet import cli, kernels
 from drawnet.errors import UserError
 from drawnet.training import checkpoint, distributed, loop, run_dir
 from drawnet.training.console import say
-from reference import position, tensors, until
+from reference import free_port, position, tensors, until
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "slurm.sh"
 WORDS = ["train", "digits_quick", "--model.steps", "2", "--model.units", "8", "--batch", "16"]
 WORDS += ["--validation-images", "20", "--precision", "float32", "--save-every", "160"]
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 @contextmanager

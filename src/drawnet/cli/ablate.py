@@ -32,8 +32,12 @@ class Ablate(Generic[C]):
     """Budget of a run in processor minutes of training; of the clock, on an accelerator."""
     images: int | None = None
     """Budget of a run in training examples, in place of --minutes."""
-    jobs: int = 1
-    """Runs at a time; they share the cores."""
+    jobs: int | None = None
+    """Runs at a time; default: one here, and on a cluster as many as it has cores for."""
+    cores: int | None = None
+    """Processor cores of each run; default: those here divided by --jobs, on a cluster one."""
+    on: Literal["here", "ray"] = "here"
+    """Run here, or as tasks of the Ray cluster of this machine or of RAY_ADDRESS (extra: ray)."""
     split: Literal["valid", "test"] = "valid"
     """Split on which the table's figures are measured, over all its images."""
     out: Path | None = None
@@ -55,6 +59,9 @@ def main(arguments: Sequence[str]) -> None:
     command: Ablate[Any] = parse(kind, f"ablate {name}", rest, default=Ablate(run))
     positive(command.seeds, "--seeds")
     positive(command.jobs, "--jobs")
+    positive(command.cores, "--cores")
+    if command.on == "ray" and command.device not in ("auto", "cpu"):
+        raise UserError(f"--on ray trains on CPUs: leave --device {command.device} out")
     for setting in ("examples", "seed", "evaluate_every", "save_every"):
         if getattr(command.run, setting) != getattr(run, setting):
             flag = setting.replace("_", "-")
@@ -74,13 +81,16 @@ def main(arguments: Sequence[str]) -> None:
         command.seeds,
         command.split,
         command.jobs,
+        command.cores,
+        command.on,
         command.data_dir,
-        str(choose(command.device)),
+        "cpu" if command.on == "ray" else str(choose(command.device)),
     )
     study.planned(chosen)
     data = command.run.data.load(command.data_dir)
     check_pixels(command.run, data.levels)
-    budget.check_training(command.run, data.shape, command.run.batch)
+    if command.on == "here":
+        budget.check_training(command.run, data.shape, command.run.batch)
     done = study.pursue(chosen)
     tables = (chosen.folder / f"table.{suffix}" for suffix in ("md", "json", "svg"))
     print("\n".join(str(path) for path in tables if path.exists()))
