@@ -183,7 +183,7 @@ def test_without_ray_the_extra_is_named(monkeypatch):
 def test_without_a_cluster_a_line_says_how_to_start_one(monkeypatch, address):
     monkeypatch.setitem(sys.modules, "ray", ModuleType("ray"))
     monkeypatch.setenv("RAY_ADDRESS", address.format(free_port()))
-    with pytest.raises(UserError, match=r"no Ray cluster can be used at .*: 'ray start --head'"):
+    with pytest.raises(UserError, match=r"no Ray cluster .* RAY_ADDRESS=.*: 'ray start --head'"):
         on_ray.connect(1)
 
 

@@ -117,10 +117,10 @@ def connect(cores: int) -> ModuleType:
             socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, OverflowError, RuntimeError, ValueError) as why:
-        line = str(why).partition("\n")[0]
+        line = str(why).partition("\n")[0].partition(". ")[0]  # without Ray's advice
         raise UserError(
-            f"no Ray cluster can be used at {address} ({line}): "
-            "'ray start --head' starts one, RAY_ADDRESS names another"
+            f"no Ray cluster can be used with RAY_ADDRESS={address} ({line}): "
+            "'ray start --head' starts one"
         ) from why
     most = max((n["Resources"].get("CPU", 0) for n in ray.nodes() if n["Alive"]), default=0)
     if most < cores:
