@@ -95,7 +95,7 @@ def compress(
     if labels is not None and not network.classes:
         raise UserError("the model is not conditional: leave out the labels")
     if network.classes and labels is None:
-        raise UserError("the model is conditional: give the images' labels")
+        raise UserError("the model is conditional: give the images' labels (--label)")
     labels = np.zeros(len(pixels), np.int64) if labels is None else labels
     if labels.min() < 0 or labels.max() >= max(network.classes, 1):
         raise UserError(f"labels are from 0 to {network.classes - 1}, not {labels.max()}")
