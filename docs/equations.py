@@ -3,8 +3,11 @@
 The code carries the paper's numbers in brackets; this collects them.  `python docs/equations.py`
 """
 
+import math
 import re
 from pathlib import Path
+
+from drawnet.nn.attention import LIMIT
 
 PACKAGE = Path(__file__).parents[1] / "src" / "drawnet"
 FILES = (
@@ -27,6 +30,17 @@ WHAT = {
 }  # fmt: skip
 
 
+CLAMPS = {
+    "clamp(-LIMIT, LIMIT)": f"log σ², log δ̃ and log γ (21) are held in [-{LIMIT:g}, {LIMIT:g}]: "
+    f"factors from {math.exp(-LIMIT):.1e} to {math.exp(LIMIT):,.0f}",
+    "clamp(-side, 2 * side)": "filter centres (19)-(20) are held within one longer side around "
+    "the image",
+    ".softmax(-1)": "each filter (25)-(26) is normalised by a softmax: off the image it reads the "
+    "nearest border, and divides by no sum that is 0",
+}
+"""What the code of the windows adds to the paper's equations, by the line that does it."""
+
+
 def numbers(line: str) -> set[int]:
     """Equation numbers that a line of code carries: '# (3)', '…   (19)-(20)', 'DRAW (9)'."""
     tail = re.search(r"(?:# |\.   |DRAW |, |\.  )(\(\d+\)(?:(?:-|, )\(\d+\))*)(?:\"\"\")?$", line)
@@ -47,9 +61,22 @@ def page() -> str:
         "# Equations and lines\n\nWhere each equation of Gregor et al. 2015 (arXiv 1502.04623) stands."
         "  Written by `python docs/equations.py`.\n\n| equation | what | where |\n|---|---|---|\n"
     )
-    return head + "".join(
-        f"| ({n}) | {WHAT[n]} | {', '.join(where)} |\n" for n, where in places.items()
+    table = "".join(f"| ({n}) | {WHAT[n]} | {', '.join(where)} |\n" for n, where in places.items())
+    return head + table + clamps()
+
+
+def clamps() -> str:
+    """The part on what keeps windows finite, of which the paper says nothing."""
+    name = "nn/attention.py"
+    lines = (PACKAGE / name).read_text(encoding="utf-8").splitlines()
+    text = (
+        "\n## What keeps windows finite\n\nThe paper does not say what becomes of a window that is "
     )
+    text += "extremely narrow, wide or far off.  Here:\n\n"
+    for code, what in CLAMPS.items():
+        (row,) = (k for k, line in enumerate(lines, 1) if code in line)
+        text += f"- {what}: [{name}:{row}](../src/drawnet/{name}#L{row})\n"
+    return text
 
 
 if __name__ == "__main__":

@@ -83,7 +83,18 @@ def minutes(record: dict[str, Any]) -> str:
 
 
 def measured(record: dict[str, Any]) -> str:
-    """The figure of a record that is no K-sample estimate, with its unit and what it is of."""
+    """The figure of a record that is no K-sample estimate, and its mean over several draws."""
+    found = once(record)
+    for e in record["evaluations"]:
+        if draws := e.get("draws"):
+            value, factor = (e["error"], 100) if "error" in e else (e["nats"], 1)
+            mean, error = (factor * value[k] for k in ("mean", "stderr"))
+            found += f"; {mean:.2f} ± {error:.2f} over {draws} draws"
+    return found
+
+
+def once(record: dict[str, Any]) -> str:
+    """The figure of one draw, with its unit and what it is of."""
     for e in record["evaluations"]:
         images = f"{e['images']:,} {e['split']} images"
         if "parzen" in e:
@@ -120,8 +131,9 @@ def section(name: str, about: str, run: Run[Any], record: dict[str, Any]) -> str
         what = record["evaluations"][0]["dataset"]
         facts += [f"Measured: {measured(record)} of {what}, after {record['examples']:,} examples"]
     facts += [
-        f"K-sample estimate, K = {e['importance_samples']:,}: {e['iw_nats']:.2f} nats per image "
-        f"({e['images']:,} {e['split']} images evenly spread over the split)"
+        f"K-sample estimate, K = {e['importance_samples']:,}: {estimate(e)} nats per image "
+        f"({e['images']:,} {e['split']} images evenly spread over the split; their one-sample bound "
+        f"{e['elbo_nats']:.2f} ± {e['elbo_stderr']:.2f}, gap {gap(e)})"
         for e in record["evaluations"]
         if e.get("iw_nats") is not None
     ]
@@ -129,6 +141,17 @@ def section(name: str, about: str, run: Run[Any], record: dict[str, Any]) -> str
         facts += [f"Curve, samples, commit and machine: [results](results.md#{name})"]
     lines = "".join(f"- {fact}\n" for fact in facts)
     return f"\n## {name}\n\n{about}.\n\n    {record['command']}\n\n{lines}"
+
+
+def estimate(e: dict[str, Any]) -> str:
+    """A K-sample estimate, with its standard error if that is known."""
+    return f"{e['iw_nats']:.2f}" + (f" ± {e['iw_stderr']:.2f}" if e.get("iw_stderr") else "")
+
+
+def gap(e: dict[str, Any]) -> str:
+    """By how much it is below the bound of the same images, with the standard error if that is known."""
+    found = f"{e['elbo_nats'] - e['iw_nats']:.2f}"
+    return found + (f" ± {e['iw_gap_stderr']:.2f}" if e.get("iw_gap_stderr") else "")
 
 
 def listed(values: dict[str, Any]) -> str:

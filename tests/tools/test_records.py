@@ -88,7 +88,10 @@ def test_the_table_keeps_bound_and_estimate_apart(record, capsys):
     whole, tight = r["evaluations"]
     bound = f"{whole['elbo_nats']:.2f} ± {whole['elbo_stderr']:.2f} nats (20 test images)"
     assert cells[" bound or error "].strip() == bound
-    estimate = f"{tight['iw_nats']:.2f} nats (K = 3, 20 test images)"
+    plain = f"{tight['elbo_nats']:.2f} ± {tight['elbo_stderr']:.2f}"
+    gap = f"{tight['elbo_nats'] - tight['iw_nats']:.2f} ± {tight['iw_gap_stderr']:.2f}"
+    estimate = f"{tight['iw_nats']:.2f} ± {tight['iw_stderr']:.2f} nats (K = 3, 20 test images; "
+    estimate += f"their one-sample bound {plain}, gap {gap})"
     assert cells[" K-sample bound "].strip() == estimate
 
 
@@ -124,6 +127,9 @@ def test_every_kind_of_measure_has_its_words():
     }
     for said, measures in measured.items():
         words[said] = True, records.Measured("x", "test", 1000, measures)
+    drawn = records.Measured("x", "test", 9, {"error": Measure(0.0349, 0.001, 0.0017)}, draws=10)
+    said = "3.49 ± 0.10 % (mean of 10 draws of 9 test images; between draws, standard deviation 0.17 %)"
+    words[said] = True, drawn
     parzen = records.Measured("x", "test", 1000, {"parzen": Measure(214.02, 1.1)}, 50)
     words["214.0 ± 1.1 nats by Parzen (50 samples, 1,000 test images)"] = True, parzen
     for said, (binary, evaluation) in words.items():

@@ -66,10 +66,12 @@ class Images:
 
     pixels  uint8 (N, C, H, W); those of train may be generated on access
     labels  int64 (N,) or None
+    source  what generated the pixels, and generates them again with other noise; or None
     """
 
     pixels: NDArray[np.uint8] | GeneratedImages
     labels: NDArray[np.int64] | None = None
+    source: GeneratedImages | None = None
 
     def __post_init__(self) -> None:
         if self.pixels.dtype != np.uint8 or self.pixels.ndim != 4:

@@ -53,7 +53,7 @@ def splits(
             (len(sources), 1, size, size), partial(make, split, sources), sources, recipe
         )
         pixels = generated if split == "train" else generated[:]
-        found[split] = Images(pixels, images.labels if labelled else None)
+        found[split] = Images(pixels, images.labels if labelled else None, generated)
     return found
 
 

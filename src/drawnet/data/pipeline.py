@@ -90,9 +90,9 @@ def mean_image(pixels: Tensor | GeneratedImages) -> Tensor:
     return torch.as_tensor(sums).cpu().float() / n
 
 
-def fixed_noise(split: str, images: Iterable[int], shape: Any) -> Tensor:
+def fixed_noise(split: str, images: Iterable[int], shape: Any, draw: int = 0) -> Tensor:
     """Return the uniform noise of a split's fixed binarisation for these images."""
-    return uniform_each(0, f"binarise {split}", images, *shape)
+    return uniform_each(draw, f"binarise {split}", images, *shape)
 
 
 def labels(
@@ -140,17 +140,23 @@ class View:
 
     binarise  as in `Data.binarise`; either draw is fixed for each image
     part      which images of the split, by position; they are renumbered from 0
+    draw      which draw of the binarisation, and of images that are generated
     """
 
     data: Dataset
     split: str
     binarise: Literal["no", "static", "dynamic"] = "no"
     part: slice | NDArray[np.int64] = field(default_factory=lambda: slice(None))
+    draw: int = 0
 
     @cached_property
     def pixels(self) -> Tensor:
         """uint8 (n, C, H, W)."""
-        return torch.from_numpy(self.data.splits[self.split].pixels[self.part])
+        images = self.data.splits[self.split]
+        if self.draw and images.source:
+            numbers = np.arange(len(images))[self.part] + self.draw * len(images)
+            return torch.from_numpy(images.source[numbers])
+        return torch.from_numpy(images.pixels[self.part])
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -164,6 +170,7 @@ class View:
             numbers = range(first, min(first + rows, len(self)))
             pixels, noise = self.pixels[first : first + rows].to(model.device), None
             if self.binarise != "no":
-                noise = fixed_noise(self.split, numbers, pixels.shape[1:]).to(model.device)
+                noise = fixed_noise(self.split, numbers, pixels.shape[1:], self.draw)
+                noise = noise.to(model.device)
             x = crop(to_float(pixels, self.data.levels, noise), model.shape)
             yield numbers, x, y[first : first + rows].to(model.device)

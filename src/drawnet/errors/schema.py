@@ -33,6 +33,7 @@ Decay = Annotated[float, Ge(0), Lt(1)]
 """What is left of a value after a step."""
 ImportanceSamples = Annotated[int, Ge(1), Le(1_000_000)]
 """K of a K-sample bound; more would take days for a single image."""
+SeveralDraws = Annotated[int, Ge(2), Le(10_000)]
 Share = Annotated[float, Ge(0), Le(1)]
 
 ESCAPED = {0xDC80 + k: 0xF780 + k for k in range(128)}
@@ -52,6 +53,7 @@ __all__ = [
     "NonNegativeInt",
     "Positive",
     "PositiveInt",
+    "SeveralDraws",
     "Share",
     "by",
     "check",

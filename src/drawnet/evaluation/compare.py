@@ -208,9 +208,9 @@ def _bounds(
     found = Figure(e.elbo_nats, f"{sign}{e.elbo_nats:.2f} ± {e.elbo_stderr:.2f}", e.elbo_stderr)
     if e.exact:
         return {"bound": found, "importance": _none("its likelihood is exact")}
-    iw = (
-        Figure(e.iw_nats, f"≤ {e.iw_nats:.2f}") if e.iw_nats is not None else _none("not requested")
-    )
+    iw = _none("not requested")
+    if e.iw_nats is not None:
+        iw = Figure(e.iw_nats, f"≤ {e.iw_nats:.2f} ± {e.iw_stderr:.2f}", e.iw_stderr)
     return {"bound": found, "importance": iw}
 
 

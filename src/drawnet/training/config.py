@@ -58,7 +58,8 @@ class Run(Generic[C]):
     clip: Positive = 10.0
     """Maximum norm of the gradient of the batch's mean objective (nats)."""
     ema: Decay = 0.999
-    """Decay per step of the moving average of the weights that is evaluated and saved; 0: none."""
+    """Decay per step of the moving average of the weights that is evaluated and saved; after n steps
+    at most (1 + n) / (10 + n), so that the first weights are soon forgotten; 0: none."""
     seed: int = 0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Operands of the matrix products; auto: the faster, by a measurement, on a CPU with kernels for
