@@ -151,7 +151,8 @@ def estimate(e: dict[str, Any]) -> str:
 def gap(e: dict[str, Any]) -> str:
     """By how much it is below the bound of the same images, with the standard error if that is known."""
     found = f"{e['elbo_nats'] - e['iw_nats']:.2f}"
-    return found + (f" ± {e['iw_gap_stderr']:.2f}" if e.get("iw_gap_stderr") else "")
+    error = e.get("iw_gap_stderr")
+    return found + (f" ± {error:.2f}" if error else ", errors not recorded")
 
 
 def listed(values: dict[str, Any]) -> str:

@@ -53,6 +53,13 @@ class Measured:
     draws: SeveralDraws | None = None
 
 
+LATER = (
+    "samples", "draws", "iw_stderr", "iw_gap_stderr", "refine_steps", "refined_nats", "refined_stderr",
+    "refined_gap_stderr",
+)  # fmt: skip
+"""Fields of an evaluation that the first records lack: written where they are known."""
+
+
 def _kind(values: dict[str, Any]) -> tuple[type[Any], dict[str, Any]]:
     if "elbo_nats" in values:
         return Evaluation, values
@@ -104,7 +111,7 @@ class Record:
         for e in values["evaluations"]:
             measures = e.pop("measures", {})
             e |= {name: known(Measure(**values)) for name, values in measures.items()}
-            for name in ("samples", "draws"):
+            for name in LATER:
                 if e.get(name, 0) is None:
                     del e[name]
         return json.dumps(values, indent=1) + "\n"
@@ -277,10 +284,12 @@ def _cells(evaluations: Sequence[Evaluation | Measured], *, binary: bool) -> tup
 
 def _tighter(name: str, e: Evaluation, nats: float, images: str) -> str:
     """Return a K-sample bound in words, with the one-sample bound of the same images and the gap."""
-    error, gap = (f" ± {s:.2f}" if s is not None else "" for s in (e.iw_stderr, e.iw_gap_stderr))
-    plain = f"one-sample bound {e.elbo_nats or 0:.2f} ± {e.elbo_stderr or 0:.2f}"
-    gap = f"gap {(e.elbo_nats or 0) - nats:.2f}{gap}"
-    return f"{nats:.2f}{error} nats ({name}, {images}; their {plain}, {gap})"
+    elbo, error, gap_error = e.elbo_nats or 0, e.iw_stderr, e.iw_gap_stderr
+    plain = f"one-sample bound {elbo:.2f} ± {e.elbo_stderr or 0:.2f}"
+    gap = f"gap {elbo - nats:.2f}"
+    gap += ", errors not recorded" if gap_error is None else f" ± {gap_error:.2f}"
+    value = f"{nats:.2f}" if error is None else f"{nats:.2f} ± {error:.2f}"
+    return f"{value} nats ({name}, {images}; their {plain}, {gap})"
 
 
 def _measured(e: Measured, images: str) -> str:

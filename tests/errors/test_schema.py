@@ -24,10 +24,12 @@ from drawnet.training.state import Progress, Session
 RUN = make_run()
 MANIFEST = Manifest("ab", 2, (1, 8, 8), "cd", {"train": 60}, ("a", "b"), "/x")
 MADE = provenance.Metadata("0.2", "abc", "2.13", "cpu", "cpu", 1)
-BOUND = Evaluation("x", "test", 9, 80.0, 0.5, 20.0, 60.0, 5, 79.0, 0.1, [20.0], 90.0, True)
+BOUND = Evaluation(
+    "x", "test", 9, 80.0, 0.5, 20.0, 60.0, 5, 79.0, 0.1, [20.0], 90.0, True, 0.5, 0.1, 50, 79.5, 0.5, 0.1
+)  # fmt: skip
 RESULT = table.Result(
-    "x", "valid", 9, {k: Measure(1.0, 0.1) for k in ("nats", "rate", "distortion")}, 640, 640, 0, 99,
-    1.5, 9.5,
+    "x", "valid", 9, {k: Measure(1.0, 0.1, 0.2) for k in ("nats", "rate", "distortion")},
+    640, 640, 0, 99, 1.5, 9.5,
 )  # fmt: skip
 KINDS = {
     "checkpoint": state.Header(RUN, Progress(sums={"nats": 1.0}, steps=2), MANIFEST),
@@ -45,8 +47,8 @@ KINDS = {
     "record": records.Record(
         "mnist", "drawnet train mnist", "80", 99, 640, 1.5, 1.5, MADE,
         records.Source("x", "MIT", "ab", 2),
-        [BOUND, records.Measured("x", "test", 9, {"error": Measure(0.1, 0.01)}, 7)], [(1, 1.5, 2.5)],
-        RUN, records.Check("digits", "test", 9, 80.0),
+        [BOUND, records.Measured("x", "test", 9, {"error": Measure(0.1, 0.01, 0.1)}, 7, 2)],
+        [(1, 1.5, 2.5)], RUN, records.Check("digits", "test", 9, 80.0),
     ),
     **{kind: replace(RUN, model=small(kind)) for kind in models.names()},
 }  # fmt: skip

@@ -187,3 +187,17 @@ def test_senseless_plans(changes):
 def test_no_runs():
     with pytest.raises(UserError, match="name the runs"):
         rows([], lambda run, then: None, PLAN)
+
+
+def test_training_images_as_if_they_were_samples(compared, tiny_data):
+    plan = replace(PLAN, training_images=True)
+    *_, row = found = compared("draw", "gan", plan=plan)
+    assert [r.run.endswith("images") for r in found] == [False, False, True]
+    train = torch.from_numpy(tiny_data.splits["train"].pixels[::3]).float()
+    valid, test = (torch.from_numpy(tiny_data.splits[s].pixels).float() for s in ("valid", "test"))
+    p = parzen.estimate(train, valid, test)
+    assert row.figures["parzen"].value == pytest.approx(p.nats, rel=1e-5)
+    distance = row.figures["frechet"].value
+    assert row.figures["frechet"].why == f"training images: {distance:.4f}"
+    assert "no model" in row.figures["bound"].why
+    assert "training images" in page(found, plan)

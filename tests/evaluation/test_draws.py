@@ -66,4 +66,4 @@ def test_a_classifier_over_draws_of_its_images(tmp_path):
 
 def test_what_is_known_of_a_mean():
     assert known(Measure(1.0, 0.5)) == {"mean": 1.0, "stderr": 0.5}
-    assert known(Measure(1.0, None, 0.1)) == {"mean": 1.0, "sd": 0.1}
+    assert known(Measure(1.0, None, 0.1)) == {"mean": 1.0, "stderr": None, "sd": 0.1}

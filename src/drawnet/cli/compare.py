@@ -27,6 +27,8 @@ class Compare:
     """K of the K-sample bound; default: no such bound."""
     classifier: Path | None = None
     """A classifier trained by drawnet; default: one trained on the real images, once, and cached."""
+    training_images: bool = False
+    """Also measure as many training images, as if they were samples."""
     seed: int = 0
     out: Path | None = None
     """Also write the table to this file (.md, .json)."""
@@ -43,7 +45,8 @@ def main(arguments: Sequence[str]) -> None:
 
     suffix(command.out, [".md", ".json"])
     outputs(command.out, models=command.run, files=[f for f in [command.classifier] if f])
-    plan = Plan(command.samples, command.images, command.importance_samples, command.seed)
+    numbers = command.samples, command.images, command.importance_samples, command.seed
+    plan = Plan(*numbers, command.training_images)
 
     def opened(run: Run[Any], then: manifest.Manifest | None) -> Dataset:
         name = None if run.data.name in names() else command.data_name

@@ -59,6 +59,8 @@ class Plan:
     images: Annotated[int, Ge(2)] = 10_000
     importance_samples: ImportanceSamples | None = None
     seed: int = 0
+    training_images: bool = False
+    """Whether as many training images stand in the table too, as if they were samples."""
 
     def __post_init__(self) -> None:
         schema.check(self)
@@ -146,10 +148,13 @@ def rows(
     models = [checkpoint.load_model(path, device=device) for path in paths]
     supplied = reference.load(classifier)[0] if classifier else None
     references: dict[str, Real] = {}
-    return [
+    found = [
         _row(path, model, opened, plan, supplied, references, progress)
         for path, model in zip(paths, models, strict=True)
     ]
+    if plan.training_images:
+        found += [_of_training(real) for real in references.values()]
+    return found
 
 
 def _row(
@@ -231,16 +236,33 @@ def _of_samples(model: checkpoint.SavedModel, real: Real, plan: Plan) -> dict[st
         ]
     )
     speed = plan.samples / (time.perf_counter() - start)
+    found = _of_images(samples, real)
+    found["speed"] = Figure(speed, f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}")
+    try:
+        found["error"] = _error(network, samples, real)
+    except UserError as why:
+        found["error"] = _none(str(why))
+    return found
+
+
+def _of_training(real: Real) -> Row:
+    """Measure training images as if they were samples."""
+    found = dict.fromkeys(COLUMNS, _none("they are images and no model"))
+    found |= _of_images(real.images("train", real.plan.samples), real)
+    return Row("training images", "none", real.data.name, found)
+
+
+def _of_images(samples: Tensor, real: Real) -> dict[str, Figure]:
+    """Return the Parzen estimate and the Fréchet distance of samples."""
+    plan = real.plan
     p = parzen.estimate(samples, real.images("valid", VALID), real.images("test", plan.images))
     text = f"{p.nats:.1f} ± {p.stderr:.1f} (σ {p.sigma:.3f})"
     found = {"parzen": Figure(p.nats, text, p.stderr, f"σ = {p.sigma:.4f}")}
-    found["speed"] = Figure(speed, f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}")
     try:
         d = frechet.distance(frechet.moments(real.classifier.features(samples)), real.moments)
         found["frechet"] = Figure(d, f"{d:.2f}", why=f"training images: {real.floor:.4f}")
-        found["error"] = _error(network, samples, real)
     except UserError as why:
-        found |= dict.fromkeys(("frechet", "error"), _none(str(why)))
+        found["frechet"] = _none(str(why))
     return found
 
 
@@ -257,6 +279,9 @@ def _error(network: StepModel | ImplicitModel, samples: Tensor, real: Real) -> F
 
 
 # ---- the table ----------------------------------------------------------------------------------
+
+
+COLUMNS = "bound", "importance", "parzen", "frechet", "error", "speed", "parameters", "minutes"
 
 
 def columns(plan: Plan) -> dict[str, str]:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from drawnet.data.pipeline import ROWS, View
 from drawnet.errors import UserError
 from drawnet.errors.schema import PositiveInt
+from drawnet.evaluation.refine import ROWS as REFINED_ROWS
 from drawnet.evaluation.refine import refined_bound
 from drawnet.models.base import LikelihoodModel, LossOptions, Model
 from drawnet.models.sequential import StepModel
@@ -129,8 +130,8 @@ class Measure:
 
 
 def known(measure: Measure) -> dict[str, float]:
-    """Return what is known of a mean, as JSON values."""
-    return {name: value for name, value in asdict(measure).items() if value is not None}
+    """Return a mean as JSON values, without a deviation between draws where there is one draw."""
+    return {k: v for k, v in asdict(measure).items() if k != "sd" or v is not None}
 
 
 def summary(measured: dict[str, Tensor]) -> dict[str, Measure]:
@@ -161,6 +162,7 @@ def evaluate(
     k, likelihood = importance_samples or 0, is_likelihood(model)
     if refine and not (isinstance(model, StepModel) and likelihood):
         raise UserError("the model has no bound by Gaussian latents to refine: leave out --refine")
+    rows = min(rows, REFINED_ROWS) if refine else rows  # for the progress to be seen
     asked = {"importance_samples": k, "refine": refine or 0, "seed": seed, "rows": rows}
     found = measure(model, view, progress=progress, **asked)
     nats = found["nats"]
