@@ -4,7 +4,7 @@ The test bound of a model, image by image, taken apart:
 
     test bound = K-sample bound                     about -log p(x), from above
                + (test bound - refined bound)       amortisation: one encoder for all images
-               + (refined bound - K-sample bound)   approximation: q is Gaussian, given z_1..t-1
+               + (refined bound - K-sample bound)   the rest: q is Gaussian, refinement has an end
     training bound + generalisation = test bound
 
 What is measured is kept batch by batch in --work; the same command continues where it was stopped.
@@ -42,7 +42,7 @@ METRICS = ("nats", "refined", "iw")
 
 @dataclass(frozen=True)
 class Nats:
-    """Take the test bound of bundled models apart: generalisation, amortisation, approximation."""
+    """Take the test bound of bundled models apart: generalisation, amortisation, the rest."""
 
     model: tyro.conf.Positional[tuple[str, ...]] = ()
     """Names of bundled weights (default: all with a bound and steps)."""
@@ -172,7 +172,7 @@ def table(found: Sequence[Measured], command: Nats) -> str:
     heads += [
         "generalisation",
         "amortisation, at least",
-        "approximation, at least",
+        "rest of the gap, at least",
         "left, at most",
     ]
     lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
@@ -205,9 +205,9 @@ TEXT = """
   the price of one encoder for all images (amortisation); more steps would gain more, so it is a least
   value.
 - **K**: the bound from K importance samples of the encoder's q.  It falls towards -log p(x) as K grows.
-  What it is below the refined bound is the least price of a Gaussian q (approximation); where it is
-  above, the refined bound is the tighter of the two, and the price is not known.
-- Amortisation and approximation are differences image by image, so that their errors are small.
+  What it is below the refined bound is the least that is left of the inference gap: q is Gaussian
+  (approximation), and the refinement has an end.  Where it is above, nothing is known of that.
+- Amortisation and the rest are differences image by image, of one draw of the latents each.
 - **Left**: the training bound less the inference gap of the test images by the tighter of the two
   bounds: about -log p(x) of training images.  It is the images' own entropy, and what model and
   optimisation lack; no measurement of one model tells these apart, a better one's does: what is left
