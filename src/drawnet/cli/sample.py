@@ -36,7 +36,8 @@ class Sample:
     temperature: float = 1.0
     """Scale of the latents' standard deviation: below 1 more typical, above 1 more varied."""
     out: Path = Path("samples.png")
-    """A grid (.png), an animation of the drawing (.gif, .webp) or raw numbers (.npz), by suffix."""
+    """A grid (.png), an animation of the drawing (.gif, .webp), raw numbers (.npz) or the write
+    window's strokes (.svg), by suffix."""
     trajectory: Path | None = None
     """Also write the animation, with the windows (.gif, .webp)."""
     stages: Path | None = None
@@ -58,10 +59,10 @@ def main(arguments: Sequence[str]) -> None:
     import torch
 
     from drawnet.data.pipeline import crop
-    from drawnet.drawing import figures, files, sample
+    from drawnet.drawing import figures, files, sample, strokes
     from drawnet.training import budget
 
-    suffix(command.out, files.PICTURES, files.ANIMATIONS, [".npz"])
+    suffix(command.out, files.PICTURES, files.ANIMATIONS, [".npz", ".svg"])
     suffix(command.trajectory, files.ANIMATIONS)
     suffix(command.stages, files.PICTURES)
     suffix(command.neighbours, files.PICTURES)
@@ -69,6 +70,7 @@ def main(arguments: Sequence[str]) -> None:
     outputs(*written, models=[command.run])
     model = trained(command.run, command.device, command.kernels)
     network = sample.require_generative(model, command.run)
+    strokes.check(command.out, network)
     budget.check_sampling(network, 2 * command.n, f"-n {command.n}")
     if command.neighbours:
         data = open_data(model, command.data_name, command.data_dir)

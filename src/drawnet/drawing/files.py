@@ -15,9 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 from drawnet.data.io import pictures
-from drawnet.drawing import figures
+from drawnet.drawing import figures, strokes
 from drawnet.drawing.figures import Trajectory
-from drawnet.errors import UserError, write_bytes
+from drawnet.errors import UserError, write_bytes, write_text
 from drawnet.models.base import Model
 
 Array = npt.NDArray[Any]
@@ -127,7 +127,7 @@ def _median_cut(frames: Sequence[Image.Image]) -> Array:
 
 
 def save_trajectory(trajectory: Trajectory, path: Path) -> None:
-    """Write .gif, .webp: the animation; .npz: frames, images and windows; else the grid, by suffix."""
+    """Write animation (.gif, .webp), all numbers (.npz), strokes (.svg), else the grid, by suffix."""
     suffix = path.suffix.lower()
     if suffix in (".gif", ".webp"):
         save_animation(figures.drawing(trajectory), path)
@@ -137,6 +137,8 @@ def save_trajectory(trajectory: Trajectory, path: Path) -> None:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)
         write_bytes(path, buffer.getvalue())
+    elif suffix == ".svg":
+        write_text(path, strokes.svg(trajectory))
     else:
         save(figures.grid(trajectory.images), path)
 
