@@ -2,50 +2,48 @@
 
 import copy
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
-from drawnet.demo import export, requests
-from drawnet.drawing import figures, morph, sample
-from drawnet.models import sequential
-from drawnet.models.draw import DrawConfig
-from drawnet.nn import attention
-from drawnet.nn.noise import normal_each, uniform_each
-
-pytest.importorskip("playwright", reason="the page's tests need playwright")
+for name in ("httpx", "playwright"):
+    pytest.importorskip(name, reason="the page's tests need httpx and playwright")
 
 from playwright.sync_api import sync_playwright  # noqa: E402
 
-from served import save  # noqa: E402
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-if CHROMIUM is None:
-    pytest.skip("the page's tests need chromium", allow_module_level=True)
+from browsing import CHROMIUM, FLAGS  # noqa: E402
+from drawnet.demo import export, requests  # noqa: E402
+from drawnet.drawing import figures, morph, sample  # noqa: E402
+from drawnet.models import sequential  # noqa: E402
+from drawnet.models.draw import DrawConfig  # noqa: E402
+from drawnet.nn import attention  # noqa: E402
+from drawnet.nn.noise import normal_each, uniform_each  # noqa: E402
+from served import packed, save  # noqa: E402
 
 SMALL = DrawConfig(steps=6, units=12, latents=4, read=3, write=4)
 CONFIGS = {
     "attentive": SMALL,
     "labelled": DrawConfig(steps=6, units=13, latents=5, read=2, write=5, classes=10),
-    "learned": DrawConfig(steps=6, units=12, latents=4, read=3, write=4, prior="learned", classes=3),
+    "learned": DrawConfig(
+        steps=6, units=12, latents=4, read=3, write=4, prior="learned", classes=3
+    ),
     "unattentive": DrawConfig(steps=6, units=12, latents=4, read=0, write=0),
 }
-SCRIPTS = ("codec", "draw", "noise", "local")
+SCRIPTS = ("draw", "noise", "local")
 
 
 @pytest.fixture(scope="module")
 def page():
     """A page with the modules of the mathematics as globals, and nothing else."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
-        )
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page()
         names = ", ".join(f"{name}: ${name}" for name in SCRIPTS)
         page.set_content("<body></body>")
-        page.add_script_tag(content=f"{export.script('local')}\nObject.assign(globalThis, {{ {names} }});")
+        page.add_script_tag(
+            content=f"{export.script('local')}\nObject.assign(globalThis, {{ {names} }});"
+        )
         yield page
         browser.close()
 
@@ -71,7 +69,9 @@ def close(found, wanted, tolerance=1e-4):
 
 def call(page, code, **values):
     """What a function body computes of these values; arrays become lists."""
-    text = json.dumps({k: v.tolist() if isinstance(v, torch.Tensor) else v for k, v in values.items()})
+    text = json.dumps(
+        {k: v.tolist() if isinstance(v, torch.Tensor) else v for k, v in values.items()}
+    )
     return json.loads(
         page.evaluate(
             f"""text => {{
@@ -156,7 +156,7 @@ def stream(page, view, **request):
         """async ([view, request]) => {
           const lines = [];
           await local.stream(view, request, (line) => lines.push(line));
-          return lines.map((line) => ({ ...line, ...(line.canvas ? { canvas: [...line.canvas] } : {}) }));
+          return lines.map((line) => ({ ...line, ...(line.canvas && { canvas: [...line.canvas] }) }));
         }""",
         [view, request],
     )
@@ -178,10 +178,7 @@ def test_a_seed_draws_what_python_draws(page, shown):
 def test_a_morph_is_python_s(page, shown):
     torch.manual_seed(2)
     pair = (torch.rand(2, 1, 11, 12) < 0.3).float()
-    encoded = [
-        page.evaluate("x => codec.encoded(Uint8Array.from(x, (v) => 255 * v), true)", x.flatten().tolist())
-        for x in pair
-    ]
-    lines = stream(page, "morph", model="attentive", a=encoded[0], b=encoded[1], n=5, seed=4)
+    a, b = map(packed, pair)
+    lines = stream(page, "morph", model="attentive", a=a, b=b, n=5, seed=4)
     *_, state = morph.morphing(shown["attentive"], pair, 5, seed=4)
     close(lines[-2]["canvas"], 255 * figures.mean(shown["attentive"], state), 1.0)

@@ -27,12 +27,12 @@ INSTEAD = {"net": "local"}
 
 
 def exportable(e: Exhibit, path: Path) -> None:
-    """Raise UserError unless draw.js computes what the model does."""
-    if type(e.network) is not Draw or not e.binary:
+    """Raise UserError unless it is attentive DRAW of binary pixels, which draw.js computes."""
+    c = e.network.config
+    if type(e.network) is not Draw or not (e.binary and c.read and c.write):
         raise UserError(
-            f"{path} cannot be exported: the page computes models `draw` of binary pixels, and this is "
-            f"{e.about['kind']} with {e.network.config.likelihood} pixels; "
-            "`drawnet demo` serves it"
+            f"{path} cannot be exported: a page computes DRAW with two windows and binary pixels alone; "
+            f"`drawnet demo {path}` serves this one"
         )
 
 
@@ -48,7 +48,8 @@ def write(paths: Sequence[Path], target: Path) -> None:
 
 def page(exhibits: Sequence[Exhibit]) -> str:
     """Return the HTML of a page with these models."""
-    icon = base64.b64encode((WEB / "icon.svg").read_bytes()).decode()
+    encoded = base64.b64encode((WEB / "icon.svg").read_bytes()).decode()
+    icon = f'<link rel="icon" href="data:image/svg+xml;base64,{encoded}">'
     style, code = (WEB / "app.css").read_text(encoding="utf-8"), script("app")
     policy = (
         f"default-src 'none'; script-src '{digest(code)}'; style-src '{digest(style)}'; "
@@ -56,14 +57,16 @@ def page(exhibits: Sequence[Exhibit]) -> str:
     )
     text = (WEB / "index.html").read_text(encoding="utf-8")
     for before, after in {
-        '<link rel="icon" href="icon.svg">': f'<link rel="icon" href="data:image/svg+xml;base64,{icon}">',
+        '<link rel="icon" href="icon.svg">': icon,
         '<link rel="stylesheet" href="app.css">': f"<style>{style}</style>",
         '<script type="module" src="app.js"></script>': f'<script type="module">{code}</script>',
         '<meta charset="utf-8">': '<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
         "</body>": "\n".join([*map(element, exhibits), "</body>"]),
     }.items():
-        head, found, rest = text.rpartition(before) if before == "</body>" else text.partition(before)
+        head, found, rest = (
+            text.rpartition(before) if before == "</body>" else text.partition(before)
+        )
         assert found, f"index.html has no {before}"
         text = head + after + rest
     return text
@@ -84,7 +87,7 @@ def element(e: Exhibit) -> str:
     return f'<script type="text/plain" data-model="{attribute}">{data}</script>'
 
 
-def packed(network: Draw) -> tuple[str, list[tuple[str, int]], bytes]:
+def packed(network: torch.nn.Module) -> tuple[str, list[tuple[str, int]], bytes]:
     """Return type, names with lengths, and values: bfloat16 where that is exact, else float32."""
     tensors = {name: t.detach().cpu().float() for name, t in network.state_dict().items()}
     values = torch.cat([t.flatten() for t in tensors.values()]).numpy()
@@ -117,7 +120,9 @@ def script(entry: str) -> str:
             add(match[2])
         names = [match[1] for match in EXPORT.finditer(text)]
         body = EXPORT.sub("", IMPORT.sub(destructured, text))
-        done[name] = f"const ${name} = (() => {{\n{body}\nreturn {{ {', '.join(names)} }};\n}})();\n"
+        done[name] = (
+            f"const ${name} = (() => {{\n{body}\nreturn {{ {', '.join(names)} }};\n}})();\n"
+        )
 
     add(entry)
     return "\n".join(done.values())

@@ -57,8 +57,8 @@ async function run({ step = null } = {}) {
   Object.assign(show, { frames: [], windows: [], rates: [], details: [], path: null, step: step === null ? 0.75 : 0, wanted: step, done: false, said: "" });
   show.missing = view === "complete" ? pads.a.missing.slice() : null;
   if (view === "along" && live) { // go on from what has been read
-    Object.assign(show, { frames: live.frames, windows: live.windows, step: live.reader.t });
-    request.reader = live.reader;
+    show.step = live.t;
+    request.reader = live;
   } else if (view === "explain" && step === null) {
     show.wanted = Math.min(12, state.model.steps);
   }
@@ -371,7 +371,7 @@ function controls() {
   $("opened").hidden = state.open === null;
   $("lead").hidden = state.open !== null;
   $("model").value = m.name;
-  for (const pad of [pads.a, pads.b]) { pad.most = view === "complete" && innerWidth < 545 ? 250 : Math.min(tall(), 520); pad.paint(); }
+  for (const pad of [pads.a, pads.b]) { pad.most = several && innerWidth < 545 ? 250 : Math.min(tall(), 520); pad.paint(); }
 }
 
 /** Draw again with the next seed. */
@@ -381,7 +381,6 @@ function go() {
 }
 
 function again() {
-  live = null;
   controls();
   run();
 }
@@ -392,18 +391,14 @@ function moved() {
   const now = performance.now();
   if (state.view !== "along" || now - ticked < 50) return;
   ticked = now;
-  if (live?.reader.t === live?.reader.most) live = null;
-  if (!live) {
-    live = { reader: new Along(state.model.name, state.seed, state.label), frames: [], windows: [] };
-    Object.assign(show, { n: state.ways, total: state.model.steps, shape: state.model.shape, labels: [], rates: [], missing: null });
+  if (!live || live.t === live.most) {
+    live = new Along(state.model.name, state.seed, state.label);
+    Object.assign(show, { n: state.ways, total: state.model.steps, shape: state.model.shape, labels: [], rates: [], frames: [], windows: [], missing: null });
   }
-  const { reader } = live, line = reader.step(pads.a.values), whole = new Uint8Array(line.canvas.length * state.ways);
-  for (let k = 0; k < state.ways; k++) whole.set(line.canvas, k * line.canvas.length);
-  live.frames.length = reader.t;
-  live.frames[reader.t] = whole;
-  live.frames[0] ??= whole;
-  live.windows[reader.t] = Object.fromEntries(Object.entries(line.windows).map(([name, [one]]) => [name, Array(state.ways).fill(one)]));
-  Object.assign(show, { frames: live.frames, windows: live.windows, step: reader.t, playing: false, done: false });
+  live.step(pads.a.values);
+  show.frames.length = Math.min(show.frames.length, live.t); // without what went on before this stroke
+  for (let t = show.frames.length; t <= live.t; t++) ({ canvas: show.frames[t], windows: show.windows[t] } = live.line(t, show.n));
+  Object.assign(show, { step: live.t, playing: false, done: false });
   paint();
 }
 
@@ -495,6 +490,7 @@ async function copyLink() {
 function label(value) {
   if (!state.model.classes || value >= state.model.classes) return;
   state.label = value;
+  live = null;
   again();
 }
 
@@ -506,6 +502,7 @@ function faster(by) {
 async function take(file, pad) {
   try {
     pad.missing.fill(0);
+    live = null;
     pad.set(await imported(file, state.model.shape, state.model.binary));
     if (state.view === "complete") pad.hide("lower");
     pad.paint();
@@ -520,10 +517,7 @@ function listen() {
   click("go", go);
   click("play", () => play(!show.playing));
   click("part", nextPart);
-  $("parts").addEventListener("click", (event) => {
-    const item = event.target.closest("li");
-    if (item) { part = [...$("parts").children].indexOf(item); paint(); }
-  });
+  $("parts").addEventListener("focusin", (event) => { part = [...$("parts").children].indexOf(event.target); paint(); });
   click("back", () => seek(Math.ceil(show.step) - 1));
   click("forth", () => seek(Math.floor(show.step) + 1));
   click("close", () => open(null));
@@ -534,12 +528,14 @@ function listen() {
   click("link", copyLink);
   click("open", () => $("file").click());
   click("clear", () => {
+    live = null;
     abort?.abort();
     for (const pad of state.view === "morph" ? [pads.a, pads.b] : [pads.a]) { pad.empty(); pad.example = false; pad.windows = []; pad.paint(); }
     captions();
     if (state.view === "complete") document.querySelector("[name=tool][value=pen]").checked = true;
   });
   click("another", async () => {
+    live = null;
     if (!(await examples(state.view === "morph" ? [pads.a, pads.b] : [pads.a]))) return;
     if (state.view === "complete" && !pads.a.missing.some(Boolean)) pads.a.hide("lower");
     again();
@@ -586,7 +582,7 @@ function listen() {
   $("labels").addEventListener("change", (event) => label(event.target.value === "" ? null : Number(event.target.value)));
   let onto = pads.a;
   $("file").addEventListener("change", () => { if ($("file").files[0]) take($("file").files[0], onto); $("file").value = ""; });
-  for (const pad of [pads.a, pads.b]) pad.canvas.addEventListener("pointerdown", () => { onto = pad; abort?.abort(); });
+  for (const pad of [pads.a, pads.b]) pad.canvas.addEventListener("pointerdown", () => { onto = pad; abort?.abort(); clearTimeout(waiting); });
   addEventListener("dragover", (event) => event.preventDefault());
   addEventListener("drop", (event) => {
     event.preventDefault();

@@ -223,28 +223,34 @@ export class Along {
     const model = network(name), y = label === null ? new Float32Array(model.classes).fill(1 / model.classes) : one_hot(label, model.classes);
     Object.assign(this, { model, label, eps: noise(seed, "along", 0, model.steps, model.latents), t: 0, state: model.start(y) });
     this.most = Math.ceil(0.6 * model.steps); // the rest is left to go on
+    this.lines = [{ step: 0, canvas: levels([mean(this.state.c)]), windows: {} }];
   }
 
-  /** Read the picture (bytes) as it is now, and draw a step: its line. */
+  /** Read the picture (bytes) as it is now, and draw a step. */
   step(values) {
     const [q, read] = this.model.infer(Float32Array.from(values, (v) => Number(v >= 128)), this.state);
     this.state = this.model.advance(q.sample(this.eps[this.t]), read);
     this.t += 1;
-    return moment(this.model, this.t, [this.state]);
+    this.lines.push(moment(this.model, this.t, [this.state]));
+  }
+
+  /** The line of step t, as one of n equal pictures. */
+  line(t, n) {
+    const { step, canvas, windows } = this.lines[t], all = new Uint8Array(n * canvas.length);
+    for (let k = 0; k < n; k++) all.set(canvas, k * canvas.length);
+    return { step, canvas: all, windows: Object.fromEntries(Object.entries(windows).map(([name, [one]]) => [name, Array(n).fill(one)])) };
   }
 }
 
 /** Read a picture for some steps, or go on from a reader's state; then go on without it, in n ways. */
 async function* along(model, r, breathe) {
   const reader = r.reader ?? new Along(r.model, r.seed, r.labels?.[0] ?? null), values = unpacked(r.x, model.c.length);
-  const repeated = (line) => ({ ...line, canvas: levels(Array(r.n).fill(mean(reader.state.c))),
-    windows: Object.fromEntries(Object.entries(line.windows ?? {}).map(([name, [one]]) => [name, Array(r.n).fill(one)])) });
   yield { steps: model.steps, n: r.n, labels: [] };
-  if (!reader.t) yield repeated({ step: 0 });
   while (!r.reader && reader.t < reader.most) {
-    yield repeated(reader.step(values));
+    reader.step(values);
     await breathe();
   }
+  for (let step = 0; step <= reader.t; step++) yield reader.line(step, r.n);
   const { t, state, label } = reader;
   const ways = range(r.n).map((k) => {
     const y = label === null ? one_hot(k % model.classes, model.classes) : state.y; // without a label: each in turn
