@@ -135,6 +135,14 @@ def test_every_view_works(visit, view, model):
     expect(page.locator("#gif")).to_be_hidden()
 
 
+def test_what_the_label_is_for_is_said_in_every_view(visit):
+    page = visit("#draw?model=labelled", DONE, still=True)
+    for view, word in (("draw", "all"), ("redraw", "as read"), ("along", "all")):
+        page.click(f"[data-tab={view}]")
+        until(page, DONE, view=view)
+        expect(page.locator("#labels span").first).to_have_text(word)
+
+
 def test_a_drawing_is_redrawn_as_python_does(visit, paths):
     page = visit("#redraw?seed=4", still=True)
     scribble(page)

@@ -64,6 +64,11 @@ async function run({ step = null } = {}) {
   }
   show.playing = step === null && !calm.matches && view !== "explain";
   show.jump = step === null && calm.matches;
+  if (show.view !== view) { // nothing of another view stays while this one is computed
+    layout($("view"), state.model.shape, 1, 1, tall());
+    clear($("view"));
+    show.view = view;
+  }
   document.body.dataset.state = "drawing";
   link();
   try {
@@ -335,7 +340,7 @@ function choose(model) {
 
 function chips(id, values, chosen, text = String) {
   const box = $(id);
-  const key = JSON.stringify(values);
+  const key = JSON.stringify(values.map(text));
   if (box.dataset.key !== key) {
     box.dataset.key = key;
     box.replaceChildren(...values.map((value) => {
