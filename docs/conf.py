@@ -169,9 +169,20 @@ class HelpText(SphinxDirective):
         return [nodes.literal_block(text, text, language="text", classes=["help"])]
 
 
+# ---- the demo page ------------------------------------------------------------------------------
+
+
+def demo_page(app: Sphinx, failed: Exception | None) -> None:
+    """Write the page that the first page shows: `drawnet demo --export`."""
+    if failed is None and app.builder.format == "html":
+        with contextlib.redirect_stdout(io.StringIO()):
+            cli.main(["demo", "--export", str(Path(app.outdir) / "draw.html")])
+
+
 def setup(app: Sphinx) -> None:
     app.add_html_math_renderer("mathml", (visit_math, None), (visit_math_block, None))
     app.add_directive("help-text", HelpText)
     app.connect("source-read", point_to_source)
     app.connect("html-collect-pages", source_pages)
     app.connect("autodoc-process-docstring", docstring)
+    app.connect("build-finished", demo_page)

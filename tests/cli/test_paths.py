@@ -65,6 +65,7 @@ WRITTEN = {
     "sample out": (["sample", "net.safetensors", "-n", "1", "--out", "@"], ".png"),
     "sample trajectory": (["sample", "net.safetensors", "-n", "1", *OUT, "--trajectory", "@"], ".gif"),
     "sample stages": (["sample", "net.safetensors", "-n", "1", *OUT, "--stages", "@"], ".png"),
+    "demo export": (["demo", "net.safetensors", "--export", "@"], ".html"),
     "sample neighbours": (["sample", "net.safetensors", "-n", "1", *OUT, "--neighbours", "@"], ".png"),
     "reconstruct out": (["reconstruct", "net.safetensors", "picture.png", "--out", "@"], ".png"),
     "encode out": (["encode", "net.safetensors", "picture.png", "--out", "@"], ".npz"),

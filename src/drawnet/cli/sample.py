@@ -24,7 +24,7 @@ from drawnet.cli._shared import (
     suffix,
     trained,
 )
-from drawnet.errors import UserError
+from drawnet.errors import UserError, write_text
 
 if TYPE_CHECKING:
     from drawnet.drawing.outputs import Output
@@ -55,7 +55,8 @@ class Sample:
     """Scale of the latents' standard deviation: below 1 more typical, above 1 more varied."""
     out: OutPath = SAMPLES
     """By suffix a grid (.png), an animation of the drawing (.gif, .webp), the images and their labels as
-    arrays (.npz), the images alone (.npy); folder/ for single PNG files, labels in their names."""
+    arrays (.npz), the images alone (.npy), the write window's strokes (.svg); folder/ for single PNG
+    files, labels in their names."""
     frames: bool = False
     """Also write the image after every step, and the windows, into the .npz file."""
     trajectory: Path | None = None
@@ -79,7 +80,7 @@ def main(arguments: Sequence[str]) -> None:
     from drawnet.drawing import files, sample
     from drawnet.drawing.outputs import ARRAYS, fill
 
-    check_out(command.out, files.PICTURES, files.ANIMATIONS, ARRAYS)
+    check_out(command.out, files.PICTURES, files.ANIMATIONS, ARRAYS, [".svg"])
     if command.frames and command.out.path.suffix.lower() != ".npz":
         raise UserError("--frames is for an .npz file: name one by --out")
     suffix(command.trajectory, files.ANIMATIONS)
@@ -109,7 +110,7 @@ def planned(command: Sample, model: "SavedModel", labels: Sequence[int]) -> "lis
     import torch
 
     from drawnet.data.pipeline import crop
-    from drawnet.drawing import figures, files
+    from drawnet.drawing import figures, files, strokes
     from drawnet.drawing.outputs import ARRAYS, Folder, Grid, Output, Samples, Whole
     from drawnet.training import budget
 
@@ -117,13 +118,17 @@ def planned(command: Sample, model: "SavedModel", labels: Sequence[int]) -> "lis
     kind, names = path.suffix.lower(), model.data.classes if model.data else ()
     cycle = labels or range(network.classes)
     animated = command.out.file and kind in files.ANIMATIONS
-    kept = 2 * n if animated or command.trajectory else min(n, command.batch)
+    stroked = command.out.file and kind == ".svg"
+    kept = 2 * n if animated or stroked or command.trajectory else min(n, command.batch)
     budget.check_sampling(network, kept, f"-n {n}")
     found: list[Output] = []
     if command.out.folder:
         found += [Folder(command.out.folder, n, cycle, names)]
     elif animated:
         found += [Whole(lambda t: files.save_animation(figures.drawing(t), path))]
+    elif stroked:
+        strokes.check(path, network)
+        found += [Whole(lambda t: write_text(path, strokes.svg(t)))]
     elif kind in ARRAYS:
         found += [Samples(path, n, network, cycle, names, frames=command.frames)]
     else:

@@ -1,6 +1,8 @@
 // The page: requests, playback, and the link that encodes the state.
 
-import { bytes, encoded, models as listed, packed, post, stream, unpacked } from "./net.js";
+import { encoded, packed, unpacked } from "./codec.js";
+import { anatomy, show as showParts, spoken } from "./explain.js";
+import { Along, gif, models as listed, network, stream } from "./net.js";
 import { Pad, imported } from "./pad.js";
 import { bars, clear, enlargement, hatch, layout, outline, put, row, together } from "./stage.js";
 
@@ -12,7 +14,7 @@ const LONG = 5; // duration of a drawing in seconds at speed 1
 const state = { view: "draw", model: null, n: 16, ways: 6, seed: 1, temperature: 1, label: null, open: null, speed: 1 };
 const show = { frames: [], windows: [], rates: [], steps: 1, n: 1, step: 0, playing: false, wanted: null, done: false };
 let known = [], abort = null, request = null, clock = 0, waiting = 0;
-const pads = { a: new Pad($("padA"), changed, tool), b: new Pad($("padB"), changed, () => "pen") };
+const pads = { a: new Pad($("padA"), changed, tool, moved), b: new Pad($("padB"), changed, () => "pen") };
 
 const WORDS = {
   draw: ["Drawn from noise", (m) => `Each picture starts from the same grey canvas and is drawn in ${steps(m)}. ` + (m.windows.includes("write")
@@ -21,6 +23,9 @@ const WORDS = {
     ? "reads it through the blue window and draws it again through the red one." : `reads it ${m.steps} times and draws it again.`), "Redraw"],
   complete: ["What was there?", () => "Erase a part. The network fills it in, in several ways: it reads its own guess, draws it again, and keeps the known pixels.", "Complete"],
   morph: ["From one to the other", () => "Each drawing is a point in the network's latent space. This is the path between two of them.", "Morph"],
+  along: ["Draw along", (m) => "Draw a digit, slowly. The network reads what is there through the blue window while you draw, and draws along through the red one. "
+    + "Stop halfway: it goes on without you, in several ways." + (m.classes ? " Without a label, each way is another digit." : ""), "Go on"],
+  explain: ["One step, slowed down", (m) => `The network reads the picture and draws it again in ${steps(m)}. Here is what happens in one of them, part by part.`, "Read again"],
 };
 const steps = (m) => (m.steps === 1 ? "one step" : `${m.steps} steps`);
 
@@ -36,6 +41,8 @@ function asked() {
   switch (state.view) {
     case "draw": return { ...base, ...one, n: state.n, temperature: state.temperature, rates: true };
     case "redraw": return { ...base, ...one, x: encoded(pads.a.values, binary) };
+    case "explain": return { ...base, ...one, x: encoded(pads.a.values, binary) };
+    case "along": return { ...base, ...one, n: state.ways, x: encoded(pads.a.values, binary) };
     case "complete": return { ...base, ...one, n: state.ways, x: encoded(pads.a.values, binary), known: packed(pads.a.missing.map((m) => 255 * !m)) };
     case "morph": return { ...base, ...(one.labels ? { labels: [state.label, state.label] } : {}), a: encoded(pads.a.values, binary), b: encoded(pads.b.values, binary) };
   }
@@ -47,10 +54,21 @@ async function run({ step = null } = {}) {
   clearTimeout(waiting);
   const mine = (abort = new AbortController()), view = state.view;
   request = asked();
-  Object.assign(show, { frames: [], windows: [], rates: [], path: null, step: step === null ? 0.75 : 0, wanted: step, done: false, said: "" });
+  Object.assign(show, { frames: [], windows: [], rates: [], details: [], path: null, step: step === null ? 0.75 : 0, wanted: step, done: false, said: "" });
   show.missing = view === "complete" ? pads.a.missing.slice() : null;
-  show.playing = step === null && !calm.matches;
+  if (view === "along" && live) { // go on from what has been read
+    show.step = live.t;
+    request.reader = live;
+  } else if (view === "explain" && step === null) {
+    show.wanted = Math.min(12, state.model.steps);
+  }
+  show.playing = step === null && !calm.matches && view !== "explain";
   show.jump = step === null && calm.matches;
+  if (show.view !== view) { // nothing of another view stays while this one is computed
+    layout($("view"), state.model.shape, 1, 1, tall());
+    clear($("view"));
+    show.view = view;
+  }
   document.body.dataset.state = "drawing";
   link();
   try {
@@ -71,13 +89,14 @@ function receive(line, view) {
     Object.assign(show, { n: line.n, total: view === "morph" ? line.n - 1 : line.steps, labels: line.labels ?? [], shape: line.shape, readAs: line.read_as });
     captions();
   } else if ("step" in line) {
-    const canvas = bytes(line.canvas);
+    const { canvas } = line;
     if (view === "morph") {
       show.path = canvas;
     } else {
       show.frames[line.step] = canvas;
       show.windows[line.step] = line.windows ?? {};
       if (line.rate) show.rates[line.step - 1] = line.rate;
+      if (line.detail) show.details[line.step] = line.detail;
     }
     document.body.dataset.received = line.step;
     if (show.wanted !== null && line.step >= show.wanted && view !== "morph") [show.step, show.wanted] = [show.wanted, null];
@@ -93,7 +112,7 @@ function receive(line, view) {
 function complete(view) {
   show.done = true;
   if (view === "morph" && show.wanted !== null) [show.step, show.wanted] = [Math.min(show.wanted, show.total), null];
-  const what = { draw: show.n === 1 ? "a picture" : `${show.n} pictures`, redraw: "the picture", complete: `${show.n} completions`, morph: `${show.n} pictures of the path` }[view];
+  const what = { draw: show.n === 1 ? "a picture" : `${show.n} pictures`, redraw: "the picture", complete: `${show.n} completions`, morph: `${show.n} pictures of the path`, along: `${show.n} endings`, explain: "the picture" }[view];
   say(`Drawn: ${what}.`, true);
 }
 
@@ -105,9 +124,9 @@ function last() {
 // ---- painting -------------------------------------------------------------------------------------
 
 function columns() {
-  if (state.view === "redraw" || state.view === "morph" || state.open !== null) return 1;
+  if (["redraw", "morph", "explain"].includes(state.view) || state.open !== null) return 1;
   const wide = $("middle").clientWidth > 560;
-  if (state.view === "complete") return wide && show.n > 4 ? 3 : Math.min(show.n, show.n > 4 ? 3 : 2);
+  if (state.view === "complete" || state.view === "along") return wide && show.n > 4 ? 3 : Math.min(show.n, show.n > 4 ? 3 : 2);
   const every = state.model.classes;
   if (every && every <= 10 && state.label === null && show.n >= every) { // a column per label, or one per two labels
     const size = (across) => enlargement($("view"), show.shape, across, Math.ceil(show.n / across), tall());
@@ -131,7 +150,8 @@ function paint() {
     if (outlined && show.windows[t]?.write) outline(context, "write", show.windows[t].write[k], plan, corner, show.shape);
   });
   Object.assign(show, { plan, shown });
-  if (view === "redraw") {
+  if (view === "explain") parts(t);
+  if (view === "redraw" || view === "explain" || view === "along") {
     pads.a.windows = outlined && show.windows[t]?.read ? [["read", show.windows[t].read[0]]] : [];
     pads.a.paint();
   }
@@ -167,7 +187,7 @@ function timeline(t) {
 }
 
 function ratesShown() {
-  if (state.view === "redraw") return show.rates.length ? Array.from({ length: show.total }, (_, k) => show.rates[k]?.[0] ?? 0) : null;
+  if (state.view === "redraw" || state.view === "explain") return show.rates.length ? Array.from({ length: show.total }, (_, k) => show.rates[k]?.[0] ?? 0) : null;
   if (state.view === "draw" && state.open !== null && show.rates.length === show.total) return show.rates.map((rate) => rate[state.open] ?? 0);
   return null;
 }
@@ -175,7 +195,7 @@ function ratesShown() {
 function rateCaption(rates) {
   if (!rates) return "KL per step is shown when the drawing is complete.";
   const sum = `KL(q‖p) of each step, ${rates.reduce((a, b) => a + b, 0).toFixed(1)} nats in all: `;
-  return sum + (state.view === "redraw" ? "the information that each reading adds." : "the information that each step would add if the network read this picture. "
+  return sum + (state.view !== "draw" ? "the information that each reading adds." : "the information that each step would add if the network read this picture. "
     + `A sample has no posterior of its own, so ${state.model.binary ? "0-or-1 pixels are sampled from the final picture" : "a picture is sampled from the final canvas"} and read.`);
 }
 
@@ -183,9 +203,9 @@ function captions() {
   const { view } = state, m = state.model;
   const read = (k) => (show.readAs && show.labels[k] !== undefined ? `read as ${show.labels[k]}, ${Math.round(100 * show.readAs[k])} %` : "");
   const own = (pad, name) => (pad.example ? "draw over this" : name);
-  $("captionA").textContent = { redraw: [own(pads.a, "your drawing"), read(0)].filter(Boolean).join(" · "), complete: "erase, restore, or draw", morph: [own(pads.a, "from"), read(0)].filter(Boolean).join(" · ") }[view] ?? "";
+  $("captionA").textContent = { redraw: [own(pads.a, "your drawing"), read(0)].filter(Boolean).join(" · "), explain: [own(pads.a, "your drawing"), read(0)].filter(Boolean).join(" · "), along: own(pads.a, "your drawing"), complete: "erase, restore, or draw", morph: [own(pads.a, "from"), read(0)].filter(Boolean).join(" · ") }[view] ?? "";
   $("captionB").textContent = [own(pads.b, "to"), read(1)].filter(Boolean).join(" · ");
-  $("captionV").textContent = { redraw: "redrawn", complete: `${show.n} completions` }[view] ?? "";
+  $("captionV").textContent = { redraw: "redrawn", explain: "redrawn", along: `${show.n} endings`, complete: `${show.n} completions` }[view] ?? "";
   $("which").textContent = state.open === null ? "" : `picture ${state.open + 1} of ${show.n}` + (show.labels?.length && view === "draw" ? `, label ${show.labels[state.open]}` : "");
   $("title").textContent = WORDS[view][0];
   $("lead").textContent = WORDS[view][1](m);
@@ -249,14 +269,15 @@ async function follow() {
   if (!known.length) return; // called again when the models are known
   const [name, query = ""] = location.hash.slice(1).split("?"), words = new URLSearchParams(query);
   const before = state.view;
-  state.view = name in WORDS ? name : "draw";
+  state.view = name in WORDS && (Along || !["along", "explain"].includes(name)) ? name : "draw";
+  live = null;
   const asking = words.get("model"), there = known.find((m) => m.name === asking);
   choose(there ?? state.model ?? known[0]);
   if (asking && (!there || (words.has("weights") && words.get("weights") !== there.mark))) say("This link was made with other weights: the picture may differ.");
   const { classes, most } = state.model;
   state.seed = within(words.get("seed"), 0, 2 ** 32 - 1) ?? state.seed;
   if (state.view === "draw") state.n = within(words.get("n"), 1, most) ?? state.n;
-  if (state.view === "complete") state.ways = within(words.get("n"), 1, 16) ?? state.ways;
+  if (state.view === "complete" || state.view === "along") state.ways = within(words.get("n"), 1, 16) ?? state.ways;
   const warmth = words.has("temperature") ? Number(words.get("temperature")) : query ? 1 : state.temperature;
   state.temperature = warmth >= 0 && warmth <= 2 ? warmth : 1;
   if (query || before !== state.view) state.label = within(words.get("label"), 0, classes - 1);
@@ -291,16 +312,16 @@ let drawn = 0;
 /** Fill pads with samples of the model, so that none is empty at first. */
 async function examples(which) {
   const { model, view } = state, mine = (abort?.abort(), abort = new AbortController());
-  let final = "";
+  let values = null;
   try {
     await stream("draw", { model: model.name, n: 8, seed: 11 + drawn++, temperature: 0.8 },
-      (line) => { final = line.canvas ?? final; }, mine.signal);
+      (line) => { values = line.canvas ?? values; }, mine.signal);
   } catch (why) {
     if (!mine.signal.aborted) say(`${why.message}.`);
     return false;
   }
   if (state.model !== model || state.view !== view) return false;
-  const values = bytes(final), size = values.length / 8, total = (k) => values.subarray(k * size, (k + 1) * size).reduce((a, b) => a + b);
+  const size = values.length / 8, total = (k) => values.subarray(k * size, (k + 1) * size).reduce((a, b) => a + b);
   const order = [...Array(8).keys()].sort((a, b) => total(b) - total(a)); // one with enough strokes to erase some
   for (const pad of which) pad.set(values.slice(size * order[pad === pads.b ? 4 : 1], size * (order[pad === pads.b ? 4 : 1] + 1)), true);
   return true;
@@ -319,7 +340,7 @@ function choose(model) {
 
 function chips(id, values, chosen, text = String) {
   const box = $(id);
-  const key = JSON.stringify(values);
+  const key = JSON.stringify(values.map(text));
   if (box.dataset.key !== key) {
     box.dataset.key = key;
     box.replaceChildren(...values.map((value) => {
@@ -334,20 +355,20 @@ function chips(id, values, chosen, text = String) {
 }
 
 function controls() {
-  const { view, model: m } = state, count = view === "complete" ? state.ways : state.n;
+  const { view, model: m } = state, several = view === "complete" || view === "along", count = several ? state.ways : state.n;
   document.body.dataset.view = view;
   document.title = `drawnet: ${WORDS[view][2].toLowerCase()}`;
   for (const tab of document.querySelectorAll("[data-tab]")) tab.setAttribute("aria-current", tab.dataset.tab === view ? "page" : "false");
   for (const part of document.querySelectorAll("[data-for]")) part.hidden = !part.dataset.for.split(" ").includes(view);
-  const menu = view === "complete" ? [4, 6, 9, 12] : m.classes === 10 ? [1, 10, 20, 30, 50, 60] : [1, 4, 9, 16, 25, 36, 64];
+  const menu = several ? [4, 6, 9, 12] : m.classes === 10 ? [1, 10, 20, 30, 50, 60] : [1, 4, 9, 16, 25, 36, 64];
   chips("numbers", [...new Set([...menu.filter((n) => n <= m.most), count])].sort((a, b) => a - b), count);
   chips("speeds", SPEEDS, state.speed, (v) => ({ 0.25: "¼×", 0.5: "½×" }[v] ?? `${v}×`));
   $("labelField").hidden = !m.classes || m.classes > 100;
-  if (m.classes) chips("labels", [null, ...Array(m.classes).keys()], state.label, (v) => v ?? (view === "draw" ? "all" : "as read"));
+  if (m.classes) chips("labels", [null, ...Array(m.classes).keys()], state.label, (v) => v ?? (view === "draw" || view === "along" ? "all" : "as read"));
   $("labelLegend").textContent = view === "draw" ? "Label to draw" : "What it shows";
   $("colourField").hidden = m.shape[0] !== 3 || view === "draw";
   $("windowsField").hidden = view === "morph" || (view !== "complete" && !m.windows.length);
-  $("legend").innerHTML = view === "complete" ? "outline of what was missing" : "windows" + (view === "redraw" ? ": <i class=\"blue\">read</i> <i class=\"red\">write</i>" : ": <i class=\"red\">write</i>") + "; thin lines: wide, blurry filters; thick lines: sharp ones";
+  $("legend").innerHTML = view === "complete" ? "outline of what was missing" : "windows" + (["redraw", "along", "explain"].includes(view) ? ": <i class=\"blue\">read</i> <i class=\"red\">write</i>" : ": <i class=\"red\">write</i>") + "; thin lines: wide, blurry filters; thick lines: sharp ones";
   $("seed").value = state.seed;
   $("temperature").value = state.temperature;
   $("temperature").style.setProperty("--done", `${50 * state.temperature}%`);
@@ -355,7 +376,7 @@ function controls() {
   $("opened").hidden = state.open === null;
   $("lead").hidden = state.open !== null;
   $("model").value = m.name;
-  for (const pad of [pads.a, pads.b]) { pad.most = view === "complete" && innerWidth < 545 ? 250 : Math.min(tall(), 520); pad.paint(); }
+  for (const pad of [pads.a, pads.b]) { pad.most = several && innerWidth < 545 ? 250 : Math.min(tall(), 520); pad.paint(); }
 }
 
 /** Draw again with the next seed. */
@@ -367,6 +388,42 @@ function go() {
 function again() {
   controls();
   run();
+}
+
+let live = null, ticked = 0;
+/** While a stroke is drawn, "along" reads it. */
+function moved() {
+  const now = performance.now();
+  if (state.view !== "along" || now - ticked < 50) return;
+  ticked = now;
+  if (!live || live.t === live.most) {
+    live = new Along(state.model.name, state.seed, state.label);
+    Object.assign(show, { n: state.ways, total: state.model.steps, shape: state.model.shape, labels: [], rates: [], frames: [], windows: [], missing: null });
+  }
+  live.step(pads.a.values);
+  show.frames.length = Math.min(show.frames.length, live.t); // without what went on before this stroke
+  for (let t = show.frames.length; t <= live.t; t++) ({ canvas: show.frames[t], windows: show.windows[t] } = live.line(t, show.n));
+  Object.assign(show, { step: live.t, playing: false, done: false });
+  paint();
+}
+
+let part = 0;
+/** Show the parts of step t. */
+function parts(t) {
+  const detail = show.details[Math.max(1, t)];
+  if (!detail) return;
+  show.anatomy = anatomy(network(state.model.name), detail);
+  showParts($("parts"), show.anatomy, part);
+}
+
+/** The next part; after the last one, the first of the next step. */
+function nextPart() {
+  if (state.view !== "explain" || !show.anatomy) return;
+  part = (part + 1) % $("parts").children.length;
+  if (part === 0 && show.step < last()) seek(Math.floor(show.step) + 1);
+  else paint();
+  $("parts").children[part].scrollIntoView({ block: "nearest", behavior: calm.matches ? "auto" : "smooth" });
+  $("spoken").textContent = spoken(show.anatomy, part);
 }
 
 /** A stroke has ended: wait a moment for the next one, then run. */
@@ -405,18 +462,19 @@ function download(blob, suffix) {
 }
 
 function savePng() {
-  const order = { draw: ["view"], redraw: ["padA", "view"], complete: ["padA", "view"], morph: ["padA", "view", "padB"] }[state.view];
+  const order = { draw: ["view"], redraw: ["padA", "view"], explain: ["padA", "view"], along: ["padA", "view"], complete: ["padA", "view"], morph: ["padA", "view", "padB"] }[state.view];
   together(order.map($)).toBlob((blob) => download(blob, "png"));
 }
 
 async function saveGif() {
   const button = $("gif");
+  if (button.hidden) return;
   button.disabled = true;
   say("Making the GIF…");
   try {
     const { rates, ...wanted } = request;
     if (state.open !== null) wanted.only = state.open;
-    download(await (await post(`api/${state.view}.gif`, wanted)).blob(), "gif");
+    download(await gif(state.view, wanted), "gif");
     say("The GIF is saved.");
   } catch (why) {
     say(`${why.message}.`);
@@ -437,6 +495,7 @@ async function copyLink() {
 function label(value) {
   if (!state.model.classes || value >= state.model.classes) return;
   state.label = value;
+  live = null;
   again();
 }
 
@@ -448,6 +507,7 @@ function faster(by) {
 async function take(file, pad) {
   try {
     pad.missing.fill(0);
+    live = null;
     pad.set(await imported(file, state.model.shape, state.model.binary));
     if (state.view === "complete") pad.hide("lower");
     pad.paint();
@@ -461,6 +521,8 @@ function listen() {
   const click = (id, what) => $(id).addEventListener("click", what);
   click("go", go);
   click("play", () => play(!show.playing));
+  click("part", nextPart);
+  $("parts").addEventListener("focusin", (event) => { part = [...$("parts").children].indexOf(event.target); paint(); });
   click("back", () => seek(Math.ceil(show.step) - 1));
   click("forth", () => seek(Math.floor(show.step) + 1));
   click("close", () => open(null));
@@ -471,12 +533,14 @@ function listen() {
   click("link", copyLink);
   click("open", () => $("file").click());
   click("clear", () => {
+    live = null;
     abort?.abort();
     for (const pad of state.view === "morph" ? [pads.a, pads.b] : [pads.a]) { pad.empty(); pad.example = false; pad.windows = []; pad.paint(); }
     captions();
     if (state.view === "complete") document.querySelector("[name=tool][value=pen]").checked = true;
   });
   click("another", async () => {
+    live = null;
     if (!(await examples(state.view === "morph" ? [pads.a, pads.b] : [pads.a]))) return;
     if (state.view === "complete" && !pads.a.missing.some(Boolean)) pads.a.hide("lower");
     again();
@@ -515,7 +579,7 @@ function listen() {
   });
   $("windows").addEventListener("change", paint);
   $("numbers").addEventListener("change", (event) => {
-    state[state.view === "complete" ? "ways" : "n"] = Number(event.target.value);
+    state[state.view === "draw" ? "n" : "ways"] = Number(event.target.value);
     if (state.open !== null && state.open >= state.n) state.open = null;
     again();
   });
@@ -523,7 +587,7 @@ function listen() {
   $("labels").addEventListener("change", (event) => label(event.target.value === "" ? null : Number(event.target.value)));
   let onto = pads.a;
   $("file").addEventListener("change", () => { if ($("file").files[0]) take($("file").files[0], onto); $("file").value = ""; });
-  for (const pad of [pads.a, pads.b]) pad.canvas.addEventListener("pointerdown", () => { onto = pad; abort?.abort(); });
+  for (const pad of [pads.a, pads.b]) pad.canvas.addEventListener("pointerdown", () => { onto = pad; abort?.abort(); clearTimeout(waiting); });
   addEventListener("dragover", (event) => event.preventDefault());
   addEventListener("drop", (event) => {
     event.preventDefault();
@@ -541,7 +605,7 @@ function listen() {
 
 const KEYS = {
   " ": go, p: () => play(!show.playing), ArrowLeft: () => seek(Math.ceil(show.step) - 1), ArrowRight: () => seek(Math.floor(show.step) + 1),
-  Home: () => seek(0), End: () => seek(last()), "[": () => faster(-1), "]": () => faster(1), Escape: () => open(null),
+  Home: () => seek(0), End: () => seek(last()), n: nextPart, "[": () => faster(-1), "]": () => faster(1), Escape: () => open(null),
   w: () => { $("windows").checked = !$("windows").checked; paint(); }, s: savePng, g: saveGif, l: copyLink,
   Enter: () => open(state.open === null ? 0 : null),
 };
@@ -566,6 +630,8 @@ async function start() {
   } catch {
     return say("The server does not answer: is it still running?");
   }
+  $("gif").hidden = !gif;
+  for (const name of ["along", "explain"]) document.querySelector(`[data-tab=${name}]`).hidden = !Along;
   $("pick").hidden = known.length < 2;
   $("model").replaceChildren(...known.map((m) => new Option(m.name, m.name)));
   await follow();

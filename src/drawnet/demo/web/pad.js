@@ -3,8 +3,8 @@
 import { clear, hatch, layout, outline, put } from "./stage.js";
 
 export class Pad {
-  /** changed(): a stroke has ended.  tool(): "pen", "hide" or "show". */
-  constructor(canvas, changed, tool) {
+  /** changed(): a stroke has ended.  tool(): "pen", "hide" or "show".  moved(): a stroke goes on. */
+  constructor(canvas, changed, tool, moved = () => {}) {
     Object.assign(this, { canvas, changed, tool, example: true, most: 480, windows: [] });
     this.reset([1, 28, 28], true);
     let last = null;
@@ -25,6 +25,7 @@ export class Pad {
         this.stroke(last, next);
         last = next;
       }
+      moved();
     });
     for (const name of ["pointerup", "pointercancel"]) {
       canvas.addEventListener(name, () => { if (last) { last = null; this.changed(); } });

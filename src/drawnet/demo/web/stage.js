@@ -1,6 +1,6 @@
 // Drawing on canvases: grids of pictures with windows, bars, strips.  Pixels are enlarged by whole numbers.
 
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+export const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
 /** Channels first, bytes -> an ImageData of one picture. */
 function pixels([channels, height, width], values, offset = 0) {
