@@ -49,7 +49,7 @@ def optimiser(run: Run[Any], model: nn.Module) -> torch.optim.Optimizer:
         {"params": [p for p in model.parameters() if p.ndim <= 1]},
     ]
     filled = [group for group in groups if group["params"]]
-    return torch.optim.Adam(filled, run.lr, fused=fused, decoupled_weight_decay=True)
+    return torch.optim.AdamW(filled, run.lr, weight_decay=0.0, fused=fused)
 
 
 @dataclass
