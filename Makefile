@@ -40,7 +40,7 @@ types: .venv/ready
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet torch==$(TORCH)
-	$(BIN)/pip install --quiet -e '.[data,demo,plots]' pytest pytest-xdist hypothesis \
+	$(BIN)/pip install --quiet -e '.[data,demo,plots,export,hub]' pytest pytest-xdist hypothesis \
 	  ruff mypy hatchling httpx playwright
 	touch $@
 

@@ -28,6 +28,7 @@ usage: drawnet COMMAND [OPTIONS]
   compare RUN…           compare runs in a table: bounds, Parzen, Fréchet, samples per second
   ablate RECIPE          compare variants of DRAW under one budget, in a table
   demo [RUN…]            watch models draw, in the browser
+  export RUN             write a model as ONNX or TorchScript, for programs without drawnet
   fetch DATASET          download a data set from its official address
   list                   list models, data sets and recipes
 
