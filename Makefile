@@ -45,7 +45,7 @@ types: .venv/ready
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet torch==$(TORCH)
-	$(BIN)/pip install --quiet -e '.[compression,data,demo,plots,notebooks,tensorboard,wandb,mlflow,ray]' \
+	$(BIN)/pip install --quiet -e '.[compression,data,demo,plots,export,hub,notebooks,tensorboard,wandb,mlflow,ray]' \
 	  datasets pytest pytest-xdist hypothesis \
 	  ruff mypy hatchling httpx playwright
 	touch $@

@@ -18,7 +18,7 @@ LEVEL = {
     "models": 3,
     "weights": 3,
     "training": 4, "evaluation": 4, "drawing": 4, "ablation": 4, "recipes": 4,
-    "compression": 4,
+    "compression": 4, "export": 4,
     "cli": 5, "demo": 5,
 }  # fmt: skip
 """A part imports from its own level or from below."""

@@ -15,9 +15,11 @@ WITHOUT_EXTRAS = """
 import sys
 sys.path.insert(0, {target!r})
 
+EXTRAS = ("pyarrow", "scipy", "tensorboard", "starlette", "matplotlib", "onnx", "huggingface_hub")
+
 class Missing:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("pyarrow", "scipy", "tensorboard", "starlette", "matplotlib"):
+        if name.partition(".")[0] in EXTRAS:
             raise ModuleNotFoundError(name)
 
 sys.meta_path.insert(0, Missing())

@@ -32,10 +32,13 @@ _PUBLIC = {
     "evaluate": "evaluation.likelihood",
     "fit": "training.fit",
     "from_arrays": "data.images",
+    "from_pretrained": "export.hub",
     "generate": "models.sequential",
     "load": "drawing.sample",
+    "push_to_hub": "export.hub",
     "reconstruct": "models.sequential",
     "sample": "drawing.sample",
+    "save_pretrained": "export.hub",
 }
 
 __all__ = sorted(_PUBLIC)

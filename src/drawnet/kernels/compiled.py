@@ -20,12 +20,15 @@ import torch
 from torch import Tensor
 
 from drawnet.errors import UserError, cache_dir, check_source, write_atomically, write_text
+from drawnet.nn.tracing import traced
 
 SOURCES = sorted(Path(__file__).parent.glob("*.[ch]"))
 OFF = "DRAWNET_KERNELS=0"
 """Why there are no kernels, where nobody wants any."""
 PATIENCE = 300
 """Seconds that the compiler may take."""
+PLAIN = (Tensor, torch.nn.Parameter)
+"""Tensors whose memory is their value; subclasses may have other things in mind."""
 FLAGS = ["-O3", "-march=native", "-std=gnu11", "-fPIC", "-shared", "-fvisibility=hidden"]
 FLAGS += ["-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros"]
 FLAGS += ["-fassociative-math", "-freciprocal-math", "-Wno-psabi"]
@@ -96,8 +99,11 @@ def library() -> ctypes.CDLL | str:
 
 def usable(*tensors: Tensor) -> bool:
     """Whether kernels can take these: float32 on the CPU, and no tracer is looking on."""
-    plain = all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)
-    return plain and not torch._C._is_tracing() and not torch.compiler.is_compiling()
+    if traced(len(listeners.all)):  # each recording in progress is a mode of our own
+        return False
+    return all(
+        type(t) in PLAIN and t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors
+    )
 
 
 def check(tensor: Tensor, *shape: int) -> None:

@@ -10,11 +10,11 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from drawnet.kernels import attention, distributions
 from drawnet.kernels.compiled import OFF, library, serves, usable
@@ -23,6 +23,7 @@ from drawnet.kernels.replay import Recordings
 from drawnet.nn.convolution import ConvLSTM
 from drawnet.nn.distributions import Bernoulli, Gaussian, Pixels
 from drawnet.nn.recurrent import LSTM, Operands
+from drawnet.nn.tracing import traced
 
 KERNEL = "kernel"
 """What `install` reports of a part that was replaced."""
@@ -119,20 +120,20 @@ class Accelerator:
 
     def formula(self, name: str) -> Callable[..., Any]:
         """The model's own method."""
-        return getattr(type(self.model), name).__get__(self.model)
+        return partial(getattr(type(self.model), name), self.model)
 
     # ---- what runs ------------------------------------------------------------------------------
 
     def unrolled(self, steps: int = 0) -> AbstractContextManager[Any]:
         """`Model.unrolled`, in which layers run their kernels."""
         layers, dtype = list(self.layers.values()), self.model.precision or torch.float32
-        if serves(dtype) and usable(*(p for layer in layers for p in layer.parameters())):
+        if usable(*(p for layer in layers for p in layer.parameters())) and serves(dtype):
             return PackedSequence(self.model, dtype, steps, layers, self.lock)
         return self.formula("unrolled")(steps)
 
     def unroll(self, x: Tensor, eps: Tensor, state: Any) -> tuple[Tensor, Any]:
         """`StepModel.unroll`, replayed: all steps at once, or without gradients a few at a time."""
-        plain = _as_written(self.model) and not _get_current_dispatch_mode()
+        plain = not traced() and _as_written(self.model)
         if not (plain and self.layers and usable(x, eps, *state)):
             return self.formula("unroll")(x, eps, state)
         kind = type(state)

@@ -64,8 +64,8 @@ class CanvasModel(StepModel):
     def start(self, y: Tensor) -> State:
         """Learned c_0, h_enc_0 and h_dec_0, the same for every image."""
         learned = (self.c, self.h_enc, self.s_enc, self.h_dec, self.s_dec)
-        c, h_enc, s_enc, h_dec, s_dec = (p.expand(len(y), *p.shape) for p in learned)
-        none = c.new_zeros(len(y), 0)
+        c, h_enc, s_enc, h_dec, s_dec = (p.expand(y.shape[0], *p.shape) for p in learned)
+        none = c.new_zeros(y.shape[0], 0)
         return State(c, h_enc, s_enc, h_dec, s_dec, none, none, none, y)
 
     def likelihood(self, state: State) -> Pixels:

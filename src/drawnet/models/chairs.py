@@ -80,7 +80,7 @@ class Stream(nn.Module):
         )
 
     def forward(self, h: Tensor) -> Tensor:
-        maps = self.first(h).view(len(h), -1, self.grid, self.grid)
+        maps = self.first(h).view(h.shape[0], -1, self.grid, self.grid)
         for layer in self.layers:
             maps = layer(F.leaky_relu(maps, 0.2))
         return maps[..., : self.side, : self.side]  # type: ignore[no-any-return]
@@ -114,7 +114,7 @@ class Chairs(ImplicitModel):
 
         Styles and views between those that were learned are as good: y need not be one-hot.
         """
-        theta = y.new_zeros(len(y), len(SPREAD)) if theta is None else theta
+        theta = y.new_zeros(y.shape[0], len(SPREAD)) if theta is None else theta
         style, view = y.split([self.config.styles, 4], 1)
         h = self.joint(torch.cat([self.style(style), self.view(view), self.theta(theta)], 1))
         picture: Tensor = 1 - self.picture(h)

@@ -98,7 +98,7 @@ class Glimpse(Classifier):
 
     def states(self, x: Tensor) -> Iterator[State]:
         """The state after every glimpse at x (B, C, H, W)."""
-        state = self.start(len(x))
+        state = self.start(x.shape[0])
         for _ in range(self.config.glimpses):
             state = self.glimpse(x, state)
             yield state

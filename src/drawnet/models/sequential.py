@@ -23,6 +23,7 @@ from drawnet.models.latent import LatentModel, Redrawn
 from drawnet.nn import distributions
 from drawnet.nn.distributions import Gaussian, Pixels
 from drawnet.nn.noise import NoiseSource
+from drawnet.nn.tracing import traced
 
 T = TypeVar("T", int, Tensor)
 
@@ -173,7 +174,12 @@ def check_inputs(
         raise ValueError(f"noise eps is {tuple(eps.shape)}, the model takes {want}")
     if x is not None and x.shape != (eps.shape[1], *model.shape):
         raise ValueError(f"images x are {tuple(x.shape)}, not {(eps.shape[1], *model.shape)}")
-    if x is not None and x.device.type == "cpu" and not (x.min() >= 0 and x.max() <= 1):
+    if (
+        x is not None
+        and x.device.type == "cpu"
+        and not traced()
+        and not (x.min() >= 0 and x.max() <= 1)
+    ):
         raise ValueError(f"images x are in [0, 1], not from {x.min():g} to {x.max():g}")
     y = eps.new_zeros(eps.shape[1], 0) if y is None else y.to(eps)
     if y.shape != (eps.shape[1], model.classes):

@@ -87,7 +87,7 @@ class VAE(StepModel):
     def start(self, y: Tensor) -> State:
         """The canvas c_0, the same for every image."""
         c = self.write.bias.view(self.canvas_shape)
-        return State(c.expand(len(y), *self.canvas_shape), y)
+        return State(c.expand(y.shape[0], *self.canvas_shape), y)
 
     def infer(self, x: Tensor, state: State) -> tuple[Gaussian, State]:
         h = self.encoder(torch.cat((2 * x.flatten(1) - 1, state.y), 1))
