@@ -28,7 +28,8 @@ class ImageTensor(Tensor):
         return super().__getitem__(part).as_subclass(ImageTensor)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
-        return self.as_subclass(Tensor).__deepcopy__(memo).as_subclass(ImageTensor)
+        copied: Tensor = self.as_subclass(Tensor).__deepcopy__(memo)
+        return copied.as_subclass(ImageTensor)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return self.as_subclass(Tensor).__reduce_ex__(protocol)
