@@ -46,7 +46,7 @@ def export(run: str | Path, to: Format, out: str | Path, *, licence: str = "") -
     if to == "onnx":
         made = list(onnx.convert(found, metadata).values())
         off = [onnx.difference(content, f) for content, f in zip(made, found, strict=True)]
-        groups = [(name,) for name in names]
+        groups: list[tuple[str, ...]] = [(name,) for name in names]
     else:
         made = [torchscript.convert(found, metadata)]
         off = [torchscript.difference(made[0], found)]

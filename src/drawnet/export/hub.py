@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from drawnet import __version__
 from drawnet.drawing import sample
@@ -114,7 +114,7 @@ def _reported(name: object) -> Iterator[None]:
         ) from why
     except (errors.HfHubHTTPError, errors.EntryNotFoundError) as why:
         raise UserError(f"{name}: the Hub says: {_reason(why)}") from why
-    except (OSError, errors.HTTPError) as why:
+    except (OSError, errors.HTTPError) as why:  # type: ignore[attr-defined]
         raise UserError(f"{name}: the Hub is not reached: {_reason(why)}") from why
 
 
@@ -208,7 +208,8 @@ def figures(saved: checkpoint.SavedModel, source: Path) -> list[Figure]:
     for e in results(source):
         where = (str(e.get("dataset")), str(e.get("split")), e.get("images"))
         for measure in MEASURES:
-            value, stderr = e.get(measure), None
+            value: Any = e.get(measure)
+            stderr: Any = None
             if isinstance(value, dict):
                 value, stderr = value.get("mean"), value.get("stderr")
             if measure == "elbo_nats":

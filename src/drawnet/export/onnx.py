@@ -42,7 +42,7 @@ def convert(functions: Sequence[Function], metadata: Mapping[str, Any]) -> dict[
         name: graph(f) for name, f in by_name.items() if (name, len(by_name)) != ("picture", 4)
     }
     if "step" in graphs:
-        model = functions[0].model
+        model: Any = functions[0].model
         graphs["picture"] = scan.picture(
             graphs["start"], graphs["step"], model.steps, model.classes
         )

@@ -75,7 +75,8 @@ def difference(content: bytes, functions: Sequence[Function]) -> float:
 
     The file runs in a process of its own, which does not import drawnet.
     """
-    inputs, wanted = {}, {}
+    inputs: dict[str, Tensor] = {}
+    wanted: dict[str, Tensor] = {}
     for function in functions:
         for batch in BATCHES:
             values = list(function.examples(batch).values())
