@@ -82,9 +82,12 @@ WORDS = {
     "ablate": "digits_quick --images 10 --seeds 1",
     "classify": "cluttered_4",
     "compare": "mnist",
+    "complete": "mnist",
     "demo": "mnist --no-open --port 0",
+    "encode": "mnist",
     "evaluate": "mnist",
-    "reconstruct": "mnist nowhere.png",
+    "morph": "mnist",
+    "reconstruct": "mnist",
     "sample": "mnist -n 1",
     "train": "digits_quick",
 }

@@ -101,7 +101,10 @@ def test_what_was_drawn_before_is_not_mixed_with_other_samples(made, tmp_path, c
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--out", "x"], "should end in .png, .webp, .jpg, .gif, .npz, .npy, or in / for a folder"),
+        (
+            ["--out", "x"],
+            "should end in .png, .webp, .jpg, .gif, .npz, .npy, .svg, or in / for a folder",
+        ),
         (["--out", ""], "no name"),
         (["--out", "file/"], "cannot be a folder"),
         (["--out", "x.png", "--frames"], "--frames is for an .npz file"),

@@ -24,7 +24,7 @@ def dataset(**changed) -> Dataset:
 
 
 def test_the_folder_is_the_registry():
-    side_by_side = {"config", "manifest", "options", "pipeline", "download"}
+    side_by_side = {"config", "manifest", "options", "pipeline", "download", "libraries"}
     files = {p.stem for p in FOLDER.glob("*.py") if p.stem[0] != "_"}
     assert names() == sorted(files - side_by_side)
     assert {"digits", "mnist", "binarized_mnist", "omniglot", "images"} <= set(names())

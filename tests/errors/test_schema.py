@@ -33,7 +33,7 @@ RESULT = table.Result(
 )  # fmt: skip
 KINDS = {
     "checkpoint": state.Header(RUN, Progress(sums={"nats": 1.0}, steps=2), MANIFEST),
-    "model": checkpoint.Header(RUN, (1, 8, 8), 160, {"nats": 9.5}, 1.5, 2.5, MANIFEST, MADE),
+    "model": checkpoint.Header(RUN, (1, 8, 8), 160, {"nats": 9.5}, 1.5, 2.5, True, MANIFEST, MADE),
     "classifier": classifier.Header(classifier.ClassifierConfig((1, 8, 8), 10), "ab", True, 0.9),
     "metrics": run_dir.Metrics(8, 1.5, 1.5, {"nats": 9.5}),
     "study": study.Head(images=64, run=RUN),

@@ -180,7 +180,7 @@ def test_classify_names_and_animates(runs, tmp_path, capsys):
     ("words", "message"),
     [
         (["sample", "cluttered_4"], "cannot generate images (glimpse)"),
-        (["reconstruct", "cluttered_4", "x.png"], "cannot reconstruct images (glimpse)"),
+        (["reconstruct", "cluttered_4"], "cannot reconstruct images (glimpse)"),
         (["classify", "cluttered_conv", "--out", "a.gif"], "no read window"),
         (["classify", "cluttered_4", "--out", "a.png"], "should end in"),
         (["classify", "cluttered_4", "nowhere.png"], "nowhere.png"),

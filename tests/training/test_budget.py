@@ -121,7 +121,7 @@ def test_a_file_of_endless_steps_is_not_drawn(tiny_run, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("sample mnist -n 1000000000", "-n 1000000000 needs about"),
+        ("sample mnist -n 1000000000", "samples.png of 1000000000 images needs about"),
         ("evaluate mnist --importance-samples 1000000000", "--importance-samples is 1000000000; it"),
         ("evaluate mnist --importance-samples 0", "--importance-samples is 0; it"),
         ("evaluate mnist --images -1", "--images is -1; it"),

@@ -23,7 +23,7 @@ usage: drawnet COMMAND [OPTIONS]   (`drawnet COMMAND --help` shows them)
 {commands}
 
 RUN: a folder that `train` wrote, a .safetensors file or the name of a model.
-`drawnet --import FILE.py COMMAND …` first imports code of your own: models and data sets.
+`drawnet --import FILE.py COMMAND …`: with models and data sets of your own.
 """
 VARIABLES = ("DRAWNET_DATA", "DRAWNET_KERNELS")
 

@@ -52,9 +52,11 @@ def outside_names(arguments: Sequence[str]) -> tuple[str, list[str]]:
             if not given and (not words or words[0].startswith("--")):
                 raise UserError(f"drawnet train: {flag} needs a name")
             value = value if given else words.pop(0)
-            word = f"{flag}={outside.imported(value)}" if flag == "--data.name" else ""
-            model = value if flag == "--model" else model
-        rest += [word] if word else []
+            if flag == "--model":
+                model = value
+                continue
+            word = f"{flag}={outside.imported(value)}"
+        rest.append(word)
     return model, rest
 
 

@@ -27,7 +27,7 @@ MEASURES = {
     "rate_nats": "rate (KL), nats per image", "distortion_nats": "distortion, nats per image",
     "iw_nats": "K-sample bound, nats per image", "error": "classification error",
     "cross_entropy_cost_nats": "cross-entropy on intensities, nats per image (no likelihood)",
-    "cross_entropy": "cross-entropy, nats",
+    "cross_entropy": "cross-entropy, nats", "nats": "bound on -log p(x), nats per image",
 }  # fmt: skip
 """What the figures of an evaluation are."""
 
@@ -152,7 +152,7 @@ def card(saved: checkpoint.SavedModel, source: Path, licence: str = "") -> str:
         eval_results=[
             hub.EvalResult(
                 task_type=task, dataset_type=f.data, dataset_name=f.data, dataset_split=f.split,
-                metric_type=f.measure, metric_name=MEASURES.get(f.measure, f.measure),
+                metric_type=f.measure, metric_name=f.what(),
                 metric_value=f.value,
             )
             for f in found
@@ -161,7 +161,7 @@ def card(saved: checkpoint.SavedModel, source: Path, licence: str = "") -> str:
     )  # fmt: skip
     rows = [
         f"| {f.data}, {f.split}{f' ({f.images:,} images)' if f.images else ''} "
-        f"| {MEASURES.get(f.measure, f.measure)} | {f.text()} |"
+        f"| {f.what()} | {f.text()} |"
         for f in found
     ]
     table = ["| data | measure | value |", "|---|---|---|", *rows, ""] if rows else []
@@ -194,6 +194,13 @@ class Figure(NamedTuple):
     measure: str
     value: float
     stderr: float | None = None
+    draws: int | None = None
+    """Of binarisation and latents, of which it is the mean; None: one."""
+
+    def what(self) -> str:
+        """What it is, in words."""
+        name = MEASURES.get(self.measure, self.measure)
+        return f"{name}, mean of {self.draws} draws" if self.draws else name
 
     def text(self) -> str:
         """The value in print."""
@@ -206,6 +213,7 @@ def figures(saved: checkpoint.SavedModel, source: Path) -> list[Figure]:
     """Return what was measured of a model: in the card that comes with it, else in its header."""
     found = []
     for e in results(source):
+        draws = e.get("draws")
         where = (str(e.get("dataset")), str(e.get("split")), e.get("images"))
         for measure in MEASURES:
             value: Any = e.get(measure)
@@ -215,7 +223,7 @@ def figures(saved: checkpoint.SavedModel, source: Path) -> list[Figure]:
             if measure == "elbo_nats":
                 stderr = e.get("elbo_stderr")
             if isinstance(value, float):
-                found.append(Figure(*where, measure, value, stderr))
+                found.append(Figure(*where, measure, value, stderr, draws))
     if found:
         return found
     name = Path(saved.run.data.name).name
