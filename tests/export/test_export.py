@@ -28,7 +28,8 @@ def build(kind="draw", **settings):
     """A small model whose weights are all at work."""
     torch.manual_seed(0)
     config = replace(run_of(kind).model, **settings)
-    model = models.build(config, (2 if kind == "chairs" else 1, 8, 7)).eval()
+    shape = {"chairs": (2, 8, 7), "darn": (1, 4, 4)}.get(kind, (1, 8, 7))  # a DARN is long
+    model = models.build(config, shape).eval()
     with torch.no_grad():
         for p in model.parameters():
             p.add_(0.1 * torch.randn_like(p))
@@ -149,7 +150,8 @@ def test_bundled_weights(name, to, tmp_path):
     written = export.export(name, to, tmp_path / f"m{export.SUFFIXES[to]}")
     names = [f for each in written for f in each.functions]
     assert names == ["picture", "start", "step", "encode"]
-    assert all(0 < each.difference <= 1e-4 and each.path.is_file() for each in written)
+    assert all(each.difference <= 1e-4 and each.path.is_file() for each in written)
+    assert to == "torchscript" or all(each.difference > 0 for each in written)
 
 
 # ---- the command --------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ WORDS += ["--validation-images", "20", "--precision", "float32", "--save-every",
 @contextmanager
 def nodes(*commands):
     """A torchrun for each of the commands' words, as if each were on a machine of its own."""
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nnodes", str(len(commands))]
     launch += ["--nproc-per-node", "1", "--rdzv-backend", "c10d", "--local-addr", "127.0.0.1"]
     launch += ["--rdzv-endpoint", f"127.0.0.1:{free_port()}", "-m", "drawnet"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -82,22 +82,25 @@ def test_two_machines_equal_one_and_one_of_them_speaks(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_a_machine_that_dies_ends_the_other_in_a_line_and_the_run_goes_on(tmp_path):
-    words = [*WORDS, "--decay", "none", "--resume", "--out", tmp_path / "run", "--examples"]
-    with nodes(*2 * [[*words, 10**6]]) as both:
-        until(lambda: position(tmp_path / "run") >= 320)
+    words, run = [*WORDS, "--decay", "none", "--resume", "--examples", 10**6], tmp_path / "run"
+    with nodes(*2 * [[*words, "--out", run]]) as both:
+        until(lambda: position(run) >= 320)
         (worker,) = children(both[1].pid)
         both[1].kill()
         os.kill(worker, signal.SIGKILL)
         (status, _, said), _ = outputs(both)
     assert status and len(said) == 1 and "lost another one" in said[0], said
     # The checkpoint is whole: two machines go on from it, and then one does.
-    first = position(tmp_path / "run")
-    with nodes(*2 * [[*words, first + 160]]) as both:
-        assert [status for status, _, _ in outputs(both)] == [0, 0]
-    assert position(tmp_path / "run") == first + 160
-    cli.main([str(word) for word in [*words, first + 320]])
-    cli.main([*map(str, words[:-2]), str(tmp_path / "whole"), "--examples", str(first + 320)])
-    assert_close(tmp_path / "run", tmp_path / "whole")
+    for machines in (2, 1):
+        first = position(run)
+        with nodes(*machines * [[*words, "--out", run]]) as going:
+            until(lambda first=first: position(run) > first)
+            going[0].send_signal(signal.SIGTERM)
+            assert all(status for status, _, _ in outputs(going))
+        assert position(run) > first
+    whole = [*WORDS, "--decay", "none", "--examples", position(run), "--out", tmp_path / "whole"]
+    cli.main([*map(str, whole)])
+    assert_close(run, tmp_path / "whole")
 
 
 @pytest.mark.slow
@@ -161,20 +164,17 @@ def test_the_slurm_script_is_a_script():
 
 @pytest.mark.slow
 def test_the_slurm_script_trains_stops_and_goes_on(tmp_path):
-    words = [*WORDS[1:], "--decay", "none", "--save-every", 10**6, "--out", tmp_path / "run"]
-    with slurm(tmp_path, *words, "--examples", 10**6) as job:
-        log = tmp_path / "run" / "metrics.jsonl"
-        until(lambda: log.exists() and log.stat().st_size)
-        (srun,) = children(job.pid)
-        os.kill(srun, signal.SIGTERM)
-        _, err = job.communicate(timeout=100)
-    reached = position(tmp_path / "run")
-    assert job.returncode and reached >= 800, err
-    assert err.count("--resume goes on from here") == 1, err
-    with slurm(tmp_path, *words, "--examples", reached + 160) as job:
-        out, err = job.communicate(timeout=100)
-    assert job.returncode == 0, err
-    assert out.count(f"{reached + 160} examples") == 1
+    words = [*WORDS[1:], "--save-every", 10**6, "--examples", 10**6, "--out", tmp_path / "run"]
+    log, size, reached = tmp_path / "run" / "metrics.jsonl", 0, 0
+    for _ in range(2):
+        with slurm(tmp_path, *words) as job:
+            until(lambda size=size: log.exists() and log.stat().st_size > size)
+            (srun,) = children(job.pid)
+            os.kill(srun, signal.SIGTERM)
+            _, err = job.communicate(timeout=100)
+        assert job.returncode and position(tmp_path / "run") >= reached + 800, err
+        assert err.count("--resume goes on from here") == 1, err
+        size, reached = log.stat().st_size, position(tmp_path / "run")
 
 
 def test_a_signal_that_comes_twice_at_once_is_one_request():

@@ -16,6 +16,7 @@ from torch import Tensor
 from drawnet.data import Dataset, GeneratedImages
 from drawnet.errors import UserError
 from drawnet.nn.noise import uniform_each
+from drawnet.nn.tracing import traced
 
 
 def one_hot(labels: Tensor, classes: int) -> Tensor:
@@ -23,7 +24,7 @@ def one_hot(labels: Tensor, classes: int) -> Tensor:
 
     ValueError for labels that are none of the classes, on the CPU; elsewhere the check would wait.
     """
-    checked = classes and len(labels) and labels.device.type == "cpu"
+    checked = classes and labels.device.type == "cpu" and not traced() and len(labels)
     if checked and not (labels.min() >= 0 and labels.max() < classes):
         raise ValueError(f"labels are from 0 to {classes - 1}, not {labels.unique().tolist()}")
     return (labels[:, None] == torch.arange(classes, device=labels.device)).float()
