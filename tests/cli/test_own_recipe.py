@@ -118,6 +118,13 @@ def test_the_command(tmp_path, capsys):
     )
 
 
+def test_what_is_to_be_known_of_a_folder_is_said_once(tmp_path, capsys):
+    folder = strokes(tmp_path / "letters")
+    (folder / "notes.txt").write_text("scanned on Tuesday")
+    train(folder, tmp_path / "run")
+    assert capsys.readouterr().err.count("notes.txt") == 1
+
+
 def test_options_win(tmp_path):
     folder = strokes(tmp_path / "letters")
     words = ["--model.classes", 0, "--model.read", 3, "--data.size", "8x10", "--lr", 0.01]

@@ -82,7 +82,15 @@ class _Closed(io.TextIOBase):
 
 def guarded(function: Callable[[Sequence[str]], None], words: Sequence[str]) -> None:
     """Run a command; print a UserError as one line and exit with status 2."""
-    warnings.showwarning = _say
+    notes: set[str] = set()
+
+    def note(message: Warning | str, *_: object, **__: object) -> None:
+        """Write a warning, once: data may be looked at twice."""
+        if str(message) not in notes:
+            notes.add(str(message))
+            _say(message)
+
+    warnings.showwarning = note
     sys.stdout = sys.stdout or _Closed()
     sys.stderr = sys.stderr or io.StringIO()
     for stream in (sys.stdout, sys.stderr):  # a terminal without UTF-8 shows question marks
