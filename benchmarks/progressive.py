@@ -41,11 +41,12 @@ WAYS = ("sheet", "payload", "files")
 
 
 def entry(p):
-    """Return a point as JSON values: bytes, their standard error, the error and its own."""
-    return {
+    """Return a point as JSON values with standard errors, six digits of each."""
+    values = {
         "bytes": p.bits.mean / 8, "bytes_stderr": p.bits.stderr / 8, "mse": p.mse.mean,
         "mse_stderr": p.mse.stderr, "psnr": p.psnr.mean, "psnr_stderr": p.psnr.stderr,
     }  # fmt: skip
+    return {name: float(f"{value:.6g}") for name, value in values.items()}
 
 
 def on_one_sheet(x, kind, options):
@@ -114,7 +115,9 @@ def at(points, size):
 
 
 def report(found):
-    print(f"\n{found['model']}: {found['images']} images of {found['data']}, seed {found['seed']}")
+    print(
+        f"\n{found['model']}: {found['images']:,} images of {found['data']}, seed {found['seed']}"
+    )
     print(f"  {found['machine']}")
     columns = [(kind, way) for kind in SETTINGS for way in WAYS]
     heads = "".join(f"{kind + ' ' + way:>14}" for kind, way in columns)
@@ -161,7 +164,7 @@ def draw(records, path):
             errors = None if way else error
             panel.errorbar(size, psnr, errors, fmt=style, color=colour, ms=3, label=label)
         top = found["mean"][-1]["psnr"] + 6
-        title = f"{found['model']}: {found['images']} images of {found['data'].split(',')[0]}"
+        title = f"{found['model']}: {found['images']:,} images of {found['data'].split(',')[0]}"
         panel.set(xscale="log", xlabel="bytes an image", ylabel="PSNR, dB", title=title)
         panel.set_ylim(top=top)
         panel.grid(alpha=0.3)
