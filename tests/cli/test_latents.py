@@ -188,6 +188,23 @@ def test_pictures_are_reconstructed_from_folders_arrays_and_data(capsys, tmp_pat
         assert out.stat().st_size > 200
 
 
+def test_pictures_get_sharper_by_the_byte(capsys, tmp_path):
+    out = tmp_path / "p.webp"
+    words = ("set", "--progressive", "--out", out)
+    first, *steps, last = run(capsys, "reconstruct", "named.safetensors", *words).splitlines()
+    assert "ideal bytes" in first and last == str(out)
+    values = np.array([line.split() for line in steps], float)
+    assert values[:, 0].tolist() == [0, 1, 2, 3] and values[0, 1] == 0
+    assert (np.diff(values[:, 1]) > 0).all()
+    with Image.open(out) as animation:
+        assert animation.n_frames == 4
+    words = ("-n", 21, "--progressive", "--out", tmp_path / "q.gif")
+    assert "at most 20 pictures" in refused(capsys, "reconstruct", "plain.safetensors", *words)
+    words = ("a.png", "--progressive", "--out", tmp_path / "q.png")
+    assert "end in .gif, .webp" in refused(capsys, "reconstruct", "plain.safetensors", *words)
+    assert not list(tmp_path.glob("q.*"))
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
