@@ -73,7 +73,7 @@ def cluster():
 def here(tmp_path_factory):
     """The folder of the study as this machine does it alone."""
     folder = tmp_path_factory.mktemp("here")
-    words = [*WORDS, "--images", "6000", "--cores", "1", "--jobs", "2", "--out", str(folder)]
+    words = [*WORDS, "--images", "16000", "--cores", "1", "--jobs", "2", "--out", str(folder)]
     cli.main(words)
     return folder
 
@@ -118,14 +118,14 @@ def assert_same_studies(one, two):
 @pytest.mark.slow
 def test_a_killed_worker_is_made_good_and_the_table_is_that_of_one_machine(cluster, here, tmp_path):
     run = tmp_path / "ray" / "baseline-seed0"
-    with go(cluster, tmp_path / "ray", 6000) as process:
+    with go(cluster, tmp_path / "ray", 16000) as process:
         until(lambda: position(run) > 0)
         os.kill(worker_of(run), signal.SIGKILL)
         out, err = process.communicate(timeout=100)
     assert process.returncode == 0 and not err, err
     assert out.count("baseline-seed0: ") == 1 and "[2/2] " in out
     log = (run / "valid.log").read_text()
-    assert "stopped by SIGTERM" in log and "of 6000 examples" in log, "it was not killed in time"
+    assert "stopped by SIGTERM" in log and "of 16000 examples" in log, "it was not killed in time"
     assert_same_studies(tmp_path / "ray", here)
 
 
@@ -142,7 +142,7 @@ def test_stopped_by_ctrl_c_it_goes_on_where_it_was(cluster, here, tmp_path, firs
         found = set(scratch.glob("baseline-seed0-*")) - before
         return found.pop() if found else runs[0]
 
-    with go(cluster, folder, 6000, first=first) as process:
+    with go(cluster, folder, 16000, first=first) as process:
         until(lambda: position(place()) > 0)
         assert (place() == runs[0]) == (not first)
         process.send_signal(signal.SIGINT)
@@ -150,9 +150,9 @@ def test_stopped_by_ctrl_c_it_goes_on_where_it_was(cluster, here, tmp_path, firs
     assert process.returncode == 130 and not err, err
     assert "stopped by SIGINT" in out
     reached = position(runs[0])
-    assert 0 < reached < 6000 and not (runs[0] / "valid.json").exists()
+    assert 0 < reached < 16000 and not (runs[0] / "valid.json").exists()
     assert place() == runs[0], "the worker's folder has not come home"
-    with go(cluster, folder, 6000, first=first) as process:
+    with go(cluster, folder, 16000, first=first) as process:
         out, err = process.communicate(timeout=100)
     assert process.returncode == 0 and not err, err
     log = (runs[0] / "valid.log").read_text()
