@@ -15,8 +15,9 @@ from conftest import make_data, make_run, small
 from drawnet import kernels, models
 from drawnet.data.pipeline import View
 from drawnet.demo import answers, requests
-from drawnet.drawing import complete, figures, morph, sample
+from drawnet.drawing import figures, sample
 from drawnet.evaluation import likelihood
+from drawnet.models import latent
 from drawnet.models.base import Classifier, ImplicitModel, LikelihoodModel
 from drawnet.models.glimpse import Glimpse
 from drawnet.models.sequential import StepModel
@@ -63,14 +64,14 @@ def drawn(model):
     labels = [2] if model.classes else []
     samples = sample.sample_trajectory(model, 3)
     again = sample.redraw_trajectory(model, X, labels=labels)
-    *_, state = sample.sampling(model, range(3))
-    *_, faded = morph.morphing(model, X[:2], 3, labels=labels)
+    *_, state = latent.sampling(model, range(3))
+    *_, faded = latent.morphing(model, X[:2], 3, labels=labels)
     known = torch.ones(8, 8, dtype=torch.bool).tril()
     found = {"frames": samples.frames, **{f"w {k}": w for k, w in samples.windows.items()}}
     found |= {"again": again.frames, **{f"again {k}": w for k, w in again.windows.items()}}
     found |= {"rates": sample.rates(model, state, range(3)).cpu()}
     found |= {"last": sample.samples(model, range(3)), "morph": figures.mean(model, faded)}
-    found |= {"filled": torch.stack(list(complete.completing(model, X[0], known, 2, rounds=2)))}
+    found |= {"filled": torch.stack(list(latent.completing(model, X[0], known, 2, rounds=2)))}
     if model.classes:
         found["reads as"] = sample.reads_as(model, X, draws=2)
     return found

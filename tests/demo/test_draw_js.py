@@ -14,8 +14,8 @@ from playwright.sync_api import sync_playwright  # noqa: E402
 
 from browsing import CHROMIUM, FLAGS  # noqa: E402
 from drawnet.demo import export, requests  # noqa: E402
-from drawnet.drawing import figures, morph, sample  # noqa: E402
-from drawnet.models import sequential  # noqa: E402
+from drawnet.drawing import figures, sample  # noqa: E402
+from drawnet.models import latent, sequential  # noqa: E402
 from drawnet.models.draw import DrawConfig  # noqa: E402
 from drawnet.nn import attention  # noqa: E402
 from drawnet.nn.noise import normal_each, uniform_each  # noqa: E402
@@ -171,7 +171,7 @@ def test_a_seed_draws_what_python_draws(page, shown):
         close(line["canvas"], 255 * frame, 1.0)
     for line, window in zip(lines[1:], wanted.windows["write"], strict=True):
         close(line["windows"]["write"], window)
-    *_, state = sample.sampling(shown["labelled"], range(4), seed=3, temperature=0.8)
+    *_, state = latent.sampling(shown["labelled"], range(4), seed=3, temperature=0.8)
     close(rates["rates"], sample.rates(shown["labelled"], state, range(4), seed=3))
 
 
@@ -180,5 +180,5 @@ def test_a_morph_is_python_s(page, shown):
     pair = (torch.rand(2, 1, 11, 12) < 0.3).float()
     a, b = map(packed, pair)
     lines = stream(page, "morph", model="attentive", a=a, b=b, n=5, seed=4)
-    *_, state = morph.morphing(shown["attentive"], pair, 5, seed=4)
+    *_, state = latent.morphing(shown["attentive"], pair, 5, seed=4)
     close(lines[-2]["canvas"], 255 * figures.mean(shown["attentive"], state), 1.0)

@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from drawnet.drawing import complete, morph, sample
+from drawnet.drawing import sample
+from drawnet.models import latent
 from drawnet.models.draw import DrawConfig
 
 for name in ("httpx", "playwright", "starlette", "uvicorn"):
@@ -206,7 +207,7 @@ def test_a_click_opens_a_picture_with_its_rates(visit, paths):
     plain(page)
     trajectory = sample.sample_trajectory(sample.load(paths[0]), 9, seed=4)
     assert torch.equal(tiles(page, 1, 1, (1, 28, 28)), levels(trajectory.images[5:6]))
-    *_, state = sample.sampling(sample.load(paths[0]), range(9), seed=4)
+    *_, state = latent.sampling(sample.load(paths[0]), range(9), seed=4)
     rate = sample.rates(sample.load(paths[0]), state, range(9), seed=4)[:, 5].sum()
     expect(page.locator("#caption")).to_contain_text(f"{rate:.1f} nats in all")
     expect(page.locator("#caption")).to_contain_text("no posterior of its own")
@@ -273,7 +274,7 @@ def test_what_is_rubbed_out_is_completed(visit, paths):
     until(page, REST)
     x, known = picture(values(page)["x"]), picture(values(page)["known"], (28, 28)).bool()
     assert not known[:, 14:].any() and not known[:, :14].all() and known[:, :14].any()
-    rounds = list(complete.completing(sample.load(paths[0]), x, known, 4, seed=1))
+    rounds = list(latent.completing(sample.load(paths[0]), x, known, 4, seed=1))
     plain(page)
     for t in (16, 0, 5):
         seek(page, t)
@@ -286,7 +287,7 @@ def test_a_morph_goes_from_one_to_the_other(visit, paths):
     until(page, DONE)
     words = values(page)
     pair = torch.stack([picture(words["a"]), picture(words["b"])])
-    *_, state = morph.morphing(sample.load(paths[0]), pair, 33, seed=1)
+    *_, state = latent.morphing(sample.load(paths[0]), pair, 33, seed=1)
     means = levels(sample.load(paths[0]).likelihood(state).mean.detach())
     for t in (0, 32, 10):
         seek(page, t)

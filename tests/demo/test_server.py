@@ -24,9 +24,9 @@ from PIL import Image
 
 from conftest import small
 from drawnet import cli, weights
-from drawnet.drawing import complete, morph, sample
+from drawnet.drawing import sample
 from drawnet.errors import UserError
-from drawnet.models import sequential
+from drawnet.models import latent, sequential
 from drawnet.models.draw import DrawConfig
 from drawnet.models.vae import VAEConfig
 
@@ -96,7 +96,7 @@ def test_a_drawing_is_the_trajectory_that_python_computes(server, paths, k):
     for name, windows in trajectory.windows.items():
         told = torch.tensor([line["windows"][name] for line in lines if line.get("step")])
         torch.testing.assert_close(told, windows, atol=1e-4, rtol=1e-4)
-    *_, state = sample.sampling(model, range(7), labels=labels, seed=3, temperature=0.8)
+    *_, state = latent.sampling(model, range(7), labels=labels, seed=3, temperature=0.8)
     (rates,) = (line["rates"] for line in lines if "rates" in line)
     expected = sample.rates(model, state, range(7), seed=3)
     torch.testing.assert_close(torch.tensor(rates), expected, atol=2e-2, rtol=1e-3)
@@ -135,11 +135,11 @@ def test_completions_and_morphs_are_what_python_computes(server, paths, k):
     lines = server.lines(
         "complete", model=name, x=packed(a), known=packed(known), n=3, rounds=4, seed=5
     )
-    rounds = torch.stack(list(complete.completing(model, a, known, 3, seed=5, rounds=4)))
+    rounds = torch.stack(list(latent.completing(model, a, known, 3, seed=5, rounds=4)))
     assert torch.equal(canvases(lines, model.shape), levels(rounds))
     labels = {"labels": [1, 2]} if model.classes else {}
     lines = server.lines("morph", model=name, a=packed(a), b=packed(b), n=6, seed=5, **labels)
-    states = morph.morphing(model, torch.stack((a, b)), 6, seed=5, **labels)
+    states = latent.morphing(model, torch.stack((a, b)), 6, seed=5, **labels)
     means = torch.stack([model.likelihood(state).mean.clamp(0, 1) for state in states])
     assert torch.equal(canvases(lines, model.shape)[1:], levels(means.detach()))
 

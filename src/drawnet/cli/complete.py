@@ -74,6 +74,7 @@ def main(arguments: Sequence[str]) -> None:
     from drawnet.drawing import complete, files, sample
     from drawnet.drawing.figures import Trajectory
     from drawnet.drawing.outputs import Arrays, Folder
+    from drawnet.models.latent import PROPOSALS
     from drawnet.training import budget
 
     check_out(command.out, files.PICTURES, files.ANIMATIONS, [".npz"])
@@ -87,7 +88,7 @@ def main(arguments: Sequence[str]) -> None:
     path, count = command.out.path, len(images.names)
     animated = command.out.folder is None and path.suffix.lower() in files.ANIMATIONS
     frames = command.rounds + 1 if animated else 1
-    budget.check_sampling(network, complete.PROPOSALS * ways, f"--ways {ways}")
+    budget.check_sampling(network, PROPOSALS * ways, f"--ways {ways}")
     size = 12 * count * (ways + 2) * frames * math.prod(network.shape)
     budget.require(f"{count} pictures, --ways {ways}", {"their completions": size})
     if command.out.folder:

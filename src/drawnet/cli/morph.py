@@ -67,6 +67,7 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError(f"--steps must be at least 2, not {command.steps}")
     from drawnet.drawing import figures, files, morph, sample
     from drawnet.drawing.outputs import Arrays, Folder
+    from drawnet.models.base import request_labels
     from drawnet.training import budget
 
     check_out(command.out, files.PICTURES, files.ANIMATIONS, [".npz"])
@@ -77,7 +78,7 @@ def main(arguments: Sequence[str]) -> None:
     by_class = not command.image and bool(command.label)
     if by_class:
         labels = label_numbers(model, command.label)
-        sample.request_labels(network, labels, range(1))
+        request_labels(network, labels, range(1))
         rows, legs = command.n, len(labels) - 1
         if legs < 1:
             raise UserError("--label needs two classes or more to change one into the other")

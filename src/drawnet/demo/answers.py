@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 
 from drawnet.demo.requests import Exhibit, Line, Request
-from drawnet.drawing import complete as complete_
 from drawnet.drawing import figures, files, sample
-from drawnet.drawing import morph as morph_
 from drawnet.drawing.figures import Trajectory
+from drawnet.models import latent
 from drawnet.models.sequential import StepModel
 
 SIDE = 640
@@ -67,7 +66,7 @@ def draw(e: Exhibit, r: Request) -> tuple[Line, Iterator[Line]]:
         last: list[Any] = []
 
         def states() -> Iterator[Any]:
-            for state in sample.sampling(
+            for state in latent.sampling(
                 model,
                 range(r["n"]),
                 labels=r["labels"],
@@ -117,7 +116,7 @@ def complete(e: Exhibit, r: Request) -> tuple[Line, Iterator[Line]]:
 
 
 def completions(e: Exhibit, r: Request) -> Iterator[Tensor]:
-    return complete_.completing(
+    return latent.completing(
         e.network, r["x"], r["known"], r["n"],
         labels=r["labels"], seed=r["seed"], rounds=r["rounds"],
     )  # fmt: skip
@@ -132,7 +131,7 @@ def morph(e: Exhibit, r: Request) -> tuple[Line, Iterator[Line]]:
 def morphs(e: Exhibit, r: Request) -> tuple[Iterator[Any], Line]:
     pair = torch.stack((r["a"], r["b"]))
     labels, reading = read_as(e, pair, r["labels"], r["seed"])
-    return morph_.morphing(e.network, pair, r["n"], labels=labels, seed=r["seed"]), reading
+    return latent.morphing(e.network, pair, r["n"], labels=labels, seed=r["seed"]), reading
 
 
 STREAMS: dict[str, Callable[[Exhibit, Request], tuple[Line, Iterator[Line]]]] = {

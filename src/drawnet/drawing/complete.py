@@ -8,10 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from drawnet.drawing import figures
-from drawnet.models.latent import PROPOSALS as PROPOSALS
-from drawnet.models.latent import LatentModel
-from drawnet.models.latent import _proposed as _proposed
-from drawnet.models.latent import completing as completing
+from drawnet.models.latent import LatentModel, completing
 
 GREY = 0.35
 """Grey level that stands where an image is hidden."""

@@ -6,9 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from drawnet.models.latent import LatentModel, last_mean, latent_noise
-from drawnet.models.latent import morphing as morphing
-from drawnet.nn.distributions import spherical as spherical
+from drawnet.models.latent import LatentModel, last_mean, latent_noise, morphing
 
 
 def between_images(

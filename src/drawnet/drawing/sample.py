@@ -15,12 +15,9 @@ from drawnet.drawing import figures
 from drawnet.drawing.figures import Trajectory
 from drawnet.errors import UserError
 from drawnet.models import sequential
-from drawnet.models.base import BATCH, ImplicitModel, batches
-from drawnet.models.base import request_labels as request_labels
+from drawnet.models.base import BATCH, ImplicitModel, batches, request_labels
 from drawnet.models.glimpse import Glimpse
-from drawnet.models.latent import Redrawn
-from drawnet.models.latent import latent_noise as _noise
-from drawnet.models.latent import sampling as sampling
+from drawnet.models.latent import Redrawn, latent_noise, sampling
 from drawnet.models.sequential import StepModel
 from drawnet.nn.noise import ImageNoise, uniform_each
 from drawnet.training import checkpoint
@@ -173,7 +170,7 @@ def redrawing(
     model: StepModel, x: Tensor, images: range, *, labels: Sequence[int] = (), seed: int = 0
 ) -> Iterator[Redrawn]:
     """Yield how images x (n, C, H, W), of these indices, are redrawn, as in `redraw_trajectory`."""
-    eps, y = _noise(model, seed, "redraw", images), request_labels(model, labels, images)
+    eps, y = latent_noise(model, seed, "redraw", images), request_labels(model, labels, images)
     return sequential.redraw(model, x.to(model.device), eps, y)
 
 
@@ -185,7 +182,7 @@ def rates(model: StepModel, state: Any, images: range, *, seed: int = 0) -> Tens
     """
     uniform = uniform_each(seed, "see", images, *model.shape).to(model.device)
     x = model.likelihood(state).sample(uniform)
-    eps = _noise(model, seed, "read", images)
+    eps = latent_noise(model, seed, "read", images)
     return torch.stack([moment.rate for moment in sequential.redraw(model, x, eps, state.y)])
 
 
@@ -195,7 +192,7 @@ def reads_as(model: StepModel, x: Tensor, *, seed: int = 0, draws: int = 8) -> T
     p(x | y) by the importance-weighted bound with this many draws, the same noise for every label.
     """
     n, classes = len(x), model.classes
-    eps = _noise(model, seed, "label", range(n * draws)).repeat(
+    eps = latent_noise(model, seed, "label", range(n * draws)).repeat(
         1, classes, *[1] * len(model.latents)
     )
     y = torch.eye(classes).repeat_interleave(n * draws, 0)

@@ -34,7 +34,7 @@ from drawnet.errors.schema import Ge, ImportanceSamples
 from drawnet.evaluation import classifier as reference
 from drawnet.evaluation import frechet, parzen
 from drawnet.evaluation.likelihood import evaluate
-from drawnet.models.base import ImplicitModel, LikelihoodModel
+from drawnet.models.base import ImplicitModel, LikelihoodModel, request_labels
 from drawnet.models.sequential import StepModel
 from drawnet.training import budget, checkpoint
 from drawnet.training.config import Run
@@ -272,7 +272,7 @@ def _error(network: StepModel | ImplicitModel, samples: Tensor, real: Real) -> F
         return _none("it has no labels")
     if real.classifier.config.classes != network.classes:
         return _none(f"the classifier knows {real.classifier.config.classes} classes")
-    asked = sample.request_labels(network, range(network.classes), range(len(samples))).argmax(1)
+    asked = request_labels(network, range(network.classes), range(len(samples))).argmax(1)
     share = (real.classifier.classify(samples) != asked).double().mean().item()
     error = math.sqrt(share * (1 - share) / len(samples))
     return Figure(share, f"{100 * share:.1f} ± {100 * error:.1f} %", error)
