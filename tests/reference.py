@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from drawnet import kernels, models
+from drawnet import cli, kernels, models
 from drawnet.data import SPLITS, Dataset, Images
 from drawnet.data.pipeline import View
 from drawnet.models.sequential import bound
@@ -21,6 +22,33 @@ from drawnet.nn import distributions
 from drawnet.training import checkpoint, loop
 
 LIKELIHOODS = ["bernoulli", "logistic", "mixture", "cross_entropy"]
+
+
+# ---- commands -----------------------------------------------------------------------------------
+
+
+def drawnet(capsys, *words):
+    """(exit status, stdout, stderr) of a command, with all its warnings."""
+    capsys.readouterr()
+    status = 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        try:
+            cli.main([str(word) for word in words])
+        except SystemExit as end:
+            status = end.code or 0
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def refused(capsys, *words):
+    """The one line that a wrong command gets."""
+    status, _, err = drawnet(capsys, *words)
+    assert status == 2, err
+    line = err.strip().splitlines()
+    assert len(line) == 1 and line[0].startswith("drawnet: "), err
+    assert err.count("\n") == 1 and "Traceback" not in err
+    return line[0]
 
 
 # ---- models and what they are given -------------------------------------------------------------

@@ -19,29 +19,7 @@ from drawnet.data.config import Data
 from drawnet.errors import UserError
 from drawnet.evaluation import classifier
 from drawnet.training import checkpoint, loop
-
-
-def drawnet(capsys, *words):
-    """(exit status, stdout, stderr) of a command."""
-    capsys.readouterr()
-    status = 0
-    try:
-        cli.main([str(word) for word in words])
-    except SystemExit as end:
-        status = end.code or 0
-    out, err = capsys.readouterr()
-    return status, out, err
-
-
-def refused(capsys, *words):
-    """The one line that a wrong command gets."""
-    status, _, err = drawnet(capsys, *words)
-    assert status == 2, err
-    line = err.strip().splitlines()
-    assert len(line) == 1 and line[0].startswith("drawnet: "), err
-    assert "Traceback" not in err
-    return line[0]
-
+from reference import drawnet, refused
 
 QUICK = ["--model.steps", 3, "--model.units", 16, "--model.latents", 4, "--model.read", 2]
 QUICK += ["--model.write", 3, "--examples", 320, "--batch", 16, "--validation-images", 20]

@@ -20,6 +20,7 @@ from drawnet.drawing.figures import Trajectory, grid
 from drawnet.errors import UserError
 from drawnet.models.draw import DrawConfig
 from drawnet.training import checkpoint
+from reference import refused
 
 CLASSES = ("A", "b/c", "ü x")
 
@@ -38,14 +39,6 @@ def made(tmp_path_factory):
         header = {"examples": 8, "data": asdict(manifest)}
         checkpoint.save_model(path, network, run, header)
     return folder
-
-
-def refused(capsys, *words):
-    with pytest.raises(SystemExit) as end:
-        cli.main([str(word) for word in words])
-    said = capsys.readouterr().err
-    assert end.value.code == 2 and said.count("\n") == 1 and "Traceback" not in said
-    return said
 
 
 def sample(model, out, *words):

@@ -3,14 +3,13 @@
 import os
 import shutil
 import signal
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from drawnet import cli
+import reference
 from drawnet.training import checkpoint
 from reference import stop_after, tensors
 
@@ -19,16 +18,8 @@ SMALL += ["--examples", 160]
 
 
 def drawnet(capsys, *words):
-    """Return a command's exit status, output, and the lines that it wrote to standard error."""
-    capsys.readouterr()
-    status = 0
-    with warnings.catch_warnings():
-        warnings.simplefilter("always")
-        try:
-            cli.main([str(word) for word in words])
-        except SystemExit as end:
-            status = end.code or 0
-    out, err = capsys.readouterr()
+    """A command's exit status, output, and the lines that it wrote to standard error."""
+    status, out, err = reference.drawnet(capsys, *words)
     return status, out, err.splitlines()
 
 

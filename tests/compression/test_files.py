@@ -13,31 +13,14 @@ import torch
 from PIL import Image
 
 from conftest import blobs
-from drawnet import cli, models
+from drawnet import models
 from drawnet.compression import container, files
 from drawnet.data.config import Data
 from drawnet.errors import UserError
 from drawnet.models.draw import DrawConfig
 from drawnet.training import checkpoint
 from drawnet.training.config import Run
-
-
-def drawnet(capsys, *words):
-    """(exit status, stdout, stderr) of a command."""
-    status = 0
-    try:
-        cli.main([str(word) for word in words])
-    except SystemExit as end:
-        status = end.code or 0
-    out, err = capsys.readouterr()
-    return status, out, err
-
-
-def refused(capsys, *words):
-    """The one line that a wrong command gets."""
-    status, _, err = drawnet(capsys, *words)
-    assert status == 2 and len(err.splitlines()) == 1 and err.startswith("drawnet: "), err
-    return err
+from reference import drawnet, refused
 
 
 def saved(path, seed=0, **settings):

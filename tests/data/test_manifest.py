@@ -2,13 +2,13 @@
 
 import re
 import shutil
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import reference
 from drawnet import cli, from_arrays
 from drawnet.data import manifest
 from drawnet.data.config import Data
@@ -32,17 +32,9 @@ WORDS += ["--model.likelihood", "bernoulli", "--precision", "float32", "--data.s
 
 
 def drawnet(capsys, *words):
-    capsys.readouterr()
-    status = 0
-    with warnings.catch_warnings():
-        warnings.simplefilter("always")
-        try:
-            cli.main([str(word) for word in words])
-        except SystemExit as end:
-            status = end.code or 0
-    out, err = capsys.readouterr()
-    lines = [line for line in err.splitlines() if line.startswith("drawnet:")]
-    return status, out, lines
+    """A command's exit status, output, and what drawnet said on standard error."""
+    status, out, err = reference.drawnet(capsys, *words)
+    return status, out, [line for line in err.splitlines() if line.startswith("drawnet:")]
 
 
 def shapes(folder, n: int = 40):

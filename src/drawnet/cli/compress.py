@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from drawnet.cli._shared import DataDir, outputs, parse
+from drawnet.cli._shared import DataDir, label_numbers, outputs, parse
 from drawnet.errors import UserError, kind_of, write_bytes
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> None:
     coder = files.load(command.run)
     if paths:
         pixels = read(paths, coder)
-        labels = numbers(command, len(pixels))
+        labels = numbers(command, coder, len(pixels))
     else:
         pixels, labels = data_set(command, coder)
     pixels = as_levels(pixels, coder, command)
@@ -134,16 +134,13 @@ def data_set(command: Compress, coder: "Coder") -> "tuple[Array, Array | None]":
     return pixels, images.labels if coder.network.classes else None
 
 
-def numbers(command: Compress, n: int) -> "Array | None":
+def numbers(command: Compress, coder: "Coder", n: int) -> "Array | None":
     """Return the labels of n pictures, int64 (n,); None if none are named."""
     import numpy as np
 
-    from drawnet.cli._shared import label_numbers
-    from drawnet.training import checkpoint
-
     if not command.label:
         return None
-    found = label_numbers(checkpoint.load_model(command.run, kernels="off"), command.label)
+    found = label_numbers(coder.saved, command.label)
     if len(found) not in (1, n):
         raise UserError(
             f"--label names {len(found)} labels for {n} pictures: name one, or one for each"

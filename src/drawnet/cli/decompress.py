@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -64,16 +64,12 @@ def new_folder(path: Path) -> None:
 
 def write_arrays(path: Path, pixels: "Array", labels: "Array | None") -> None:
     """Write images (n, C, H, W), and labels if there are any, as .npz."""
-    import io
+    from drawnet.drawing.outputs import Arrays
 
-    import numpy as np
-
-    from drawnet.errors import write_bytes
-
-    buffer, arrays = io.BytesIO(), {"images": pixels}
-    arrays |= {} if labels is None else {"labels": labels}
-    np.savez_compressed(buffer, **cast(dict[str, Any], arrays))
-    write_bytes(path, buffer.getvalue())
+    rows = {"images": pixels} | ({} if labels is None else {"labels": labels})
+    arrays = Arrays(path, len(pixels), pixels[0].nbytes)
+    arrays.put(**rows)
+    arrays.save()
 
 
 def write_pictures(folder: Path, pixels: "Array", labels: "Array | None") -> None:

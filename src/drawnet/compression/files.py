@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -31,11 +31,15 @@ LOOKED_AT = 100
 class Coder:
     """A model that codes images."""
 
-    network: StepModel
+    saved: checkpoint.SavedModel
     name: str
     """That of bundled weights; '' for a model of one's own."""
     identity: str
     """SHA-256, in hex, over configuration and weights."""
+
+    @property
+    def network(self) -> StepModel:
+        return cast(StepModel, self.saved.network)
 
     @property
     def levels(self) -> Literal[2, 256]:
@@ -57,7 +61,8 @@ def load(path: Path) -> Coder:
     text = json.dumps([to_json(saved.run)["model"], network.shape], sort_keys=True)
     identity = hashlib.sha256((text + checkpoint.digest(network.state_dict())).encode()).hexdigest()
     name = file.stem if file in weights.bundled().values() else ""
-    return Coder(network.double(), name, identity)
+    network.double()
+    return Coder(saved, name, identity)
 
 
 @dataclass(frozen=True)
