@@ -14,10 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from conftest import small
 from drawnet import cli, kernels, models
 from drawnet.data import SPLITS, Dataset, Images
 from drawnet.data.pipeline import View
-from drawnet.models.sequential import bound
+from drawnet.models.sequential import StepModel, bound
 from drawnet.nn import distributions
 from drawnet.training import checkpoint, loop
 
@@ -74,6 +75,25 @@ def lively(kind, shape, dtype=torch.float64, std=0.3, seed=1, **config):
     for p in model.parameters():
         nn.init.normal_(p, std=std)
     return model
+
+
+SHAPE = (1, 8, 8)
+STEPPING = [k for k in models.names() if issubclass(models.module(k).Model, StepModel)]
+"""Kinds of models that draw in steps."""
+
+
+def drawing(kind="draw", **settings):
+    """A model of few steps with random weights, which draws different things of `SHAPE`."""
+    model = models.build(small(kind, **settings), SHAPE)
+    torch.manual_seed(0)
+    for p in model.parameters():
+        nn.init.normal_(p, std=0.3)
+    return model.eval()
+
+
+def pictures(n):
+    """Binary images of `SHAPE`."""
+    return torch.rand(n, *SHAPE, generator=torch.Generator().manual_seed(1)).round()
 
 
 def installed(model):

@@ -5,29 +5,11 @@ import math
 import pytest
 import torch
 
-from conftest import small
-from drawnet import models
 from drawnet.data import pipeline
 from drawnet.drawing import sample
 from drawnet.models import latent, sequential
 from drawnet.nn import distributions
-
-SHAPE = (1, 8, 8)
-KINDS = [k for k in models.names() if issubclass(models.module(k).Model, sequential.StepModel)]
-
-
-def lively(kind="draw", **settings):
-    """A model with random weights that draws different things."""
-    model = models.build(small(kind, **settings), SHAPE)
-    torch.manual_seed(0)
-    for p in model.parameters():
-        torch.nn.init.normal_(p, std=0.3)
-    return model.eval()
-
-
-def pictures(n):
-    torch.manual_seed(1)
-    return torch.rand(n, *SHAPE).round()
+from reference import SHAPE, STEPPING, drawing, pictures
 
 
 def final(model, states):
@@ -35,9 +17,9 @@ def final(model, states):
     return model.likelihood(state).mean
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", STEPPING)
 def test_a_morph_begins_with_one_picture_redrawn_and_ends_with_the_other(kind):
-    model, pair = lively(kind), pictures(2)
+    model, pair = drawing(kind), pictures(2)
     eps = latent.latent_noise(model, 5, "morph", range(1)).expand(-1, 2, *model.latents)
     ends = final(model, sequential.reconstruct(model, pair, eps))
     way = final(model, latent.morphing(model, pair, 7, seed=5))
@@ -46,7 +28,7 @@ def test_a_morph_begins_with_one_picture_redrawn_and_ends_with_the_other(kind):
 
 
 def test_a_morph_fades_from_label_to_label():
-    model, pair = lively(classes=3), pictures(2)
+    model, pair = drawing(classes=3), pictures(2)
     states = list(latent.morphing(model, pair, 5, labels=[0, 2], seed=5))
     y = torch.linspace(0, 1, 5)
     assert torch.allclose(states[-1].y, torch.stack((1 - y, 0 * y, y), 1))
@@ -69,10 +51,10 @@ def test_the_great_circle():
     torch.testing.assert_close(same, a[:, None].expand(4, 3, 9))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", STEPPING)
 @pytest.mark.parametrize("classes", [0, 3])
 def test_a_completion_keeps_what_is_known_and_differs_in_the_rest(kind, classes):
-    model, x = lively(kind, classes=classes), pictures(1)[0]
+    model, x = drawing(kind, classes=classes), pictures(1)[0]
     known = torch.zeros(8, 8, dtype=torch.bool)
     known[:4] = True
     rounds = list(latent.completing(model, x, known, 3, seed=2, rounds=4))
@@ -89,7 +71,7 @@ def test_a_completion_keeps_what_is_known_and_differs_in_the_rest(kind, classes)
 
 
 def test_a_completion_starts_from_a_likely_sample_of_its_own():
-    model, x = lively(), pictures(1)[0]
+    model, x = drawing(), pictures(1)[0]
     known = torch.ones(8, 8, dtype=torch.bool)
     known[4:] = False
     start = latent._proposed(model, x, known, 6, (), 3)[0].mean
@@ -107,7 +89,7 @@ def test_a_completion_starts_from_a_likely_sample_of_its_own():
 
 
 def test_labels_of_a_completion_are_heeded():
-    model, x = lively(classes=3), pictures(1)[0]
+    model, x = drawing(classes=3), pictures(1)[0]
     known = torch.ones(8, 8, dtype=torch.bool)
     for labels, expected in (([2], [2, 2, 2]), ([0, 2, 1], [0, 2, 1])):
         _, y = latent._proposed(model, x, known, 3, labels, 0)
@@ -115,7 +97,7 @@ def test_labels_of_a_completion_are_heeded():
 
 
 def test_the_rates_of_samples_are_the_bounds():
-    model = lively(classes=3)
+    model = drawing(classes=3)
     *_, state = latent.sampling(model, range(4, 9), seed=3)
     rates = sample.rates(model, state, range(4, 9), seed=3)
     uniform = sample.uniform_each(3, "see", range(4, 9), *SHAPE)
@@ -126,7 +108,7 @@ def test_the_rates_of_samples_are_the_bounds():
 
 
 def test_what_a_model_reads_is_by_its_bounds():
-    model, x = lively(classes=3), pictures(4)
+    model, x = drawing(classes=3), pictures(4)
     p = sample.reads_as(model, x, seed=1, draws=5)
     torch.testing.assert_close(p.sum(1), torch.ones(4))
     eps = latent.latent_noise(model, 1, "label", range(20))

@@ -17,27 +17,12 @@ from drawnet.models import sequential
 from drawnet.models.display import as_images
 from drawnet.models.latent import latent_noise
 from drawnet.nn.distributions import Gaussian
-
-SHAPE = (1, 8, 8)
-KINDS = [k for k in models.names() if issubclass(models.module(k).Model, sequential.StepModel)]
+from reference import SHAPE, STEPPING, drawing, pictures
 
 
-def lively(kind="draw", **settings):
-    """A model with random weights that draws different things."""
-    model = models.build(small(kind, **settings), SHAPE)
-    torch.manual_seed(0)
-    for p in model.parameters():
-        torch.nn.init.normal_(p, std=0.3)
-    return model.eval()
-
-
-def pictures(n):
-    return torch.rand(n, *SHAPE, generator=torch.Generator().manual_seed(1)).round()
-
-
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", STEPPING)
 def test_decoding_an_encoding_is_the_reconstruction(kind):
-    model, x = lively(kind), pictures(5)
+    model, x = drawing(kind), pictures(5)
     latents = model.encode(x, seed=3)
     assert {part.shape for part in latents} == {(model.steps, 5, *model.latents)}
     *_, state = sequential.reconstruct(model, x, latent_noise(model, 3, "redraw", range(5)))
@@ -49,9 +34,9 @@ def test_decoding_an_encoding_is_the_reconstruction(kind):
     torch.testing.assert_close(sample.redraw_trajectory(model, x, seed=3).images, drawn)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", STEPPING)
 def test_an_encoding_is_the_posterior_and_a_draw_of_it(kind):
-    model, x = lively(kind), pictures(4)
+    model, x = drawing(kind), pictures(4)
     mu, log_sigma, z = model.encode(x, seed=2)
     eps = latent_noise(model, 2, "redraw", range(4))
     torch.testing.assert_close(mu + log_sigma.exp() * eps, z)
@@ -61,7 +46,7 @@ def test_an_encoding_is_the_posterior_and_a_draw_of_it(kind):
 
 
 def test_the_posterior_gives_the_rates_of_the_bound():
-    model, x = lively(), pictures(4)
+    model, x = drawing(), pictures(4)
     mu, log_sigma, _ = model.encode(x, seed=2)
     rate = sequential.bound(model, x, latent_noise(model, 2, "redraw", range(4))).rate
     ours = torch.stack([Gaussian(*q).kl() for q in zip(mu, log_sigma, strict=True)])
@@ -69,7 +54,7 @@ def test_the_posterior_gives_the_rates_of_the_bound():
 
 
 def test_batches_change_nothing():
-    model, x = lively().double(), pictures(70)
+    model, x = drawing().double(), pictures(70)
     many, few = model.encode(x), model.encode(x[:3])
     torch.testing.assert_close(many.z[:, :3], few.z)
     torch.testing.assert_close(model.decode(many)[:3], model.decode(few))
@@ -78,7 +63,7 @@ def test_batches_change_nothing():
 
 
 def test_samples_heed_labels_and_temperature():
-    model = lively(classes=3).double()
+    model = drawing(classes=3).double()
     every, ones = model.sample(3, seed=1), model.sample(3, seed=1, labels=[1])
     assert torch.allclose(every[1], ones[1], atol=1e-6) and not torch.allclose(every[0], ones[0])
     cold = model.sample(2, labels=[0], temperature=0)
@@ -86,7 +71,7 @@ def test_samples_heed_labels_and_temperature():
 
 
 def test_labels_are_integers_or_their_encoding():
-    model, x = lively(classes=3), pictures(3)
+    model, x = drawing(classes=3), pictures(3)
     y = torch.tensor([2, 0, 1])
     one = model.encode(x, y).z
     for same in ([2, 0, 1], y.numpy(), torch.eye(3)[y]):
@@ -96,9 +81,9 @@ def test_labels_are_integers_or_their_encoding():
     assert not torch.allclose(model.decode(latents, y), model.decode(latents, [1, 1, 1]))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", STEPPING)
 def test_a_completion_keeps_the_known_pixels_and_ignores_the_others(kind):
-    model, x = lively(kind), pictures(1)[0]
+    model, x = drawing(kind), pictures(1)[0]
     known = torch.zeros(8, 8, dtype=torch.bool)
     known[:4] = True
     found = model.complete(x, known, 3, rounds=2)
@@ -108,9 +93,9 @@ def test_a_completion_keeps_the_known_pixels_and_ignores_the_others(kind):
     assert torch.equal(model.complete(blank, known.numpy(), 3, rounds=2), found)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", STEPPING)
 def test_an_interpolation_has_the_redrawn_images_at_its_ends(kind):
-    model, pair = lively(kind), pictures(2)
+    model, pair = drawing(kind), pictures(2)
     way = model.interpolate(pair[0], pair[1].numpy(), 5, seed=7)
     eps = latent_noise(model, 7, "morph", range(1)).repeat(1, 2, *[1] * len(model.latents))
     *_, state = sequential.reconstruct(model, pair, eps)
@@ -120,7 +105,7 @@ def test_an_interpolation_has_the_redrawn_images_at_its_ends(kind):
 
 
 def test_log_probabilities_are_importance_weighted_bounds():
-    model, x = lively(), pictures(6)
+    model, x = drawing(), pictures(6)
     one, many = model.log_prob(x), model.log_prob(x, importance_samples=200)
     assert one.shape == many.shape == (6,) and (many.mean() > one.mean())
     expected = -importance_bound(model, x, torch.zeros(6, 0), range(6), 200, 0)
@@ -140,7 +125,7 @@ def test_log_probabilities_are_importance_weighted_bounds():
     ],
 )
 def test_images_that_a_model_does_not_take_are_refused(wrong, why):
-    model = lively()
+    model = drawing()
     for method in (model.encode, model.reconstruct, model.log_prob):
         with pytest.raises(UserError, match=why):
             method(wrong)
@@ -165,14 +150,14 @@ def test_images_that_a_model_does_not_take_are_refused(wrong, why):
 )  # fmt: skip
 def test_what_a_model_does_not_do_is_said(call, why):
     with pytest.raises(UserError, match=why):
-        call(lively(classes=3), pictures(4))
+        call(drawing(classes=3), pictures(4))
 
 
 def test_a_cost_on_intensities_is_no_likelihood():
     with pytest.raises(UserError, match="not a likelihood"):
-        lively(likelihood="cross_entropy").log_prob(pictures(2))
+        drawing(likelihood="cross_entropy").log_prob(pictures(2))
     with pytest.raises(UserError, match="not conditional: leave out y"):
-        lively().encode(pictures(2), [0, 1])
+        drawing().encode(pictures(2), [0, 1])
 
 
 # ---- in notebooks -------------------------------------------------------------------------------
@@ -194,7 +179,7 @@ def test_images_are_tensors_that_a_notebook_shows(shape, size):
 
 
 def test_what_is_computed_from_them_is_plain(tmp_path):
-    images = lively().sample(6)
+    images = drawing().sample(6)
     assert isinstance(images, torch.Tensor) and images._repr_png_()
     assert images[:2]._repr_png_() and images[0]._repr_png_() is None
     for plain in (
@@ -209,4 +194,4 @@ def test_what_is_computed_from_them_is_plain(tmp_path):
     torch.save(images, tmp_path / "x.pt")
     assert type(torch.load(tmp_path / "x.pt", weights_only=True)) is torch.Tensor
     with torch.no_grad():
-        assert torch.equal(lively().encode(images.round()).z, lively().encode(images.round()).z)
+        assert torch.equal(drawing().encode(images.round()).z, drawing().encode(images.round()).z)
