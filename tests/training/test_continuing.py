@@ -180,7 +180,20 @@ def test_under_a_cosine_the_rate_becomes_that_of_the_longer_run(
     assert tensors(tmp_path)[1]["progress"]["lengthened"] == [[48, 48]]
 
 
-@pytest.mark.parametrize("decay", ["none", "exponential", "cosine"])
+def test_before_its_rate_falls_a_run_is_lengthened_as_if_it_had_been_longer_from_the_start(
+    tiny_run, tiny_data, tmp_path, monkeypatch, capsys
+):
+    run = replace(tiny_run, examples=160, decay="wsd", lr=1e-3)
+    loop.train(run, tiny_data, tmp_path / "whole")
+    stopped(replace(run, examples=80), tiny_data, tmp_path / "parts", monkeypatch, 5)
+    loop.train(run, tiny_data, tmp_path / "parts", resume=True)
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if "learning rate" in x]
+    assert line.endswith("the learning rate stays 0.001, and falls to 2e-05 at its end")
+    for a, b in zip(*(tensors(tmp_path / name)[0].values() for name in ("whole", "parts"))):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("decay", ["none", "exponential", "cosine", "wsd"])
 def test_a_run_cannot_be_made_shorter(decay, tiny_run, tiny_data, tmp_path, monkeypatch):
     run = replace(tiny_run, decay=decay)
     stopped(run, tiny_data, tmp_path, monkeypatch, 2)

@@ -273,6 +273,9 @@ def test_schedules(tiny_run):
     assert learning_rate(run, 600) == pytest.approx(0.02 + 0.98 * 0.5)
     assert learning_rate(run, 1100) == pytest.approx(0.02)
     assert learning_rate(replace(run, decay="none"), 1100) == 1.0
+    late = replace(run, decay="wsd")
+    rates = [learning_rate(late, s) for s in (0, 100, 600, 900, 1000, 1100)]
+    assert rates == pytest.approx([0.1, 1.0, 1.0, 1.0, 0.02 + 0.98 * 0.5, 0.02])
     half = replace(run, decay="exponential", half_life=300)
     assert [learning_rate(half, s) for s in (300, 900)] == pytest.approx([0.5, 0.125])
     assert schedule(run, 600) == {"lr": learning_rate(run, 600)}

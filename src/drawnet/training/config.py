@@ -47,9 +47,10 @@ class Run(Generic[C]):
     """Peak learning rate."""
     warmup: NonNegativeInt = 12_800
     """Examples over which the learning rate rises from 0."""
-    decay: Literal["none", "cosine", "exponential"] = "cosine"
+    decay: Literal["none", "cosine", "wsd", "exponential"] = "cosine"
     """Decay of the learning rate: cosine, after the warm-up, to lr/50 at the last example;
-    exponential, by half every `half_life` examples."""
+    wsd (warm-up, stable, decay; Hu et al. 2024): constant, and over the last fifth along a straight
+    line to lr/50; exponential, by half every `half_life` examples."""
     half_life: PositiveInt = 1_000_000
     momentum: Decay = 0.5
     """Momentum of SGD, at the start."""

@@ -228,7 +228,7 @@ class Session:
                 )
         if before.examples == self.run.examples:
             return ""
-        if before.decay == "cosine":
+        if before.decay in ("cosine", "wsd"):
             self.progress.lengthened.append((self.progress.examples_seen, before.examples))
         return lengthened(before, self.run, self.progress.examples_seen)
 
