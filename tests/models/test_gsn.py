@@ -1,7 +1,9 @@
 """The chain: its step, its noises, the walk-back cost, and what it learns."""
 
 import math
+import runpy
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -85,6 +87,21 @@ def test_the_frames_are_the_chain(gsn):
             torch.testing.assert_close(frames[t + 1].flatten(1), logits.sigmoid())
             x = gsn.drawn(logits, noise, t)
     assert len(frames) == 5
+
+
+def test_the_chains_of_the_benchmark(gsn):
+    """One chain goes on where it is; many chains are the model's own, whatever the batch."""
+    path = Path(__file__).parents[2] / "benchmarks" / "chains.py"
+    chains = runpy.run_path(str(path))
+    start = torch.rand(1, 8, 8)
+    one = chains["one_chain"](gsn, start, 5, 3)
+    with torch.no_grad():
+        steps = gsn.chain(start.view(1, 64), ImageNoise(3, range(1)))
+        for x in one:
+            torch.testing.assert_close(x.view(1, 64), next(steps))
+    many = chains["many_chains"](gsn, torch.stack([start, start.flip(1)]), (2, 5), 3)
+    assert many.shape == (2, 2, 1, 8, 8)
+    torch.testing.assert_close(many[:, 0], one[[1, 4]])
 
 
 def test_it_learns_squares(tiny_run, tiny_data, tmp_path):

@@ -19,7 +19,7 @@ from drawnet import kernels, models
 from drawnet.data import pipeline
 from drawnet.errors import UserError
 from drawnet.models import sequential
-from drawnet.training import checkpoint, loop, migration, run_dir
+from drawnet.training import checkpoint, config, loop, migration, run_dir
 from drawnet.training.schedule import kl_weight, learning_rate, schedule
 from drawnet.training.state import Session
 from reference import assert_resumes, assert_same_runs, lines, stop_after, tensors
@@ -83,6 +83,15 @@ def test_a_checkpoint_with_former_names_resumes(kind, tiny_run, tiny_data, tmp_p
     checkpoint.save_tensors(path, held, header)
     loop.train(run, tiny_data, tmp_path / "parts", resume=True)
     assert_same_runs(tmp_path / "whole", tmp_path / "parts", metrics=False)
+
+
+@pytest.mark.parametrize("kind", list(migration.LACKING))
+def test_a_configuration_from_before_a_field_means_what_it_did(kind, tiny_run):
+    lacking = migration.LACKING[kind]
+    run = replace(tiny_run, model=small(kind, **lacking))
+    saved = config.to_json(run)
+    saved["model"] = {k: v for k, v in saved["model"].items() if k not in lacking}
+    assert config.from_json(saved) == run
 
 
 def test_a_finished_run_resumes_to_itself(tiny_run, tiny_data, tmp_path):

@@ -236,7 +236,7 @@ def _of_samples(model: checkpoint.SavedModel, real: Real, plan: Plan) -> dict[st
         ]
     )
     speed = plan.samples / (time.perf_counter() - start)
-    found = _of_images(samples, real)
+    found = of_images(samples, real)
     found["speed"] = Figure(speed, f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}")
     try:
         found["error"] = _error(network, samples, real)
@@ -248,12 +248,12 @@ def _of_samples(model: checkpoint.SavedModel, real: Real, plan: Plan) -> dict[st
 def _of_training(real: Real) -> Row:
     """Measure training images as if they were samples."""
     found = dict.fromkeys(COLUMNS, _none("they are images and no model"))
-    found |= _of_images(real.images("train", real.plan.samples), real)
+    found |= of_images(real.images("train", real.plan.samples), real)
     return Row("training images", "none", real.data.name, found)
 
 
-def _of_images(samples: Tensor, real: Real) -> dict[str, Figure]:
-    """Return the Parzen estimate and the Fréchet distance of samples."""
+def of_images(samples: Tensor, real: Real) -> dict[str, Figure]:
+    """Return the Parzen estimate and the Fréchet distance of samples (n, C, H, W) in [0, 1]."""
     plan = real.plan
     p = parzen.estimate(samples, real.images("valid", VALID), real.images("test", plan.images))
     text = f"{p.nats:.1f} ± {p.stderr:.1f} (σ {p.sigma:.3f})"

@@ -10,14 +10,17 @@ A Markov chain over images with a learned transition: corrupt the image, then re
 
 Training walks back: from an image x and h2 = 0 it takes some steps, and the loss is that of every x̂
 on the way: Σ_t -log p(x | x̂_t).  No gradient passes through a sampled x'.  A sample is the x̂ at the end
-of one chain.  The paper's chain starts at a test image; these start at pixels sampled independently
-from the mean training image.
+of one chain.  The paper's samples are consecutive x̂ of one chain that starts at a test image
+(`benchmarks/chains.py`); these chains start at pixels sampled independently from the mean training
+image, and each gives one.
 
     x   images (B, C, H, W), values in [0, 1]    h1, h2   hidden layers (B, units)    B   images
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count, islice
 
 import torch
 import torch.nn.functional as F
@@ -111,15 +114,19 @@ class GSN(ImplicitModel):
         x = (noise.uniform(f"pixels {t}", *logits.shape) < logits.detach().sigmoid()).to(logits)
         return self.corrupt(x, noise, t + 1)
 
+    def chain(self, x: Tensor, noise: NoiseSource) -> Iterator[Tensor]:
+        """The x̂ (B, C·H·W) of step after step, without end, from pixels x (B, C·H·W) and h2 = 0."""
+        h2 = x.new_zeros(len(x), self.config.units)
+        for t in count():
+            logits, h2 = self.step(x, h2, noise, t)
+            x = self.drawn(logits, noise, t)
+            yield logits.sigmoid()
+
     def frames(self, n: int, noise: NoiseSource) -> Tensor:
         """Pixels drawn after the mean image, then the x̂ of every step of the chain."""
         x = (noise.uniform("start", n, math.prod(self.shape)) < self.mean).to(self.mean)
-        h2, frames = x.new_zeros(n, self.config.units), [x]
-        for t in range(self.config.chain):
-            logits, h2 = self.step(x, h2, noise, t)
-            x = self.drawn(logits, noise, t)
-            frames.append(logits.sigmoid())
-        return torch.stack(frames).view(-1, n, *self.shape)
+        steps = islice(self.chain(x, noise), self.config.chain)
+        return torch.stack([x, *steps]).view(-1, n, *self.shape)
 
 
 Config, Model = GSNConfig, GSN

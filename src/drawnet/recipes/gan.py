@@ -15,7 +15,7 @@ def mnist_gan() -> Run[GANConfig]:
         "mnist_gan",
         GANConfig(),
         Data("mnist"),
-        examples=5_000_000,
+        examples=12_500_000,
         batch=100,
         optimizer="sgd",
         lr=0.1,
@@ -25,5 +25,6 @@ def mnist_gan() -> Run[GANConfig]:
         momentum=0.5,
         final_momentum=0.7,
         momentum_rise=12_500_000,  # 250 epochs of 50,000
+        clip=1e6,  # none
         ema=0.0,
     )

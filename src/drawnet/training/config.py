@@ -13,7 +13,7 @@ from drawnet.errors.schema import (
     Positive,
     PositiveInt,
 )
-from drawnet.training.migration import CONFIG, renamed
+from drawnet.training.migration import CONFIG, LACKING, renamed
 
 C = TypeVar("C")
 
@@ -25,7 +25,7 @@ def _by_kind(values: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     kind = values.pop("kind", None)
     if not isinstance(kind, str):
         raise ValueError("it must name its kind")
-    return models.config(kind), renamed(values, CONFIG)
+    return models.config(kind), LACKING.get(kind, {}) | renamed(values, CONFIG)
 
 
 @dataclass(frozen=True)

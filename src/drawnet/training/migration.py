@@ -8,6 +8,15 @@ V = TypeVar("V")
 
 CONFIG = {"halvings": "num_downsamples", "spoiled": "corruption"}
 """Fields of models' configurations."""
+LACKING: dict[str, dict[str, Any]] = {
+    "gan": {
+        "prior": "uniform",
+        "updates": "in_turn",
+        "discriminator_weight": 1.0,
+        "longest": 1.9365,
+    }
+}
+"""Values of fields that models' configurations of earlier versions did not have, by the model's kind."""
 PROGRESS = {"seen": "examples_seen", "row": "consecutive_skips"}
 FLAGS = {
     "--film": "--trajectory",

@@ -51,7 +51,9 @@ def lengthened(before: Run[Any], now: Run[Any], examples_seen: int) -> str:
     """
     old, new = (learning_rate(run, examples_seen) for run in (before, now))
     here = f"rises from {old:.3g} to the {new:.3g} that a run of this length has here"
-    falls = f"{here if new > old else f'stays {new:.3g}'}, and falls to {now.lr / 50:.3g} at its end"
+    falls = (
+        f"{here if new > old else f'stays {new:.3g}'}, and falls to {now.lr / 50:.3g} at its end"
+    )
     what = {
         "none": f"stays {new:.3g}",
         "exponential": f"is {new:.3g} and goes on being halved every {now.half_life:,} examples",
