@@ -7,8 +7,9 @@ from training   chains from training images, each of which gives one sample, aft
 from the mean   the model's own samples (`drawnet sample`), each from pixels drawn after the mean image
 at rest         200 chains from training images: the last twenty x̂, a hundred steps apart, of 2,000 steps
 
-Of each: the Parzen estimate and the Fréchet distance to test images as `drawnet compare` has them, and
-the share of samples in every class, by a classifier of the real images.  With them stand as many training images.
+Of each: the Parzen estimate and the Fréchet distance to test images as `drawnet compare` has them,
+and the share of samples in every class, by a classifier of the real images.  With them stand as many
+training images.
 """
 
 import argparse

@@ -12,6 +12,7 @@ from drawnet.errors import UserError
 from drawnet.evaluation.likelihood import evaluate
 from drawnet.models.base import LossOptions
 from drawnet.models.darn import DARNConfig, FirstOrder, Links
+from drawnet.nn import weight_noise
 from drawnet.nn.noise import ImageNoise, Noise
 from drawnet.training import loop
 from reference import view
@@ -178,6 +179,75 @@ def test_the_other_gradient_is_unbiased(links, monkeypatch):
     torch.testing.assert_close(found.loss, distortion + 0.7 * rate)
 
 
+def test_the_reweighted_gradient_is_of_the_normalised_weights():
+    """The model's is that of the K-sample bound; the encoder fits the reweighted draws."""
+    model = built(replace(SMALL, estimator="reweighted", draws=5))
+    x, noise = IMAGES[4:7], Noise(0, 0)
+    found = model.loss(x, torch.zeros(3, 0), noise, LossOptions())
+    found.loss.sum().backward()
+    got = {name: p.grad.clone() for name, p in model.named_parameters()}
+    copies = x.repeat_interleave(5, 0)
+    h = model.infer(copies, noise.uniform("hidden", 3, 5, 3).flatten(0, 1).double())[0].detach()
+    log_q = model.log_q(copies, h)
+    log_p = model.log_prior(h) + model.log_pixels(copies, h)
+    ratio = (log_p - log_q.detach()).view(3, 5)
+    model.zero_grad()
+    (-ratio.logsumexp(1).sum() - (ratio.detach().softmax(1) * log_q.view(3, 5)).sum()).backward()
+    for name, p in model.named_parameters():
+        torch.testing.assert_close(got[name], p.grad, msg=name)
+    torch.testing.assert_close(found.loss, -ratio.mean(1))
+    torch.testing.assert_close(found.loss, found.metrics["nats"])
+
+
+# ---- weight noise -------------------------------------------------------------------------------
+
+
+def test_what_noisy_weights_do_has_their_mean_and_deviation():
+    torch.manual_seed(0)
+    links, x = Links(5, noisy=True), torch.rand(5)
+    torch.nn.init.normal_(links.weight)
+    torch.nn.init.normal_(links.log_sigma)
+    torch.testing.assert_close(links(x), links.weight.tril(-1) @ x)
+    with weight_noise.drawn(links, Noise(0, 0)):
+        rows = links(x.expand(20_000, -1))
+        assert torch.equal(rows, links(x.expand(20_000, -1)))
+    sigma = links.log_sigma.exp().tril(-1)
+    direct = (links.weight.tril(-1) + sigma * torch.randn(20_000, 5, 5)) @ x
+    torch.testing.assert_close(rows.mean(0), direct.mean(0), atol=0.04, rtol=0)
+    torch.testing.assert_close(rows.std(0), direct.std(0), atol=0.03, rtol=0.03)
+    torch.testing.assert_close(links(x), links.weight.tril(-1) @ x)
+
+
+def test_the_weights_cost_is_the_divergence_from_the_best_gaussian():
+    torch.manual_seed(0)
+    links = Links(5, noisy=True)
+    torch.nn.init.normal_(links.weight)
+    torch.nn.init.normal_(links.log_sigma)
+    used = torch.ones(5, 5).tril(-1) > 0
+    q = torch.distributions.Normal(links.weight[used], links.log_sigma[used].exp())
+    costs = [
+        torch.distributions.kl_divergence(q, torch.distributions.Normal(0.0, s)).sum()
+        for s in torch.linspace(0.5, 5, 2000)
+    ]
+    torch.testing.assert_close(links.cost(), torch.stack(costs).min(), rtol=1e-5, atol=1e-4)
+    assert Links(5).cost() == 0
+
+
+def test_training_pays_for_the_weights_and_evaluation_takes_their_means():
+    model = built(replace(SMALL, weight_noise=0.01)).float()
+    x, noise = IMAGES.float(), Noise(0, 0)
+    found = model.loss(x, torch.zeros(16, 0), noise, LossOptions())
+    total = 0.01 * sum(m.cost() for m in model.modules() if isinstance(m, weight_noise.Weights))
+    torch.testing.assert_close(found.loss, found.metrics["nats"] + total)
+    found.loss.mean().backward()
+    assert all(p.grad.abs().sum() > 0 for p in model.parameters())
+    plain = built(SMALL).float()
+    plain.load_state_dict({k: v for k, v in model.state_dict().items() if "log_sigma" not in k})
+    a, b = (m.eval().loss(x, torch.zeros(16, 0), noise, LossOptions()) for m in (model, plain))
+    torch.testing.assert_close(a.loss, b.loss)
+    assert "weights" not in a.metrics
+
+
 def test_the_papers_gradient_points_the_same_way():
     model = built(replace(SMALL, encoder_links=True))
     x = IMAGES[6:7].expand(20_000, -1, -1, -1)
@@ -189,7 +259,15 @@ def test_the_papers_gradient_points_the_same_way():
         assert alike > (0.8 if "encoder" in name else 0.99), name
 
 
-@pytest.mark.parametrize("changes", [{}, {"estimator": "leave_one_out"}, {"encoder_links": True}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"estimator": "leave_one_out"},
+        {"encoder_links": True},
+        {"estimator": "reweighted", "weight_noise": 1e-4},
+    ],
+)
 def test_it_learns_squares(changes, tiny_run, tiny_data, tmp_path):
     """Pixels one by one cost 26 nats; which of 25 squares it is, 3.2."""
     config = DARNConfig(hidden=12, pixel_links=False, **changes)

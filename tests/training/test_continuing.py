@@ -189,8 +189,9 @@ def test_before_its_rate_falls_a_run_is_lengthened_as_if_it_had_been_longer_from
     loop.train(run, tiny_data, tmp_path / "parts", resume=True)
     (line,) = [x for x in capsys.readouterr().err.splitlines() if "learning rate" in x]
     assert line.endswith("the learning rate stays 0.001, and falls to 2e-05 at its end")
-    for a, b in zip(*(tensors(tmp_path / name)[0].values() for name in ("whole", "parts"))):
-        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
+    whole, parts = (tensors(tmp_path / name)[0] for name in ("whole", "parts"))
+    for name, value in whole.items():
+        torch.testing.assert_close(value, parts[name], rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("decay", ["none", "exponential", "cosine", "wsd"])

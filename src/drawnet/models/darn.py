@@ -16,6 +16,9 @@ How E_q's gradient reaches the encoder's logits a, where q_j = σ(a_j) and h_j i
                     were real (the paper's): exact in the mean if f is quadratic, else biased
     leave_one_out   Σ_k (f(h_k) - mean_l≠k f(h_l)) ∇ log q(h_k | x) / K over K draws, unbiased
                     (Salimans & Knowles 2014, arXiv 1401.1022; Kool, van Hoof & Welling 2019)
+    reweighted      -Σ_k w_k ∇ log q(h_k | x), and -Σ_k w_k ∇ log p(x, h_k) for the rest, where w_k is
+                    p(x, h_k) / q(h_k | x) over its sum (reweighted wake-sleep, wake phases alone;
+                    Bornschein & Bengio 2015, arXiv 1406.2751): towards the K-sample bound
 
     x   images (B, C, H, W) of 0 and 1     h   hidden units (B, H), 0 or 1     B   images     K   draws
 """
@@ -25,14 +28,14 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drawnet.errors import UserError, schema
-from drawnet.errors.schema import Ge, NonNegativeInt
+from drawnet.errors.schema import Ge, NonNegative, NonNegativeInt
 from drawnet.models.base import ImplicitModel, LikelihoodModel, LossOptions, Terms
 from drawnet.nn.distributions import Bernoulli
 from drawnet.nn.noise import NoiseSource
+from drawnet.nn.weight_noise import Weights, cost, drawn
 
 
 @dataclass(frozen=True)
@@ -49,10 +52,14 @@ class DARNConfig:
     """Whether a pixel depends on earlier ones."""
     encoder_links: bool = False
     """Whether a hidden unit depends on earlier ones in the encoder, which is then drawn one by one."""
-    estimator: Literal["first_order", "leave_one_out"] = "first_order"
-    """The encoder's gradient: the paper's, which is biased, or an unbiased one of several draws."""
+    estimator: Literal["first_order", "leave_one_out", "reweighted"] = "first_order"
+    """The encoder's gradient: the paper's, which is biased, or one of several draws, unbiased or
+    reweighted."""
     draws: Annotated[int, Ge(2)] = 4
-    """K, draws an image for leave_one_out."""
+    """K, draws an image for leave_one_out and reweighted."""
+    weight_noise: NonNegative = 0.0
+    """Weight of the weights' own description length in an image's loss (Graves 2011), 1/N for N
+    training images; 0: weights without noise."""
 
     likelihood: ClassVar[str] = "bernoulli"
 
@@ -62,15 +69,17 @@ class DARNConfig:
             raise UserError("--model.hidden 0 leaves nothing to learn from without pixel links")
 
 
-class Links(nn.Module):
+class Links(Weights):
     """Connections from earlier bits to later ones: bits (…, n) -> Σ_i<j V_ji bits_i, (…, n)."""
 
-    def __init__(self, n: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(n, n))
+    def __init__(self, n: int, noisy: bool = False) -> None:
+        super().__init__(torch.zeros(n, n), noisy)
+
+    def used(self, weight: Tensor) -> Tensor:
+        return weight.tril(-1)
 
     def forward(self, bits: Tensor) -> Tensor:
-        return F.linear(bits, self.weight.tril(-1)).to(self.weight)
+        return super().forward(bits).to(self.weight)
 
     @torch.no_grad()
     def draw(self, logits: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
@@ -98,11 +107,23 @@ class FirstOrder(torch.autograd.Function):
         return gradients[0] * torch.where(h > 0, 1 - q, q) / 2, None
 
 
-def through(inputs: int, tanh: int, outputs: int) -> nn.Sequential:
+class Dense(Weights):
+    """W x + b, (…, in) -> (…, out)."""
+
+    def __init__(self, inputs: int, outputs: int, noisy: bool) -> None:
+        layer = nn.Linear(inputs, outputs)
+        super().__init__(layer.weight.detach(), noisy)
+        self.bias = layer.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + self.bias
+
+
+def through(inputs: int, tanh: int, outputs: int, noisy: bool) -> nn.Sequential:
     """A linear map, or two with so many tanh units between them."""
     if not tanh:
-        return nn.Sequential(nn.Linear(inputs, outputs))
-    return nn.Sequential(nn.Linear(inputs, tanh), nn.Tanh(), nn.Linear(tanh, outputs))
+        return nn.Sequential(Dense(inputs, outputs, noisy))
+    return nn.Sequential(Dense(inputs, tanh, noisy), nn.Tanh(), Dense(tanh, outputs, noisy))
 
 
 class DARN(LikelihoodModel, ImplicitModel):
@@ -111,14 +132,14 @@ class DARN(LikelihoodModel, ImplicitModel):
     def __init__(self, config: DARNConfig, shape: tuple[int, int, int]) -> None:
         super().__init__()
         self.config, self.shape, self.exact = config, shape, not config.hidden
-        hidden, pixels = config.hidden, math.prod(shape)
+        hidden, pixels, noisy = config.hidden, math.prod(shape), config.weight_noise > 0
         self.bias = nn.Parameter(torch.zeros(pixels))
-        self.pixel_links = Links(pixels) if config.pixel_links else None
+        self.pixel_links = Links(pixels, noisy) if config.pixel_links else None
         if hidden:
             self.prior = nn.Parameter(torch.zeros(hidden))
-            self.encoder = through(pixels, config.tanh, hidden)
-            self.decoder = through(hidden, config.tanh, pixels)
-            self.prior_links = Links(hidden) if config.prior_links else None
+            self.encoder = through(pixels, config.tanh, hidden, noisy)
+            self.decoder = through(hidden, config.tanh, pixels, noisy)
+            self.prior_links = Links(hidden, noisy) if config.prior_links else None
             self.encoder_links = Links(hidden) if config.encoder_links else None
 
     @torch.no_grad()
@@ -166,20 +187,29 @@ class DARN(LikelihoodModel, ImplicitModel):
     def loss(self, x: Tensor, y: Tensor, noise: NoiseSource, options: LossOptions) -> Terms:
         """The description length, its rate weighted, with the chosen gradient.
 
-        In evaluation by one draw.  Without hidden units nats is -log p(x), and the only metric.
+        In evaluation by one draw.  Without hidden units nats is -log p(x), and the only metric.  In
+        training with weight noise, `weights` is the description length of the weights, an image's part.
         """
+        if not (self.training and self.config.weight_noise):
+            return self._loss(x, noise, options.kl_weight)
+        with drawn(self, noise):
+            loss, metrics = self._loss(x, noise, options.kl_weight)
+        weights = (self.config.weight_noise * cost(self)).expand(len(x))
+        return Terms(loss + weights, metrics | {"weights": weights})
+
+    def _loss(self, x: Tensor, noise: NoiseSource, kl_weight: float) -> Terms:
         with self.autocast():
             if self.exact:
                 nats = -self.log_pixels(x, None)
                 return Terms(nats, {"nats": nats})
-            if self.training and self.config.estimator == "leave_one_out":
-                distortion, rate, score = self._leave_one_out(x, noise, options.kl_weight)
+            if self.training and self.config.estimator != "first_order":
+                distortion, rate, score = self._of_several(x, noise, kl_weight)
             else:
                 uniform = noise.uniform("hidden", len(x), self.config.hidden)
                 distortion, rate = self._terms(x, uniform)
                 score = torch.zeros_like(rate)
         metrics = {"nats": distortion + rate, "rate": rate[None], "distortion": distortion}
-        return Terms(distortion + options.kl_weight * rate + score, metrics)
+        return Terms(distortion + kl_weight * rate + score, metrics)
 
     def _terms(self, x: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
         """Distortion and rate of one draw, (B,).
@@ -189,21 +219,27 @@ class DARN(LikelihoodModel, ImplicitModel):
         h, logits = self.infer(x, uniform)
         return -self.log_pixels(x, h), Bernoulli(logits.detach()).log_prob(h) - self.log_prior(h)
 
-    def _leave_one_out(
+    def _of_several(
         self, x: Tensor, noise: NoiseSource, weight: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Means over K draws of distortion and rate, and 0 with the encoder's gradient; (B,) each."""
+        """Means over K draws of distortion and rate, and 0 with the rest of the gradient; (B,) each."""
         k = self.config.draws
         uniform = noise.uniform("hidden", len(x), k, self.config.hidden).flatten(0, 1)
         copies = x.repeat_interleave(k, 0)
         with torch.no_grad():
             h, _ = self.infer(copies, uniform)
-        log_q = self.log_q(copies, h)
-        distortion, rate = -self.log_pixels(copies, h), log_q.detach() - self.log_prior(h)
-        cost = (distortion + weight * rate).detach().view(-1, k)
-        others = (cost.sum(1, keepdim=True) - cost) / (k - 1)
-        score = (log_q - log_q.detach()).view(-1, k) * (cost - others)
-        return distortion.view(-1, k).mean(1), rate.view(-1, k).mean(1), score.mean(1)
+        log_q = self.log_q(copies, h).view(-1, k)
+        distortion = -self.log_pixels(copies, h).view(-1, k)
+        rate = log_q.detach() - self.log_prior(h).view(-1, k)
+        cost = distortion + weight * rate
+        fixed = cost.detach()
+        if self.config.estimator == "leave_one_out":
+            others = (fixed.sum(1, keepdim=True) - fixed) / (k - 1)
+            score = (log_q * (fixed - others)).mean(1)
+        else:
+            distortion, rate = distortion.detach(), rate.detach()
+            score = ((-fixed).softmax(1) * (cost - log_q)).sum(1)
+        return distortion.mean(1), rate.mean(1), score - score.detach()
 
     def log_weights(self, x: Tensor, y: Tensor, noise: NoiseSource) -> Tensor:
         with self.autocast():

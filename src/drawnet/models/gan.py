@@ -135,7 +135,9 @@ class GAN(ImplicitModel):
     def init_from_mean(self, mean: Tensor) -> None:
         """The generator's last bias is the logit of the mean image, clipped to [1/1000, 999/1000]."""
         with torch.no_grad():
-            self.generator.layers[-2].bias.copy_(mean.flatten().clamp(1e-3, 1 - 1e-3).logit())
+            self.generator.layers[-2].get_parameter("bias").copy_(
+                mean.flatten().clamp(1e-3, 1 - 1e-3).logit()
+            )
 
     def make(self, n: int, noise: NoiseSource, purpose: str) -> Tensor:
         """n images of noise, (n, C, H, W)."""

@@ -46,8 +46,8 @@ def kl_weight(run: Run[Any], examples_seen: int) -> float:
 def lengthened(before: Run[Any], now: Run[Any], examples_seen: int) -> str:
     """Say in one line what becomes of the learning rate of a run that gets more examples.
 
-    The rate is a function of position and length: under `cosine` or `wsd` it jumps to what the longer run
-    has here.  At lr/50, where the shorter one ended, the added examples would teach little.
+    The rate is a function of position and length: under `cosine` and `wsd` it jumps to what the longer
+    run has here.  At lr/50, where the shorter one ended, the added examples would teach little.
     """
     old, new = (learning_rate(run, examples_seen) for run in (before, now))
     here = f"rises from {old:.3g} to the {new:.3g} that a run of this length has here"
