@@ -22,7 +22,7 @@ from drawnet.models.sequential import StepModel, bound
 from drawnet.nn import distributions
 from drawnet.training import checkpoint, loop
 
-LIKELIHOODS = ["bernoulli", "logistic", "mixture", "cross_entropy"]
+LIKELIHOODS = ["bernoulli", "logistic", "coupled", "mixture", "cross_entropy"]
 
 
 # ---- commands -----------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ STEP_MODELS = [
 ]
 CASES = [(kind, "bernoulli", 0, 1) for kind in STEP_MODELS] + [
     ("draw", "bernoulli", 3, 1), ("draw", "logistic", 0, 3), ("conv_draw", "logistic", 3, 3),
-    ("conv_draw", "mixture", 0, 3), ("vae", "mixture", 0, 1),
+    ("conv_draw", "mixture", 0, 3), ("vae", "mixture", 0, 1), ("conv_draw", "coupled", 0, 3),
 ]  # fmt: skip
 
 
@@ -129,10 +129,10 @@ def test_latents_have_the_frequencies_of_q():
     )
 
 
-@pytest.mark.parametrize("kind", ["bernoulli", "logistic", "mixture"])
+@pytest.mark.parametrize("kind", ["bernoulli", "logistic", "coupled", "mixture"])
 def test_pixels_have_the_frequencies_of_the_likelihood(kind):
     levels, channels = (2, 1) if kind == "bernoulli" else (256, 3)
-    deep = {"bernoulli": 1, "logistic": 6, "mixture": 35}[kind]
+    deep = {"bernoulli": 1, "logistic": 6, "coupled": 9, "mixture": 35}[kind]
     canvas = torch.randn(4, deep, 5, 5).double()
     p = pixels(kind, canvas)
     k = (p.sample(torch.rand(4, channels, 5, 5).double()) * (levels - 1)).round().long()

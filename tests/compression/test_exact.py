@@ -16,6 +16,7 @@ MODELS = [
 ]
 CASES = [(kind, "bernoulli") for kind in MODELS] + [
     ("draw", "logistic"), ("conv_draw", "logistic"), ("conv_draw", "mixture"), ("vae", "mixture"),
+    ("conv_draw", "coupled"),
 ]  # fmt: skip
 
 

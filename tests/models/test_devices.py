@@ -80,7 +80,7 @@ CASES = [(kind, settings) for kind in models.names() for settings in alternative
 def test_the_cases_are_all_there_are():
     assert {kind for kind, _ in CASES} == set(models.names())
     likelihoods = {s["likelihood"] for k, s in CASES if k == "stem_draw" and "likelihood" in s}
-    assert likelihoods == {"logistic", "mixture", "cross_entropy"}
+    assert likelihoods == {"logistic", "coupled", "mixture", "cross_entropy"}
     assert ("draw_variant", {"cell": "gru"}) in CASES and ("conv_draw", {"classes": 3}) in CASES
 
 

@@ -9,7 +9,13 @@ import torch.nn.functional as F
 
 import oracle
 from drawnet.nn import distributions
-from drawnet.nn.distributions import Bernoulli, Gaussian, Logistic, LogisticMixture
+from drawnet.nn.distributions import (
+    Bernoulli,
+    CoupledLogistic,
+    Gaussian,
+    Logistic,
+    LogisticMixture,
+)
 
 LEVELS = torch.arange(256, dtype=torch.float64) / 255
 MEANS = [-3.0, -0.1, 0.0, 0.001, 0.37, 0.5 / 255, 0.5, 1.0, 1.2, 4.0]
@@ -176,6 +182,79 @@ def test_the_mean_of_a_distribution_is_that_of_its_samples(kind):
     torch.testing.assert_close(drawn, p.mean[0], atol=0.01, rtol=0)
 
 
+# ---- coupled logistics --------------------------------------------------------------------------
+
+
+def coupled(channels=3, batch=2, dtype=torch.float64, seed=0):
+    torch.manual_seed(seed)
+    mu = torch.rand(batch, channels, 2, 3, dtype=dtype) * 1.4 - 0.2
+    log_scale = torch.randn(batch, channels, 2, 3, dtype=dtype) - 3
+    pairs = channels * (channels - 1) // 2
+    return CoupledLogistic(
+        Logistic(mu, log_scale), torch.randn(batch, pairs, 2, 3, dtype=dtype).clamp(-2, 2)
+    )
+
+
+def test_coupled_channels_written_out():
+    p = coupled()
+    levels = torch.randint(256, (2, 3, 2, 3))
+    levels[0, :, 0, 0], levels[1, :, 0, 0] = 0, 255
+    x = levels.double() / 255
+    for b in range(2):
+        total = 0.0
+        for i, j in itertools.product(range(2), range(3)):
+            mu, s = (t[b, :, i, j].tolist() for t in p.logistic)
+            a10, a20, a21 = p.coupling[b, :, i, j].tolist()
+            red, green, _ = x[b, :, i, j].tolist()
+            excess = red - mu[0], green - mu[1]
+            means = mu[0], mu[1] + a10 * excess[0], mu[2] + a20 * excess[0] + a21 * excess[1]
+            for c in range(3):
+                level = levels[b, c, i, j].item()
+                total += math.log(oracle.logistic_probability(level, means[c], s[c]))
+        assert p.log_prob(x)[b].item() == pytest.approx(total, rel=1e-6)
+
+
+def test_gradcheck_of_coupled_channels():
+    p = coupled()
+    x = torch.randint(256, (2, 3, 2, 3)).double() / 255
+    leaves = [t.clone().requires_grad_() for t in (*p.logistic, p.coupling)]
+    assert torch.autograd.gradcheck(
+        lambda mu, s, a: CoupledLogistic(Logistic(mu, s), a).log_prob(x), leaves
+    )
+
+
+def test_a_grey_image_has_nothing_to_couple():
+    p, x = coupled(1), torch.randint(256, (2, 1, 2, 3)).double() / 255
+    torch.testing.assert_close(p.log_prob(x), p.logistic.log_prob(x))
+    uniform = torch.rand_like(x)
+    torch.testing.assert_close(p.sample(uniform), p.logistic.sample(uniform))
+
+
+def test_samples_of_coupled_channels_move_together():
+    n, ones = 20_000, torch.ones(20_000, 3, 1, 1)
+    torch.manual_seed(0)
+    a = torch.tensor([0.8, -0.3, 0.5]).view(1, 3, 1, 1).expand(n, 3, 1, 1)
+    p = CoupledLogistic(Logistic(0.5 * ones, -4.0 * ones), a)
+    x = p.sample(torch.rand(n, 3, 1, 1)).flatten(1) - 0.5
+    slope = (x[:, 0] @ x[:, 1]) / (x[:, 0] @ x[:, 0])
+    both = torch.linalg.lstsq(x[:, :2], x[:, 2]).solution
+    assert [slope.item(), *both.tolist()] == pytest.approx([0.8, -0.3, 0.5], abs=0.03)
+    torch.testing.assert_close(x.mean(0), torch.zeros(3), atol=0.002, rtol=0)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_a_canvas_for_coupled_channels(channels):
+    deep = distributions.canvas_channels("coupled", channels)
+    assert distributions.colours(deep) == channels
+    p = distributions.pixels("coupled", torch.zeros(2, deep, 4, 5))
+    assert p.coupling.shape == (2, channels * (channels - 1) // 2, 4, 5)
+    for c in range(channels):  # each follows the one before it alone
+        x = torch.full((2, channels, 4, 5), 0.5)
+        x[:, :-1] += 0.1 * torch.arange(channels - 1)[:, None, None]
+        expected = x[:, c - 1] if c else x[:, 0] * 0 + 0.5
+        torch.testing.assert_close(p.given(x, c).mu, expected)
+
+
 # ---- mixture of logistics -----------------------------------------------------------------------
 
 
@@ -262,7 +341,7 @@ def test_a_canvas_for_a_mixture(components, channels):
     assert (p.logistics.mu.diff(dim=1) > 0).all()
 
 
-@pytest.mark.parametrize("kind", ["bernoulli", "cross_entropy", "logistic"])
+@pytest.mark.parametrize("kind", ["bernoulli", "cross_entropy", "logistic", "coupled"])
 def test_a_first_canvas_has_the_mean_that_was_asked_for(kind):
     mean = torch.rand(3, 4, 5) * 0.9 + 0.05
     canvas = distributions.first_canvas(kind, mean)

@@ -19,7 +19,13 @@ from torch import Tensor
 from drawnet import kernels
 from drawnet.kernels import attention as fused
 from drawnet.nn import attention, distributions, noise, recurrent
-from drawnet.nn.distributions import Bernoulli, Gaussian, Logistic, LogisticMixture
+from drawnet.nn.distributions import (
+    Bernoulli,
+    CoupledLogistic,
+    Gaussian,
+    Logistic,
+    LogisticMixture,
+)
 from drawnet.nn.noise import DrawNoise, ImageNoise, Noise
 
 always = settings(deadline=None, max_examples=50, derandomize=True, database=None)
@@ -378,7 +384,7 @@ def test_kl_does_not_depend_on_units(drawn, shift, log_scale):
 
 
 @st.composite
-def canvases(draw, kinds=("bernoulli", "logistic", "mixture")):
+def canvases(draw, kinds=("bernoulli", "logistic", "coupled", "mixture")):
     """(kind, a canvas, images (B, C, H, W) of the values that the kind has)."""
     kind, seed = draw(st.sampled_from(kinds)), draw(SEEDS)
     batch, channels, height, width = (draw(st.integers(1, 3)) for _ in range(4))
@@ -498,6 +504,16 @@ def test_mixture_colours_have_total_probability_one(parts):
         logits.view((*shape[:2], 1, 1)), Logistic(mu.view(shape), log_scale.view(shape))
     )
     log_p = p.log_prob(torch.cartesian_prod(LEVELS, LEVELS).view(-1, 2, 1, 1))
+    equal(log_p.exp().sum(), torch.tensor(1.0, dtype=torch.float64), 1e-9)
+
+
+@settings(always, max_examples=5)
+@given(st.lists(reals(1.5), min_size=2, max_size=2), st.floats(-7, 2), st.floats(-2, 2))
+def test_coupled_colours_have_total_probability_one(mu, log_scale, a):
+    x = torch.cartesian_prod(LEVELS, LEVELS).view(-1, 2, 1, 1)
+    means = torch.tensor(mu, dtype=torch.float64).view(1, 2, 1, 1).expand_as(x)
+    logistic = Logistic(means, torch.full_like(means, log_scale))
+    log_p = CoupledLogistic(logistic, torch.full_like(means[:, :1], a)).log_prob(x)
     equal(log_p.exp().sum(), torch.tensor(1.0, dtype=torch.float64), 1e-9)
 
 

@@ -14,7 +14,14 @@ import torch
 from torch import Tensor
 
 from drawnet.errors import UserError
-from drawnet.nn.distributions import Bernoulli, Gaussian, Logistic, LogisticMixture, Pixels
+from drawnet.nn.distributions import (
+    Bernoulli,
+    CoupledLogistic,
+    Gaussian,
+    Logistic,
+    LogisticMixture,
+    Pixels,
+)
 
 SCALE = 2.0**22
 """The sum of a table's frequencies, without the one that every value has at least."""
@@ -64,18 +71,23 @@ def latent_table(q: Gaussian, n: int) -> Tensor:
 
 def stages(p: Pixels) -> int:
     """How many parts of an image are coded one after another, each given those before."""
+    if isinstance(p, CoupledLogistic):
+        return p.mean.shape[1]
     return p.logistics.mu.shape[2] if isinstance(p, LogisticMixture) else 1
 
 
 def pixel_table(p: Pixels, x: Tensor, stage: int) -> Tensor:
     """Frequencies (B, …, H, W, L) of the values of a stage, given those before in x (B, C, H, W).
 
-    A mixture's stage is a channel, whose components weigh π_k Π P_k(x_c) over the channels before.
+    The stages of coupled channels and of a mixture are channels; a mixture's components weigh
+    π_k Π P_k(x_c) over those before.
     """
     if isinstance(p, Bernoulli):
         return frequencies(1 - torch.sigmoid(p.logits)[..., None])
     if isinstance(p, Logistic):
         return frequencies(_levels(p))
+    if isinstance(p, CoupledLogistic):
+        return frequencies(_levels(p.given(x, stage)))
     if not isinstance(p, LogisticMixture):
         raise UserError(f"{type(p).__name__} pixels have no table: this model cannot code images")
     weight = p.logits.softmax(1)  # (B, K, H, W)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from drawnet.errors.schema import NonNegativeInt, PositiveInt
 from drawnet.models.base import Downsamples, Kernel
 from drawnet.models.sequential import StepModel
 from drawnet.nn import distributions
-from drawnet.nn.distributions import Pixels
+from drawnet.nn.distributions import PixelKind, Pixels
 from drawnet.nn.recurrent import LSTM
 
 
@@ -137,8 +137,9 @@ class ConvolutionalConfig:
     """n, convolutions of stride 2 on either side; behind them is a grid coarser by 2ⁿ."""
     kernel: Kernel = 3
     """Side of every convolution, odd."""
-    likelihood: Literal["bernoulli", "logistic", "mixture", "cross_entropy"] = "bernoulli"
-    """Binary pixels; 256 grey levels by a logistic or a mixture; or a cost on intensities."""
+    likelihood: PixelKind = "bernoulli"
+    """Binary pixels; 256 grey levels by a logistic, by logistics of coupled channels or by a mixture;
+    or a cost on intensities."""
     components: PositiveInt = distributions.COMPONENTS
     """Logistics of a mixture."""
     classes: NonNegativeInt = 0

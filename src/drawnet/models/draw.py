@@ -40,7 +40,7 @@ class DrawConfig:
     """N, side of the read window; 0 reads the whole image instead (17)."""
     write: WindowIfAny = 5
     """N, side of the write window; 0 writes the whole canvas instead (18)."""
-    likelihood: Literal["bernoulli", "logistic", "cross_entropy"] = "bernoulli"
+    likelihood: Literal["bernoulli", "logistic", "coupled", "cross_entropy"] = "bernoulli"
     """Binary pixels; 256 grey levels (a true code length); or the paper's cost on intensities."""
     classes: NonNegativeInt = 0
     """Classes of images that the model is conditioned on; 0: none."""

@@ -15,7 +15,7 @@ A step model of one step: one look at the image, one vector of latents, one canv
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ from drawnet.errors import schema
 from drawnet.errors.schema import Ge, Le, NonNegativeInt, PositiveInt
 from drawnet.models.sequential import StepModel
 from drawnet.nn import distributions
-from drawnet.nn.distributions import Gaussian, Pixels
+from drawnet.nn.distributions import Gaussian, PixelKind, Pixels
 from drawnet.nn.recurrent import Linear
 
 
@@ -38,8 +38,9 @@ class VAEConfig:
     """Hidden layers of the encoder, and of the decoder."""
     latents: PositiveInt = 20
     """Z, numbers that stand for an image (the paper: 3, 5, 10, 20 or 200)."""
-    likelihood: Literal["bernoulli", "logistic", "mixture", "cross_entropy"] = "bernoulli"
-    """Binary pixels; 256 grey levels by a logistic or a mixture; or a cost on intensities."""
+    likelihood: PixelKind = "bernoulli"
+    """Binary pixels; 256 grey levels by a logistic, by logistics of coupled channels or by a mixture;
+    or a cost on intensities."""
     components: PositiveInt = distributions.COMPONENTS
     """Logistics of a mixture."""
     classes: NonNegativeInt = 0

@@ -4,7 +4,7 @@ Everything is in nats and per example: a log-probability of a batch of B images 
 """
 
 import math
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -154,12 +154,53 @@ class Logistic(NamedTuple):
         return (value * 255).round().clamp(0, 255) / 255
 
 
+class CoupledLogistic(NamedTuple):
+    """Discretised logistics of which a pixel's channel sees those before it (Salimans et al. 2017).
+
+    P(x) = Π_c P(x_c | x_<c), each a `Logistic` of mean mu_c + Σ_d<c a_cd (x_d - mu_d): what red has
+    more than expected moves green, and both move blue, whose textures are nearly the same.  Sums to
+    one over the 256^C values of a pixel; pixels are independent of one another.
+    """
+
+    logistic: Logistic
+    coupling: Tensor
+    """a, (B, C(C-1)/2, H, W): a_10, a_20, a_21, …"""
+
+    @property
+    def mean(self) -> Tensor:
+        """mu; E[x] up to what the ends of the range cut off."""
+        return self.logistic.mean
+
+    def given(self, x: Tensor, channel: int) -> Logistic:
+        """The distribution of a channel given those before it in x (B, C, H, W): (B, H, W) each."""
+        mu, log_scale = (part[:, channel] for part in self.logistic)
+        first = channel * (channel - 1) // 2
+        for d in range(channel):
+            excess = x[:, d] - self.logistic.mu[:, d]
+            mu = mu + self.coupling[:, first + d] * excess
+        return Logistic(mu, log_scale)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return self.log_prob_map(x).flatten(1).sum(1)
+
+    def log_prob_map(self, x: Tensor) -> Tensor:
+        given = [self.given(x, c) for c in range(x.shape[1])]
+        mu, log_scale = (torch.stack(parts, 1) for parts in zip(*given, strict=True))
+        return Logistic(mu, log_scale).log_prob_map(x)
+
+    def sample(self, uniform: Tensor) -> Tensor:
+        x = torch.zeros_like(self.mean)
+        for c in range(x.shape[1]):
+            x[:, c] = self.given(x, c).sample(uniform[:, c])
+        return x
+
+
 class LogisticMixture(NamedTuple):
     """A mixture of K discretised logistics a pixel (Salimans et al. 2017, arXiv 1701.05517).
 
     P(x) = Σ_k π_k Π_c P_k(x_c), π = softmax(logits): the channels of a pixel share their component,
-    which lets colours vary together, and are independent given it (PixelCNN++ also lets green see
-    red, and blue both; here they do not).  Sums to one over the 256^C values of a pixel.
+    which lets colours vary together, and are independent given it (PixelCNN++ also couples them, as
+    `CoupledLogistic` does).  Sums to one over the 256^C values of a pixel.
     """
 
     logits: Tensor
@@ -205,8 +246,13 @@ def cross_entropy(x: Tensor, p: Pixels) -> Tensor:
 
 LOG_SCALE = (-7.0, 2.0)
 """Bounds on a logistic's log scale: from a hundredth of a grey level to several times the range."""
+COUPLING = (-2.0, 2.0)
+"""Bounds on how far a channel moves another's mean, by its own excess."""
 COMPONENTS = 5
 """K, logistics of a mixture."""
+
+
+PixelKind = Literal["bernoulli", "logistic", "coupled", "mixture", "cross_entropy"]
 
 
 def pixels(kind: str, canvas: Tensor, components: int = COMPONENTS) -> Pixels:
@@ -214,11 +260,18 @@ def pixels(kind: str, canvas: Tensor, components: int = COMPONENTS) -> Pixels:
 
     kind 'bernoulli' or 'cross_entropy': the canvas holds logits, C channels;
     kind 'logistic': 2C channels, mu = σ(first half) and log_scale = the second half, bounded;
+    kind 'coupled': those, and C(C-1)/2 for the coupling, bounded; on 0 a channel follows the last;
     kind 'mixture': K components; KC channels for mu, KC for log_scale, K for the components' logits.
     On a canvas of one value the components' means stand apart by one in their logits.
     """
     if kind == "logistic":
         return _logistic(*canvas.chunk(2, 1))
+    if kind == "coupled":
+        channels = colours(canvas.shape[1])
+        mu, raw, coupling = canvas.split([channels, channels, canvas.shape[1] - 2 * channels], 1)
+        last = [float(d == c - 1) for c in range(channels) for d in range(c)]
+        follows = coupling.new_tensor(last)[:, None, None]
+        return CoupledLogistic(_logistic(mu, raw), (coupling + follows).clamp(*COUPLING))
     if kind == "mixture":
         channels = (canvas.shape[1] // components - 1) // 2
         *maps, logits = canvas.split([channels * components] * 2 + [components], 1)
@@ -236,7 +289,14 @@ def canvas_channels(kind: str, channels: int, components: int = COMPONENTS) -> i
     """How many channels a canvas needs for images of so many."""
     if kind == "mixture":
         return components * (2 * channels + 1)
+    if kind == "coupled":
+        return 2 * channels + channels * (channels - 1) // 2
     return 2 * channels if kind == "logistic" else channels
+
+
+def colours(deep: int) -> int:
+    """How many channels the images of a 'coupled' canvas have: C of which 2C + C(C-1)/2 is deep."""
+    return (math.isqrt(9 + 8 * deep) - 3) // 2
 
 
 def first_canvas(kind: str, mean: Tensor, components: int = COMPONENTS) -> Tensor:
