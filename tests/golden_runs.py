@@ -31,6 +31,7 @@ MODELS: dict[str, dict] = {
     "gan": {"noise": 8, "generator": 16, "discriminator": 8, "pieces": 2},
     "glimpse": {"glimpses": 3, "units": 16, "read": 4},
     "gsn": {"units": 24},
+    "ladder_draw": {"steps": 3, "features": 8, "units": 12, "classes": 10},
     "patch_draw": {
         "steps": 3, "units": 12, "latents": 5, "features": 4, "read": 6, "write": 6,
     },

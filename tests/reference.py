@@ -86,8 +86,9 @@ def drawing(kind="draw", **settings):
     """A model of few steps with random weights, which draws different things of `SHAPE`."""
     model = models.build(small(kind, **settings), SHAPE)
     torch.manual_seed(0)
+    std = 0.1 if kind == "ladder_draw" else 0.3  # wide layers: more would be chaos
     for p in model.parameters():
-        nn.init.normal_(p, std=0.3)
+        nn.init.normal_(p, std=std)
     return model.eval()
 
 

@@ -26,6 +26,7 @@ MODELS = {
     for prior in ("standard", "learned")
 } | {
     "conv_draw": {"features": 4},
+    "ladder_draw": {"features": 6, "units": 5, "dense": 2, "coarse": 1},
     "patch_draw": {"features": 12, "read": 5, "write": 6},
     "stem_draw": {"features": 5},
     "vae": {"layers": 2},
@@ -84,10 +85,11 @@ def test_any_stride_and_kernel(name, num_downsamples, kernel):
 
 
 WRONG = ["steps", "units", "layers", "latents", "features", "num_downsamples", "components"]
+WRONG += ["dense", "coarse", "fine"]
 WRONG = [{name: 0} for name in WRONG] + [{"read": 1}, {"write": 1}, {"classes": -1}]
 REFUSED = [
     (kind, wrong)
-    for kind in ("draw", "conv_draw", "patch_draw", "stem_draw", "vae")
+    for kind in ("draw", "conv_draw", "ladder_draw", "patch_draw", "stem_draw", "vae")
     for wrong in [*WRONG, {"kernel": 4}, {"kernel": -1}]
     if hasattr(models.config(kind), next(iter(wrong)))
 ]
@@ -278,6 +280,7 @@ def test_a_saved_model_is_the_same_model(name, tmp_path):
     [
         ("conv_draw", {"units": 8, "features": 6}, 14),
         ("stem_draw", {"units": 24, "latents": 4}, 12),
+        ("ladder_draw", {"features": 12, "dense": 4}, 14),
     ],
 )
 def test_it_learns_squares(name, sizes, nats, tiny_data, tmp_path):
