@@ -8,9 +8,9 @@ from drawnet.training.config import Run
 def mnist() -> Run[DrawConfig]:
     """DRAW with attention on static binarised MNIST (read 2×2, write 5×5).
 
-    `drawnet train mnist`, 100 minutes on two cores in bfloat16: 81.84 ± 0.22 nats on the 10,000 test images,
-    where the paper has 80.97; one seed.  On 2,000 validation images 92.7 after four epochs of 50,000, 85.1
-    after sixteen (docs/log.md).
+    `drawnet train mnist`, 100 minutes on two cores in bfloat16: 81.84 ± 0.22 nats on the 10,000 test
+    images, where the paper has 80.97; one seed.  On 2,000 validation images 92.7 after four epochs of
+    50,000, 85.1 after sixteen (docs/log.md).
     """
     return Run(
         "mnist",
