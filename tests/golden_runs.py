@@ -1,6 +1,7 @@
 """The fixed-seed runs whose losses must not change: six steps of a tiny model of every kind.
 
-`python tests/golden_runs.py FILE` writes them anew; tests/golden/losses.json is that of commit 95cb40a.
+`python tests/golden_runs.py FILE` writes them anew; tests/golden/losses.json is that of commit 95cb40a,
+but for the adversaries, whose start and updates have changed, and the ladder, which is newer.
 """
 
 import json

@@ -245,14 +245,14 @@ def test_samples_of_coupled_channels_move_together():
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_a_canvas_for_coupled_channels(channels):
     deep = distributions.canvas_channels("coupled", channels)
-    assert distributions.colours(deep) == channels
+    assert distributions.channels_of(deep) == channels
     p = distributions.pixels("coupled", torch.zeros(2, deep, 4, 5))
     assert p.coupling.shape == (2, channels * (channels - 1) // 2, 4, 5)
     for c in range(channels):  # each follows the one before it alone
         x = torch.full((2, channels, 4, 5), 0.5)
         x[:, :-1] += 0.1 * torch.arange(channels - 1)[:, None, None]
         expected = x[:, c - 1] if c else x[:, 0] * 0 + 0.5
-        torch.testing.assert_close(p.given(x, c).mu, expected)
+        torch.testing.assert_close(p.conditional(x, c).mu, expected)
 
 
 # ---- mixture of logistics -----------------------------------------------------------------------

@@ -87,7 +87,7 @@ def pixel_table(p: Pixels, x: Tensor, stage: int) -> Tensor:
     if isinstance(p, Logistic):
         return frequencies(_levels(p))
     if isinstance(p, CoupledLogistic):
-        return frequencies(_levels(p.given(x, stage)))
+        return frequencies(_levels(p.conditional(x, stage)))
     if not isinstance(p, LogisticMixture):
         raise UserError(f"{type(p).__name__} pixels have no table: this model cannot code images")
     weight = p.logits.softmax(1)  # (B, K, H, W)

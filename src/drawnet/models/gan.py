@@ -50,7 +50,7 @@ class GANConfig:
     keep_hidden: Annotated[Share, Gt(0)] = 0.5
     """… and of its hidden units."""
     updates: Literal["at_once", "in_turn"] = "at_once"
-    """Of both players with the same made images, as in the authors' code, or in turn."""
+    """Of both networks with the same made images, as in the authors' code, or in turn."""
     discriminator_weight: Positive = 0.5
     """w, of the discriminator's loss; the authors' is ½."""
     longest: NonNegative = 0.0

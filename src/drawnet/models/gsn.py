@@ -116,7 +116,7 @@ class GSN(ImplicitModel):
 
     def chain(self, x: Tensor, noise: NoiseSource) -> Iterator[Tensor]:
         """The x̂ (B, C·H·W) of step after step, without end, from pixels x (B, C·H·W) and h2 = 0."""
-        h2 = x.new_zeros(len(x), self.config.units)
+        h2 = x.new_zeros(x.shape[0], self.config.units)
         for t in count():
             logits, h2 = self.step(x, h2, noise, t)
             x = self.drawn(logits, noise, t)

@@ -171,7 +171,7 @@ class CoupledLogistic(NamedTuple):
         """mu; E[x] up to what the ends of the range cut off."""
         return self.logistic.mean
 
-    def given(self, x: Tensor, channel: int) -> Logistic:
+    def conditional(self, x: Tensor, channel: int) -> Logistic:
         """The distribution of a channel given those before it in x (B, C, H, W): (B, H, W) each."""
         mu, log_scale = (part[:, channel] for part in self.logistic)
         first = channel * (channel - 1) // 2
@@ -184,14 +184,14 @@ class CoupledLogistic(NamedTuple):
         return self.log_prob_map(x).flatten(1).sum(1)
 
     def log_prob_map(self, x: Tensor) -> Tensor:
-        given = [self.given(x, c) for c in range(x.shape[1])]
-        mu, log_scale = (torch.stack(parts, 1) for parts in zip(*given, strict=True))
+        channels = [self.conditional(x, c) for c in range(x.shape[1])]
+        mu, log_scale = (torch.stack(part, 1) for part in zip(*channels, strict=True))
         return Logistic(mu, log_scale).log_prob_map(x)
 
     def sample(self, uniform: Tensor) -> Tensor:
         x = torch.zeros_like(self.mean)
         for c in range(x.shape[1]):
-            x[:, c] = self.given(x, c).sample(uniform[:, c])
+            x[:, c] = self.conditional(x, c).sample(uniform[:, c])
         return x
 
 
@@ -267,7 +267,7 @@ def pixels(kind: str, canvas: Tensor, components: int = COMPONENTS) -> Pixels:
     if kind == "logistic":
         return _logistic(*canvas.chunk(2, 1))
     if kind == "coupled":
-        channels = colours(canvas.shape[1])
+        channels = channels_of(canvas.shape[1])
         mu, raw, coupling = canvas.split([channels, channels, canvas.shape[1] - 2 * channels], 1)
         last = [float(d == c - 1) for c in range(channels) for d in range(c)]
         follows = coupling.new_tensor(last)[:, None, None]
@@ -294,9 +294,9 @@ def canvas_channels(kind: str, channels: int, components: int = COMPONENTS) -> i
     return 2 * channels if kind == "logistic" else channels
 
 
-def colours(deep: int) -> int:
-    """How many channels the images of a 'coupled' canvas have: C of which 2C + C(C-1)/2 is deep."""
-    return (math.isqrt(9 + 8 * deep) - 3) // 2
+def channels_of(width: int) -> int:
+    """How many channels the images of a 'coupled' canvas have: C, of whose own it has 2C + C(C-1)/2."""
+    return (math.isqrt(9 + 8 * width) - 3) // 2
 
 
 def first_canvas(kind: str, mean: Tensor, components: int = COMPONENTS) -> Tensor:
