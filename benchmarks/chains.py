@@ -21,9 +21,9 @@ from pathlib import Path
 import torch
 
 from drawnet.data import manifest, subsample_indices
-from drawnet.drawing import figures, files, sample
+from drawnet.drawing import figures, files
 from drawnet.errors import UserError, write_text
-from drawnet.evaluation.compare import Plan, Real, of_images
+from drawnet.evaluation.compare import Plan, Real, of_images, samples_of
 from drawnet.models.gsn import GSN
 from drawnet.nn.noise import ImageNoise
 from drawnet.training import checkpoint
@@ -31,11 +31,9 @@ from drawnet.training import checkpoint
 BATCH, RESTING, STEPS, APART, LATER = 200, 200, 2_000, 100, (50, 100)
 
 
-@torch.no_grad()
 def one_chain(model, start, n, seed):
     """The first n x̂ of one chain from an image (C, H, W): (n, C, H, W)."""
-    steps = model.chain(start.view(1, -1), ImageNoise(seed, range(1), model.device))
-    return torch.cat([x.cpu() for x in islice(steps, n)]).view(n, *model.shape)
+    return many_chains(model, start[None], range(1, n + 1), seed)[:, 0]
 
 
 @torch.no_grad()
@@ -92,7 +90,8 @@ def main():
     if not isinstance(model, GSN):
         raise UserError(f"{args.run} is not a generative stochastic network")
     data = manifest.load(held.run.data, held.data, args.data_dir)
-    real = Real(data, Plan(samples=args.samples), None)
+    plan = Plan(samples=args.samples, seed=args.seed)
+    real = Real(data, plan, None)
     train, n = real.images("train", args.samples), args.samples
     binary = (torch.rand(train.shape, generator=torch.manual_seed(args.seed)) < train).float()
     resting = tuple(range(STEPS - 19 * APART, STEPS + 1, APART))
@@ -103,12 +102,7 @@ def main():
             f"from training, {t} steps": lambda t=t: many_chains(model, binary, (t,), args.seed)[0]
             for t in LATER
         },
-        "from the mean": lambda: torch.cat(
-            [
-                sample.samples(model, range(k, min(k + BATCH, n)), seed=args.seed)
-                for k in range(0, n, BATCH)
-            ]
-        ),
+        "from the mean": lambda: samples_of(model, plan),
         "at rest": lambda: many_chains(model, few, resting, args.seed).flatten(0, 1),
         "training images": lambda: train,
     }

@@ -229,12 +229,7 @@ def _of_samples(model: checkpoint.SavedModel, real: Real, plan: Plan) -> dict[st
     if network.shape != real.data.shape:
         raise UserError(f"{real.data.name} has images of {real.data.shape}, not {network.shape}")
     start = time.perf_counter()
-    samples = torch.cat(
-        [
-            sample.samples(network, range(k, min(k + BATCH, plan.samples)), seed=plan.seed)
-            for k in range(0, plan.samples, BATCH)
-        ]
-    )
+    samples = samples_of(network, plan)
     speed = plan.samples / (time.perf_counter() - start)
     found = of_images(samples, real)
     found["speed"] = Figure(speed, f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}")
@@ -243,6 +238,13 @@ def _of_samples(model: checkpoint.SavedModel, real: Real, plan: Plan) -> dict[st
     except UserError as why:
         found["error"] = _none(str(why))
     return found
+
+
+def samples_of(network: StepModel | ImplicitModel, plan: Plan) -> Tensor:
+    """Draw the plan's number of samples in batches, (n, C, H, W)."""
+    parts = range(0, plan.samples, BATCH)
+    numbers = (range(k, min(k + BATCH, plan.samples)) for k in parts)
+    return torch.cat([sample.samples(network, some, seed=plan.seed) for some in numbers])
 
 
 def _of_training(real: Real) -> Row:
