@@ -2,6 +2,7 @@
 
     python benchmarks/speed.py                    the paper's MNIST model: train, evaluate, sample
     python benchmarks/speed.py --convolutional    the same of the models with convolutions
+    python benchmarks/speed.py --beyond           training with what DRAW has beyond the paper
     python benchmarks/speed.py --growth           growing steps, batch and image size; recomputation
     python benchmarks/speed.py --side-by-side     two trainings at once, each against one alone
     python benchmarks/speed.py --markdown FILE --json FILE --repeats 7
@@ -9,8 +10,8 @@
 Each contestant runs in its own process, with its own memory, and they alternate, so that drift of
 the machine's speed affects all alike.  Times are medians in seconds per batch.
 
-plain     examples/draw_minimal.py: eager PyTorch in float32, as ports write it; of a model with
-          convolutions, the package's formulas without kernels
+plain     examples/draw_minimal.py: eager PyTorch in float32, as ports write it; of what that has
+          not, the package's formulas without kernels
 autocast  the same under torch.autocast, which multiplies in bfloat16
 compiled  the package's formulas without kernels, the parts of a step under torch.compile
 ours      with the settings that the commands make for themselves (GOMP_SPINCOUNT)
@@ -47,15 +48,24 @@ class Case:
     recompute: int = 0
     """Ours checkpoints every K-th state only; the textbook version cannot."""
     model: str = "draw"
+    prior: str = "standard"
+    features: int = 0
+
+    @property
+    def published(self):
+        """Whether it is DRAW as in the paper, of which there is a textbook version."""
+        return self.model == "draw" and self.prior == "standard" and not self.features
 
     @property
     def contestants(self):
-        floors = ("floor float32", "floor bfloat16") if self.model == "draw" else ()
+        floors = ("floor float32", "floor bfloat16") if self.published else ()
         return ("plain", "autocast", "compiled", "ours float32", "ours bfloat16", *floors)
 
     def __str__(self):
         kind = "attention" if self.attention else "no attention"
         kind = kind if self.model == "draw" else self.model
+        kind += ", learned prior" if self.prior == "learned" else ""
+        kind += ", convolutions of x" if self.features else ""
         text = f"{self.mode}, {kind}, T = {self.steps}, B = {self.batch}, {self.size}×{self.size}"
         return text + (f", recompute {self.recompute}" if self.recompute else "")
 
@@ -67,6 +77,7 @@ CONVOLUTIONAL = [
     for mode in MODES
     for model in ("conv_draw", "stem_draw", "patch_draw")
 ]
+BEYOND = [Case(prior="learned"), Case(features=32), Case(prior="learned", features=32)]
 GROWTH = [
     *(Case(steps=t) for t in (16, 32, 128)),
     *(Case(recompute=k) for k in (4, 8, 16)),
@@ -83,8 +94,9 @@ def package(case, precision="float32"):
 
     torch.manual_seed(0)
     config = models.config(case.model)(steps=case.steps)
-    if case.model == "draw" and not case.attention:
-        config = replace(config, read=0, write=0)
+    if case.model == "draw":
+        windows = {} if case.attention else {"read": 0, "write": 0}
+        config = replace(config, prior=case.prior, features=case.features, **windows)
     model = models.build(config, (1, case.size, case.size))
     model.precision = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
     x = (torch.rand(case.batch, *model.shape) < 0.13).float()
@@ -126,7 +138,7 @@ def compiled(case, _):
 
 
 def plain(case, _):
-    return textbook(case) if case.model == "draw" else package(case)[1]
+    return textbook(case) if case.published else package(case)[1]
 
 
 def textbook(case):
@@ -309,6 +321,7 @@ def main():
     )
     parser.add_argument("--growth", action="store_true")
     parser.add_argument("--convolutional", action="store_true")
+    parser.add_argument("--beyond", action="store_true")
     parser.add_argument("--side-by-side", action="store_true")
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--repeats", type=int, default=7)
@@ -328,7 +341,8 @@ def main():
         return
     table, records = HEAD, []
     print(machine(), HEAD, sep="\n\n", end="", flush=True)
-    cases = GROWTH if args.growth else CONVOLUTIONAL if args.convolutional else BASE
+    groups = {"growth": GROWTH, "convolutional": CONVOLUTIONAL, "beyond": BEYOND}
+    cases = next((cases for name, cases in groups.items() if getattr(args, name)), BASE)
     for case in (c for c in cases if args.only in str(c)):
         result = duel(case, args.repeats if case.size < 128 else min(3, args.repeats))
         line = row(case, result)

@@ -1,5 +1,7 @@
 """Numbers that the coder depends on are the same bits whatever the batch and the threads."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -16,14 +18,17 @@ MODELS = [
 ]
 CASES = [(kind, "bernoulli") for kind in MODELS] + [
     ("draw", "logistic"), ("conv_draw", "logistic"), ("conv_draw", "mixture"), ("vae", "mixture"),
-    ("conv_draw", "coupled"),
+    ("conv_draw", "coupled"), ("draw, features", "bernoulli"),
 ]  # fmt: skip
 
 
 def built(kind, likelihood="bernoulli", classes=0, channels=1):
     """A small model in float64, with weights that make every part of it count."""
     torch.manual_seed(0)
+    kind, _, features = kind.partition(", ")
     settings = small(kind, likelihood=likelihood, classes=classes)
+    if features:
+        settings = replace(settings, features=3)
     model = models.build(settings, (channels, 8, 8)).double().eval()
     std = 0.05 if kind == "ladder_draw" else 0.1  # wide layers: more would be chaos
     for p in model.parameters():
@@ -35,7 +40,7 @@ def built(kind, likelihood="bernoulli", classes=0, channels=1):
 def numbers(model, x, eps):
     """What the coder sees of some images."""
     y, seen = x.new_zeros(len(x), 0), []
-    state = model.start(y)
+    state = model.observe(x, model.start(y))
     for noise in eps:
         q, state = model.infer(x, state)
         p = model.prior(state)

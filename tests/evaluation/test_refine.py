@@ -14,6 +14,7 @@ from reference import fresh, images, installed, lively, noise, view
 
 SIZES = {
     "draw": {"steps": 3, "units": 8, "latents": 3, "read": 2, "write": 3, "prior": "learned"},
+    "draw features": {"steps": 2, "units": 8, "latents": 3, "read": 2, "write": 3, "features": 2},
     "conv_draw": {"steps": 2},
     "vae": {"latents": 4, "units": 12},
 }
@@ -38,7 +39,7 @@ def test_shifts_are_those_of_the_formula():
 @pytest.mark.parametrize("kind", SIZES)
 def test_gradients_of_the_shifts(kind):
     """Against finite differences, in float64."""
-    model = lively(kind, (1, 8, 8), std=0.2, **SIZES[kind])
+    model = lively(kind.split()[0], (1, 8, 8), std=0.2, **SIZES[kind])
     x, eps = images(model, 2), noise(model, 2)
     shifts = (0.1 * torch.randn(2, *eps.shape, dtype=torch.float64)).requires_grad_()
     y, direction = x.new_zeros(2, 0), torch.randn_like(shifts)

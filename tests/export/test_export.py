@@ -63,8 +63,9 @@ def test_the_steps_in_turn_are_generation(prior):
     assert ("prior_mean" in f["step"].outputs) == (prior == "learned")
 
 
-def test_encode_and_step_in_turn_read_an_image():
-    model = build()
+@pytest.mark.parametrize("features", [0, 2])
+def test_encode_and_step_in_turn_read_an_image(features):
+    model = build(features=features)
     f, x = named(model), torch.rand(3, *model.shape)
     label, eps = torch.eye(3), torch.randn(model.steps, 3, *model.latents)
     want = encode(model, x, eps, label)

@@ -143,6 +143,40 @@ def test_a_kernel_that_is_not_its_formula_stands_back(part, monkeypatch):
     assert_alike(model, twin)
 
 
+@pytest.mark.parametrize("name", ["relative_posterior", "sample_and_kl"])
+def test_a_learned_priors_kernel_that_is_not_its_formula_stands_back(name, monkeypatch):
+    def learned():
+        torch.manual_seed(0)
+        model = Draw(DrawConfig(**SIZES, prior="learned"), (1, 8, 7))
+        torch.nn.init.normal_(model.p.weight, std=0.3)
+        return model
+
+    assert kernels.install(learned())[name] == "kernel"
+    formula = getattr(distributions, name)
+
+    def changed(q, p, *rest):
+        first, second = formula(q, p, *rest)
+        return distributions.Gaussian(first, 2 * second)
+
+    monkeypatch.setattr(distributions, name, changed)
+    model, twin = learned(), learned()
+    with pytest.warns(UserWarning, match=f"kernels: {name} is not what its kernel"):
+        report = kernels.install(model)
+    assert {part for part, found in report.items() if found != "kernel"} == {name}
+    assert_alike(model, twin)
+
+
+def test_rows_in_pieces_have_formulas():
+    """A transposed latent is none of the kernel's."""
+    model = Draw(DrawConfig(**SIZES, prior="learned"), (1, 8, 7))
+    kernels.install(model)
+    mu, log_sigma, eps = torch.randn(3, 5, 6)
+    d = distributions.Gaussian(mu.T, log_sigma.T)
+    z, kl = model.sample_and_kl(d, d, eps.T)
+    torch.testing.assert_close((z, kl), distributions.sample_and_kl(d, d, eps.T))
+    assert torch.equal(model.relative_posterior(d, d).mu, d.sample(d.mu))
+
+
 def test_a_clamp_that_is_moved_is_noticed(monkeypatch):
     monkeypatch.setattr(attention, "LIMIT", 11.0)
     with pytest.warns(UserWarning, match="kernels: "):

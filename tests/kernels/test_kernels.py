@@ -15,6 +15,7 @@ from drawnet.kernels.layers import PackedSequence
 from drawnet.kernels.packing import PackedWeights
 from drawnet.kernels.recurrent import Cell, LSTMStep
 from drawnet.nn import attention as formulas
+from drawnet.nn import distributions as latent_formulas
 from drawnet.nn import recurrent
 from drawnet.nn.distributions import Gaussian
 
@@ -195,7 +196,7 @@ def test_gaussian(batch, latents):
     both, eps = torch.randn(batch, 2 * latents), torch.randn(batch, latents)
 
     def fused(both):
-        return distributions.sample_and_kl(*both.chunk(2, 1), eps)
+        return distributions.sample_and_kl(both.chunk(2, 1), None, eps)
 
     def plain(both):
         q = Gaussian(*both.chunk(2, 1))
@@ -205,6 +206,30 @@ def test_gaussian(batch, latents):
     grad_fn = fused(both.clone().requires_grad_())[0].grad_fn
     assert "SampleAndKL" in type(grad_fn).__name__  # it is the kernel that is tested
     compare(fused, plain, (both,), 2e-6)
+
+
+@needs_kernels
+@pytest.mark.parametrize("shape", [(1, 1), (130, 3), (4, 100), (3, 2, 4, 5)])
+def test_gaussian_and_a_learned_prior(shape):
+    """Both kernels, of halves of maps and of vectors, against the formulas."""
+    torch.manual_seed(0)
+    batch, first, *rest = shape
+    q, p = (torch.randn(batch, 2 * first, *rest) for _ in range(2))
+    eps = torch.randn(shape)
+
+    def fused(q, p):
+        d, p = q.chunk(2, 1), p.chunk(2, 1)
+        return *distributions.relative_posterior(d, p), *distributions.sample_and_kl(d, p, eps)
+
+    def plain(q, p):
+        d, p = Gaussian(*q.chunk(2, 1)), Gaussian(*p.chunk(2, 1))
+        return *latent_formulas.relative_posterior(d, p), d.sample(eps), d.kl(p)
+
+    assert distributions.in_rows(*q.chunk(2, 1))
+    grad_fns = [t.grad_fn for t in fused(q.clone().requires_grad_(), p)]
+    names = ["RelativePosterior"] * 2 + ["SampleAndKLToPrior"] * 2
+    assert [type(f).__name__.removesuffix("Backward") for f in grad_fns] == names
+    compare(fused, plain, (q, p), 5e-6)
 
 
 @needs_kernels
@@ -242,7 +267,7 @@ def test_unequal_shapes_are_refused_before_memory_is_read():
         with pytest.raises(ValueError, match="expected a tensor of shape"):
             attention.write(*operands)
     with pytest.raises(ValueError, match="expected a tensor of shape"):
-        distributions.sample_and_kl(raw, raw, torch.zeros(3, 5))
+        distributions.sample_and_kl((raw, raw), None, torch.zeros(3, 5))
 
 
 @needs_kernels
@@ -285,7 +310,7 @@ def test_sigmoid_and_tanh_at_extremes():
     between = (v > -86) & (v < 86)
     assert (h[:, 0].double() / expected.sigmoid() - 1)[between].abs().max() < 1e-6
     s = torch.linspace(-86, 86, 4001)[None]
-    z, _ = distributions.sample_and_kl(torch.zeros_like(s), s, torch.ones_like(s))
+    z, _ = distributions.sample_and_kl((torch.zeros_like(s), s), None, torch.ones_like(s))
     assert (z.double() / s.double().exp() - 1).abs().max() < 1e-6
 
 
@@ -314,7 +339,7 @@ def test_nan_elsewhere_comes_out_as_nan():
     for k in range(3):
         mu, s, eps = torch.zeros(3, 2, 4)
         (mu, s, eps)[k][0, 1] = nan
-        z, kl = distributions.sample_and_kl(mu, s, eps)
+        z, kl = distributions.sample_and_kl((mu, s), None, eps)
         assert z[0, 1].isnan()
         assert kl[0].isnan() or k == 2
         assert z[1].isfinite().all()

@@ -75,6 +75,16 @@ def test_replays_train_as_the_operations_do(kind, precision, monkeypatch):
     assert not recordings(other)
 
 
+def test_what_is_observed_once_an_image_is_replayed_with_its_gradient(monkeypatch):
+    model = build(features=3)
+    ours = [step(model, k) for k in range(3)]
+    assert len(recordings(model)) == 1 and model.convolutions.layers[0].weight.grad.any()
+    one_by_one(monkeypatch)
+    other = build(features=3)
+    for k in range(3):
+        assert all(torch.equal(a, b) for a, b in zip(ours[k], step(other, k), strict=True))
+
+
 @pytest.mark.parametrize("kind", STEP_MODELS)
 def test_replays_evaluate_as_the_operations_do(kind, monkeypatch):
     def bounds(model):

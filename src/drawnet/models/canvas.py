@@ -35,6 +35,8 @@ class State(NamedTuple):
     """The window to be read next, from h_dec."""
     y: Tensor
     """Labels (B, classes), one-hot."""
+    features: Tensor
+    """What the encoder has of x as a whole, (B, 0) where nothing."""
 
 
 class CanvasModel(StepModel):
@@ -66,7 +68,7 @@ class CanvasModel(StepModel):
         learned = (self.c, self.h_enc, self.s_enc, self.h_dec, self.s_dec)
         c, h_enc, s_enc, h_dec, s_dec = (p.expand(y.shape[0], *p.shape) for p in learned)
         none = c.new_zeros(y.shape[0], 0)
-        return State(c, h_enc, s_enc, h_dec, s_dec, none, none, none, y)
+        return State(c, h_enc, s_enc, h_dec, s_dec, none, none, none, y, none)
 
     def likelihood(self, state: State) -> Pixels:
         return distributions.pixels(self.config.likelihood, state.c, self.components)  # (9)

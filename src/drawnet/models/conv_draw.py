@@ -77,9 +77,8 @@ class ConvDraw(CanvasModel):
         eps = self.error_image(x, self.likelihood(state))
         inputs = drop_empty(self.read(x, eps), state.h_dec, broadcast_spatial(state.y, state.h_dec))
         h_enc, s_enc = self.encoder(inputs, state.h_enc, state.s_enc)
-        d, log_s = self.q(h_enc).chunk(2, 1)
-        p = self.prior(state)
-        q = Gaussian(p.sample(d), p.log_sigma + log_s)
+        d = Gaussian(*self.q(h_enc).chunk(2, 1))
+        q = self.relative_posterior(d, self.prior(state))
         return q, state._replace(h_enc=h_enc, s_enc=s_enc)
 
     def prior(self, state: State) -> Gaussian:

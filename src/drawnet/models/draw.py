@@ -7,6 +7,9 @@ Numbers in brackets are the paper's equations; its letters are kept:
     h_enc, h_dec   outputs of the two LSTMs          z      latents (B, Z)
     w      patch that the decoder writes             y      labels (B, classes), one-hot, if any
     B T Z N   images, steps, latents, window side
+
+An option beyond the paper gives the encoder a vector of convolutions of x, which are computed once an
+image, in addition to its glimpses; what is generated, and how, is untouched by it.
 """
 
 import math
@@ -22,6 +25,7 @@ from drawnet.models.base import WindowIfAny, check_image
 from drawnet.models.canvas import CanvasModel, State, initialise_windows
 from drawnet.models.sequential import drop_empty
 from drawnet.nn import attention
+from drawnet.nn.convolution import ConvEncoder, halved
 from drawnet.nn.distributions import Gaussian
 from drawnet.nn.recurrent import LSTM, Linear
 
@@ -46,6 +50,9 @@ class DrawConfig:
     """Classes of images that the model is conditioned on; 0: none."""
     prior: Literal["standard", "learned"] = "standard"
     """p(z_t): the paper's N(0, I), or N(mu_p, sigma_p²) predicted from h_dec_{t-1}."""
+    features: NonNegativeInt = 0
+    """Channels of three convolutions over x, once an image, of which every encoder step takes a vector
+    of `units` numbers in addition to its glimpse.  0, as in the paper: none."""
 
     def __post_init__(self) -> None:
         schema.check(self, "--model.")
@@ -63,7 +70,8 @@ class Draw(CanvasModel):
         glimpse = 2 * channels * (config.read**2 or height * width)
         self.patch = (self.canvas_shape[0], n, n) if n else self.canvas_shape
 
-        self.encoder = LSTM(drop_empty(glimpse, units, config.classes), units)
+        whole = units * bool(config.features)
+        self.encoder = LSTM(drop_empty(glimpse, units, whole, config.classes), units)
         self.q = Linear(units, 2 * config.latents)
         self.decoder = LSTM(drop_empty(config.latents, config.classes), units)
         # One map of h_dec for the patch, the window to write it with, and the window to read next.
@@ -76,6 +84,11 @@ class Draw(CanvasModel):
         self.p = Linear(units + config.classes, 2 * config.latents) if learned else None
         if self.p is not None:
             nn.init.zeros_(self.p.weight)  # exactly N(0, I)
+        self.convolutions, self.summary = None, None
+        if config.features:
+            self.convolutions = ConvEncoder(channels, config.features, 3, 3)
+            grid = halved(height, width, 3)
+            self.summary = Linear(config.features * math.prod(grid), units)
 
     @torch.no_grad()
     def initialise(self) -> None:
@@ -102,15 +115,21 @@ class Draw(CanvasModel):
         none = torch.zeros_like
         return state._replace(next_read=read, read=none(read), write=none(write))
 
+    def observe(self, x: Tensor, state: State) -> State:
+        """Summarise x by convolutions, where the encoder has them."""
+        if self.convolutions is None or self.summary is None:
+            return state
+        return state._replace(features=self.summary(self.convolutions(x).flatten(1)).tanh())
+
     # ---- a step, in the paper's order -----------------------------------------------------------
 
     def encoder_inputs(self, x: Tensor, state: State) -> tuple[Tensor, ...]:
-        """What the encoder sees: the glimpse r_t, h_dec_{t-1} and y."""
+        """What the encoder sees: the glimpse r_t, h_dec_{t-1}, the features of x, if any, and y."""
         x_hat = self.error_image(x, self.likelihood(state))  # (3)
         r: tuple[Tensor, ...] = (x.flatten(1), x_hat.flatten(1))  # (17)
         if self.config.read:
             r = (self.read((x, x_hat), state.next_read).flatten(1),)  # (4)
-        return drop_empty(*r, state.h_dec, state.y)
+        return drop_empty(*r, state.h_dec, state.features, state.y)
 
     def read(self, images: tuple[Tensor, ...], window: Tensor) -> Tensor:
         """Read images (B, C, H, W) through windows (B, 5): (B, len(images) · C, N, N).   (27)"""
@@ -119,9 +138,8 @@ class Draw(CanvasModel):
     def infer(self, x: Tensor, state: State) -> tuple[Gaussian, State]:
         """q(z_t | x, z_1..t-1), relative to p where p is learned."""
         h_enc, s_enc = self.encoder(self.encoder_inputs(x, state), state.h_enc, state.s_enc)  # (5)
-        q, p = Gaussian(*self.q(h_enc).chunk(2, 1)), self.prior(state)  # (1), (2)
-        if p is not None:
-            q = Gaussian(p.sample(q.mu), p.log_sigma + q.log_sigma)
+        d = Gaussian(*self.q(h_enc).chunk(2, 1))  # (1), (2)
+        q = self.relative_posterior(d, self.prior(state))
         return q, state._replace(h_enc=h_enc, s_enc=s_enc, read=state.next_read)
 
     def prior(self, state: State) -> Gaussian | None:

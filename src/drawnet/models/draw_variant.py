@@ -76,7 +76,7 @@ class DrawVariant(Draw):
         if not (k.error_image and k.feedback and k.cell == "lstm"):
             channels, height, width = self.shape
             glimpse = (1 + k.error_image) * channels * (k.read**2 or height * width)
-            inputs = drop_empty(glimpse, units * k.feedback, k.classes)
+            inputs = drop_empty(glimpse, units * k.feedback, units * bool(k.features), k.classes)
             self.add_module("encoder", cell(inputs, units))
         if k.cell != "lstm":
             self.add_module("decoder", cell(drop_empty(k.latents, k.classes), units))
@@ -136,7 +136,8 @@ class DrawVariant(Draw):
             r = [self.read(tuple(images), state.next_read).flatten(1)]
             if k.window == "unbounded":
                 r[0] = r[0] * beyond(state.next_read)
-        return drop_empty(*r, *([state.h_dec] if k.feedback else []), state.y)
+        heard = [state.h_dec] if k.feedback else []
+        return drop_empty(*r, *heard, state.features, state.y)
 
     def decoder_heads(self, h_dec: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         w, window, next_read = super().decoder_heads(h_dec)

@@ -145,8 +145,7 @@ class LadderDraw(StepModel):
             self.q_m(r_m, state.m),
             self.q_f(r_f, state.f),
         )
-        d, p = side_by_side(*found), self.prior(state)
-        return Gaussian(p.sample(d.mu), p.log_sigma + d.log_sigma), state
+        return self.relative_posterior(side_by_side(*found), self.prior(state)), state
 
     def prior(self, state: State) -> Gaussian:
         whole = drop_empty(mean(state.m), state.y)

@@ -1,8 +1,9 @@
 """The step contract, and everything that is written once over it.
 
 A sequential latent-variable model is five functions of its state: `start`, `infer`, `prior`,
-`advance` and `likelihood`.  From these follow the variational bound, the importance-weighted
-bound, ancestral sampling, reconstruction and encoding.
+`advance` and `likelihood`; a sixth, `observe`, is for what `infer` takes from x once an image.  From
+these follow the variational bound, the importance-weighted bound, ancestral sampling, reconstruction
+and encoding.
 
     B images   T steps   Z latents a step   (all log-probabilities in nats)
     x    images (B, C, H, W) in [0, 1]          eps  noise (T, B, *latents), N(0, I)
@@ -40,6 +41,10 @@ class StepModel(LatentModel):
     def start(self, y: Tensor) -> Any:
         """Return the state before the first step, for images with the labels y (B, classes)."""
 
+    def observe(self, x: Tensor, state: Any) -> Any:
+        """Return the state before the first step with what `infer` takes from x once an image."""
+        return state
+
     @abstractmethod
     def infer(self, x: Tensor, state: Any) -> tuple[Gaussian, Any]:
         """Return q(z_t | x, state), and the state after the encoder's step."""
@@ -61,6 +66,10 @@ class StepModel(LatentModel):
     def error_image(self, x: Tensor, p: Pixels) -> Tensor:
         """x - E[x] under p: what the canvas lacks, (B, C, H, W).   DRAW (3)"""
         return distributions.error_image(x, p)
+
+    def relative_posterior(self, d: Gaussian, p: Gaussian | None) -> Gaussian:
+        """q = N(mu_p + sigma_p d, (sigma_p s)²), where N(d, s²) is q in the prior's units."""
+        return distributions.relative_posterior(d, p)
 
     def sample_and_kl(self, q: Gaussian, p: Gaussian | None, eps: Tensor) -> tuple[Tensor, Tensor]:
         """z ~ q by its noise eps, and KL(q ‖ p), (B,).   DRAW (6), (10)-(11)"""
@@ -136,7 +145,7 @@ def bound(
     """
     sequence = model.unrolled(recompute)
     with sequence:
-        state = model.start(check_inputs(model, eps, y, x))
+        state = model.observe(x, model.start(check_inputs(model, eps, y, x)))
         if recompute and torch.is_grad_enabled():
             rates: list[Tensor] = []
             for noise in eps.split(recompute):
@@ -224,7 +233,7 @@ def redraw(model: StepModel, x: Tensor, eps: Tensor, y: Tensor | None = None) ->
     """Read x and draw it again, step by step."""
     sequence = model.unrolled()
     with sequence:
-        state = model.start(check_inputs(model, eps, y, x))
+        state = model.observe(x, model.start(check_inputs(model, eps, y, x)))
     for noise in eps:
         with sequence:
             q, state = model.infer(x, state)
@@ -247,7 +256,7 @@ def encode(model: StepModel, x: Tensor, eps: Tensor, y: Tensor | None = None) ->
 def log_weights(model: StepModel, x: Tensor, eps: Tensor, y: Tensor | None = None) -> Tensor:
     """Return log p(x, z) - log q(z | x) for z ~ q, (B,)."""
     with model.unrolled():
-        state = model.start(check_inputs(model, eps, y, x))
+        state = model.observe(x, model.start(check_inputs(model, eps, y, x)))
         total = x.new_zeros(len(x))
         for noise in eps:
             q, state = model.infer(x, state)

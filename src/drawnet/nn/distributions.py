@@ -46,6 +46,11 @@ class Gaussian(NamedTuple):
         return terms.flatten(1).sum(1)
 
 
+def relative_posterior(d: Gaussian, p: Gaussian | None) -> Gaussian:
+    """q = N(mu_p + sigma_p d, (sigma_p s)²), N(d, s²) being q in the prior's units; p None: N(0, I)."""
+    return d if p is None else Gaussian(p.sample(d.mu), p.log_sigma + d.log_sigma)
+
+
 def sample_and_kl(q: Gaussian, p: Gaussian | None, eps: Tensor) -> tuple[Tensor, Tensor]:
     """z ~ q by its noise eps, and KL(q ‖ p): (B, …) and (B,)."""
     return q.sample(eps), q.kl(p)
