@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -30,6 +31,56 @@ def test_full_size_is_the_drawings_themselves(real_data):
         first = np.lexsort((stored["character"][964:], stored["alphabet"][964:]))[0]
     assert data.splits["test"].pixels.sum() == bits.sum()
     assert (data.splits["test"].pixels[:20, 0] == bits[20 * first : 20 * first + 20]).all()
+
+
+def test_a_random_split_has_every_drawing_at_most_once(real_data):
+    data = load("omniglot", real_data, size=105, split="random")
+    counts = {split: len(images) for split, images in data.splits.items()}
+    assert counts == {"train": 22_993, "valid": 1_352, "test": 8_070}
+    assert "split at random" in data.description
+    everything = load("omniglot", real_data, size=105)
+    parts = [
+        np.concatenate([d.splits[s].pixels for s in ("train", "valid", "test")])
+        for d in (everything, data)
+    ]
+    known, ours = ([hash(p.tobytes()) for p in part] for part in parts)
+    assert not Counter(ours) - Counter(known) and len(ours) == 32_415
+    labels = np.concatenate([images.labels for images in data.splits.values()])
+    every = np.concatenate([images.labels for images in everything.splits.values()])
+    assert set(zip(ours, labels, strict=True)) <= set(zip(known, every, strict=True))
+    for images in data.splits.values():
+        assert len(np.unique(images.labels)) > 600  # all alphabets are everywhere
+
+
+@pytest.mark.parametrize("size", [28, 105])
+def test_an_affine_map_moves_every_pixel_by_its_formula(size, monkeypatch):
+    ink = np.random.default_rng(1).random((2, 105, 105)) < 0.3
+    drawings = np.packbits(ink, axis=-1)
+    entries = np.array([90, -140, 30, -75, 4, -3])  # thousandths, then pixels
+    drawn = entries + np.array([100, 150, 150, 100, 4, 4])
+    monkeypatch.setattr(omniglot, "integers_each", lambda *_: drawn[None])
+    found = omniglot.transformed(drawings, size, np.array([3]))
+    matrix, shift = np.eye(2) + entries[:4].reshape(2, 2) / 1000, entries[4:]
+    moved = np.zeros((105, 105), bool)
+    for y in range(105):
+        for x in range(105):
+            at = np.floor(matrix @ (y - 52, x - 52) + 0.5 + 1e-9).astype(int) + shift + 52
+            if (at >= 0).all() and (at < 105).all():
+                moved[y, x] = ink[1][tuple(at)]  # image 3 of 2 is drawing 1
+    assert (found[0, 0] == omniglot.reduce(np.packbits(moved, axis=-1), size)).all()
+
+
+def test_affine_maps_are_for_training_and_new_in_every_epoch(real_data):
+    plain, moved = (load("omniglot", real_data, affine=affine) for affine in (False, True))
+    for split in ("valid", "test"):
+        assert (plain.splits[split].pixels == moved.splits[split].pixels).all()
+    train, n = moved.splits["train"].pixels, len(plain.splits["train"])
+    assert len(train) == n and (moved.splits["train"].labels == plain.splits["train"].labels).all()
+    first, again, next_epoch = (train[np.arange(50) + k] for k in (0, 0, n))
+    assert (first == again).all() and (first != next_epoch).any((1, 2, 3)).all()
+    assert (first != plain.splits["train"].pixels[:50]).any((1, 2, 3)).all()
+    assert abs(first.mean() - plain.splits["train"].pixels[:50].mean()) < 0.02
+    assert moved.checksum != plain.checksum
 
 
 @pytest.mark.parametrize("size", [1, 28, 50, 105])
@@ -140,6 +191,11 @@ def test_wrong_options(tmp_path):
         load("omniglot", tmp_path, version="iwae")
     with pytest.raises(UserError, match="Burda's omniglot is 28x28, not 32x32"):
         load("omniglot", tmp_path, version="burda", size=32)
+    for option in ({"split": "random"}, {"affine": True}):
+        with pytest.raises(
+            UserError, match=r"Burda's omniglot has a split of its own.*: omit split"
+        ):
+            load("omniglot", tmp_path, version="burda", **option)
 
 
 # ---- Burda's file -------------------------------------------------------------------------------

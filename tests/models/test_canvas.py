@@ -92,7 +92,8 @@ REFUSED = [
     (kind, wrong)
     for kind in ("draw", "conv_draw", "ladder_draw", "patch_draw", "stem_draw", "vae")
     for wrong in [*WRONG, {"kernel": 4}, {"kernel": -1}]
-    if hasattr(models.config(kind), next(iter(wrong))) and (kind, wrong) != ("draw", {"features": 0})
+    if hasattr(models.config(kind), next(iter(wrong)))
+    and (kind, wrong) != ("draw", {"features": 0})
 ]
 
 

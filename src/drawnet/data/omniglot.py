@@ -3,24 +3,32 @@
 Two versions, whose likelihoods are not comparable:
   lake   the original 105x105 line drawings, reduced to size x size by area averaging and binarised
   burda  the grey 28x28 images of Burda et al. 2016 (IWAE), on which papers report likelihoods
+and, of the first, two splits: by alphabets, whose test drawings are of characters never seen, and at
+random, as Burda's is, whose test drawings are new ones of known characters.
 """
 
 import io
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from drawnet.data import Dataset, File, Images, Info
+from drawnet.data import Dataset, File, GeneratedImages, Images, Info
 from drawnet.data.io.files import array, counted, find, find_file, read_mat, read_npz, reading
 from drawnet.errors import UserError
+from drawnet.nn.noise import generator, integers_each
 
 SIDE = 105
 _CHARACTERS = {"background": 964, "evaluation": 659}
 _VALID = 2  # of the 20 drawings of each background character, the last two
 _BURDA = {"data": 24_345, "testdata": 8_070}
+_HELD = 18  # of images in random order, every 18th is for validation
+STRETCH, SHEAR, SHIFT = 0.1, 0.15, 4
+"""Most by which affine maps stretch and shear a drawing, as parts of it, and shift it, in pixels."""
 _BURDA_ADDRESS = "https://github.com/yburda/iwae/raw/master/datasets/OMNIGLOT/chardata.mat"
 _BASE = "https://github.com/brendenlake/omniglot/raw/master/python/"
 
@@ -48,50 +56,135 @@ INFO = Info(
 )
 
 
-def load(data_dir: Path, size: int = 28, version: Literal["lake", "burda"] = "lake") -> Dataset:
+def load(
+    data_dir: Path,
+    size: int = 28,
+    version: Literal["lake", "burda"] = "lake",
+    split: Literal["alphabets", "random"] = "alphabets",
+    affine: bool = False,
+) -> Dataset:
     """Read Omniglot, (1, size, size); labels number the characters, alphabet by alphabet.
 
-    lake   17,352 / 1,928 / 13,180 images, 2 levels, 1 is ink; train and valid are Lake's
-           background set, test his evaluation set. From omniglot.npz or the official zip files.
+    lake   2 levels, 1 is ink. From omniglot.npz or the official zip files.
+           split alphabets: 17,352 / 1,928 / 13,180 images; train and valid are Lake's background
+           set, test his evaluation set.  random: 22,993 / 1,352 / 8,070 of all drawings in a fixed
+           order, as many as Burda has, which are others.
+           affine: in training, every drawing is stretched, sheared and shifted at random, in every
+           epoch anew, before it is reduced.
     burda  22,993 / 1,352 / 8,070 images, 256 levels, 28x28; valid is every 18th of the training
            images; no labels. From chardata.mat.
     """
     if version == "burda":
+        if split != "alphabets" or affine:
+            raise UserError(
+                "Burda's omniglot has a split of its own, and images of 28x28 alone: omit "
+                "split and affine, or take version lake"
+            )
         return _burda(data_dir, size)
     if not 1 <= size <= SIDE:
         raise UserError(f"omniglot has size 1 to {SIDE}, not {size}")
-    return _lake(data_dir, size)
+    return _lake(data_dir, size, split, affine)
 
 
 # ---- Lake's drawings: packed (K, 20, 105, 14), K characters in order of alphabet and number -----
 
 
-def _lake(data_dir: Path, size: int) -> Dataset:
+Drawings = tuple[NDArray[np.uint8], NDArray[np.int64]]
+"""Packed drawings (n, 105, 14), and the number of each one's character, (n,)."""
+
+
+def _lake(data_dir: Path, size: int, split: str, affine: bool) -> Dataset:
     packed = find_file(data_dir, "omniglot", "omniglot.npz")
     parts = _read_packed(packed) if packed else _read_zips(data_dir)
-    background, evaluation = (reduce(parts[part], size) for part in _CHARACTERS)
-    known, new = np.split(np.arange(1623, dtype=np.int64), [964])
-    splits = {
-        "train": _images(background[:, :-_VALID], known),
-        "valid": _images(background[:, -_VALID:], known),
-        "test": _images(evaluation, new),
+    splits, changed = (_at_random if split == "random" else _by_alphabets)(parts)
+    images = {
+        name: Images(reduce(drawings, size)[:, None], labels)
+        for name, (drawings, labels) in splits.items()
+        if not (affine and name == "train")
     }
-    return INFO.dataset(2, splits)
+    if affine:
+        drawings, labels = splits["train"]
+        recipe = f"omniglot, affine, {size=}, {STRETCH=}, {SHEAR=}, {SHIFT=}"
+        make = partial(transformed, drawings, size)
+        source = GeneratedImages((len(drawings), 1, size, size), make, drawings, recipe)
+        images["train"] = Images(source, labels, source)
+    return INFO.dataset(2, images, **changed)
+
+
+def _by_alphabets(
+    parts: dict[str, NDArray[np.uint8]],
+) -> tuple[dict[str, Drawings], dict[str, str]]:
+    background, evaluation = (parts[part] for part in _CHARACTERS)
+    known, new = np.split(np.arange(len(background) + len(evaluation)), [len(background)])
+    pairs = {
+        "train": (background[:, :-_VALID], known),
+        "valid": (background[:, -_VALID:], known),
+        "test": (evaluation, new),
+    }
+    return {
+        name: (drawings.reshape(-1, *drawings.shape[2:]), labels.repeat(drawings.shape[1]))
+        for name, (drawings, labels) in pairs.items()
+    }, {}
+
+
+def _at_random(parts: dict[str, NDArray[np.uint8]]) -> tuple[dict[str, Drawings], dict[str, str]]:
+    drawings = np.concatenate([parts[part] for part in _CHARACTERS])
+    labels = np.arange(len(drawings)).repeat(drawings.shape[1])
+    drawings = drawings.reshape(-1, *drawings.shape[2:])
+    order = torch.randperm(len(drawings), generator=generator("omniglot", "split")).numpy()
+    learn, test, _ = np.split(order, np.cumsum([*_BURDA.values()]))
+    held = np.arange(len(learn)) % _HELD == _HELD - 1
+    numbers = {"train": learn[~held], "valid": learn[held], "test": test}
+    splits = {name: (drawings[k], labels[k]) for name, k in numbers.items()}
+    return splits, {
+        "description": "handwritten characters, 0/1, reduced from 105x105 and split at random (as many "
+        "as in Burda's 28x28 version, which has other images: likelihoods are not comparable)"
+    }
 
 
 def reduce(packed: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Reduce line drawings packed (K, 20, 105, 14) to 0/1 images (K, 20, size, size).
+    """Reduce line drawings packed (…, 105, 14) to 0/1 images (…, size, size).
 
     A pixel is ink where ink covers at least 2/5 of its area (exact area averaging, no other
     filter): at 28 this keeps thin strokes connected. The sums are integers below 2²⁴, which float32
     represents exactly on every machine.
     """
+    flat = packed.reshape(-1, *packed.shape[-2:])
+    reduced = np.empty((len(flat), size, size), np.uint8)
+    for first in range(0, len(flat), 64):  # 64 drawings are 3 MB of float32
+        part = slice(first, first + 64)
+        reduced[part] = _averaged(np.unpackbits(flat[part], axis=-1, count=SIDE), size)
+    return reduced.reshape(*packed.shape[:-2], size, size)
+
+
+def _averaged(ink: NDArray[np.uint8], size: int) -> NDArray[np.bool_]:
     weights = overlap(size)
-    reduced = np.empty((*packed.shape[:2], size, size), np.uint8)
-    for character, drawings in zip(reduced, packed, strict=True):
-        strokes = np.unpackbits(drawings, axis=-1, count=SIDE).astype(np.float32)
-        character[:] = 5 * (weights @ strokes @ weights.T) >= 2 * SIDE * SIDE
-    return reduced
+    return 5 * (weights @ ink.astype(np.float32) @ weights.T) >= 2 * SIDE * SIDE
+
+
+def transformed(
+    packed: NDArray[np.uint8], size: int, numbers: NDArray[np.int64]
+) -> NDArray[np.uint8]:
+    """Generate images (B, 1, size, size) at indices (B,) from drawings packed (n, 105, 14).
+
+    Image k n + j is drawing j under a random affine map: a pixel at p from the centre takes the ink at
+    (I + A) p + t of the drawing, A within STRETCH on its diagonal and SHEAR off it, t within SHIFT.
+    In whole thousandths and whole pixels, so that it is the same on every machine.
+    """
+    stretch, shear = (round(1000 * part) for part in (STRETCH, SHEAR))
+    limits = 2 * np.array([stretch, shear, shear, stretch, SHIFT, SHIFT]) + 1
+    a, b, c, d, down, right = (
+        column[:, None, None]
+        for column in (integers_each(numbers, limits, "omniglot affine") - limits // 2).T
+    )
+    y, x = np.mgrid[:SIDE, :SIDE] - SIDE // 2
+    rows = (((1000 + a) * y + b * x + 500) // 1000 + down) + SIDE // 2
+    columns = ((c * y + (1000 + d) * x + 500) // 1000 + right) + SIDE // 2
+    inside = (rows >= 0) & (rows < SIDE) & (columns >= 0) & (columns < SIDE)
+    ink = np.unpackbits(packed[numbers % len(packed)], axis=-1, count=SIDE)
+    images = np.arange(len(numbers))[:, None, None]
+    moved = ink[images, rows.clip(0, SIDE - 1), columns.clip(0, SIDE - 1)] * inside
+    return _averaged(moved, size)[:, None].astype(np.uint8)
 
 
 def overlap(size: int) -> NDArray[np.float32]:
@@ -99,11 +192,6 @@ def overlap(size: int) -> NDArray[np.float32]:
     new, old = np.arange(size)[:, None] * SIDE, np.arange(SIDE)[None, :] * size
     shared = np.minimum(new + SIDE, old + size) - np.maximum(new, old)
     return shared.clip(min=0).astype(np.float32)
-
-
-def _images(drawings: NDArray[np.uint8], labels: NDArray[np.int64]) -> Images:
-    size = drawings.shape[-1]
-    return Images(drawings.reshape(-1, 1, size, size), labels.repeat(drawings.shape[1]))
 
 
 def _read_packed(path: Path) -> dict[str, NDArray[np.uint8]]:
