@@ -306,7 +306,7 @@ def test_tables_hold_any_name(made, monkeypatch, tmp_path):
     name = "ü\n"
     os.symlink("net.safetensors", name)  # noqa: PTH211
     figures = {column: compare.Figure(1.0, "1") for column in compare.columns(compare.Plan())}
-    monkeypatch.setattr(compare, "_bounds", lambda *_: figures)
+    monkeypatch.setattr(compare.Bounds, "measure", lambda *_: figures)
     monkeypatch.setattr(compare, "_of_samples", lambda *_: {})
     for suffix in (".json", ".md"):
         cli.main(["compare", name, f"--out={tmp_path}/c{suffix}"])

@@ -14,7 +14,7 @@ from drawnet.drawing import sample
 from drawnet.errors import UserError
 from drawnet.evaluation import classifier, frechet, parzen
 from drawnet.evaluation.compare import Plan, Real, page, rows, values
-from drawnet.evaluation.likelihood import evaluate
+from drawnet.evaluation.likelihood import evaluate, measure
 from drawnet.models.darn import DARNConfig
 from drawnet.models.draw import DrawConfig
 from drawnet.models.gan import GANConfig
@@ -87,10 +87,37 @@ def test_every_figure_is_what_its_module_says(compared, folder, tiny_data, tmp_p
     train = torch.from_numpy(tiny_data.splits["train"].pixels[::3]).float()
     d = frechet.distance(*(frechet.moments(judge.features(x)) for x in (train, test)))
     assert f["frechet"].why == f"training images: {d:.4f}"
+    sure = judge(samples).softmax(1).max(1).values >= 0.9
+    assert f["read"].value == pytest.approx(sure.float().mean().item())
     wrong = (judge.classify(samples) != torch.arange(20) % 3).float().mean().item()
     assert f["error"].value == pytest.approx(wrong)
     assert f["parameters"].value == sum(p.numel() for p in network.parameters())
     assert f["minutes"].value == 1.5 and f["speed"].value > 0
+
+
+def test_a_difference_is_paired_image_by_image(compared, folder, tiny_data):
+    gan, first, other, cost = compared("gan", "draw", "darn", "cost")
+    nats = []
+    for name in ("draw", "darn"):
+        network = checkpoint.load_model(folder / f"{name}.safetensors").network
+        nats.append(measure(network, View(tiny_data, "test"))["nats"])
+    difference = nats[1] - nats[0]
+    figure = other.figures["less"]
+    assert figure.value == pytest.approx(difference.mean().item())
+    assert figure.stderr == pytest.approx((difference.std() / len(difference) ** 0.5).item())
+    assert figure.text == f"{figure.value:+.2f} ± {figure.stderr:.2f}"
+    assert "compared with it" in first.figures["less"].why
+    assert "no density" in gan.figures["less"].why
+    assert "not a likelihood" in cost.figures["less"].why
+
+
+def test_no_difference_between_other_images(folder, tiny_data, tmp_path):
+    fewer = {k: replace(v, pixels=1 - v.pixels) for k, v in tiny_data.splits.items()}
+    sets = iter([tiny_data, replace(tiny_data, splits=fewer)])
+    paths = [folder / "draw.safetensors", folder / "darn.safetensors"]
+    _, other = rows(paths, lambda *_: next(sets), PLAN, given_classifier(tmp_path))
+    assert other.figures["bound"].value is not None
+    assert "not those of" in other.figures["less"].why and "draw" in other.figures["less"].why
 
 
 def test_a_dash_has_its_reason(compared):

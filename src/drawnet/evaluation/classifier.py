@@ -84,6 +84,12 @@ class ReferenceClassifier(nn.Module):
         return torch.cat([self(part).argmax(1) for part in x.split(ROWS)])
 
     @torch.no_grad()
+    def confidence(self, x: Tensor) -> Tensor:
+        """Return the probability of the most likely class of every image, (B,)."""
+        self.eval()
+        return torch.cat([self(part).softmax(1).amax(1) for part in x.split(ROWS)])
+
+    @torch.no_grad()
     def features(self, x: Tensor) -> Tensor:
         """Return `hidden_units` of every image, for a distance between sets."""
         self.eval()

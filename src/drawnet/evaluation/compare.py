@@ -1,10 +1,12 @@
 """Compare runs in one table: whatever a model allows is measured alike for all, the rest has a reason.
 
 bound     on -log p(x) of the run's own test images, as the run sees them, one sample; exact if known
+less      the bound less that of the first run that has one, image by image, on the same images
 K         the bound from K importance samples
 Parzen    log-likelihood by windows over samples (`parzen.py`), on grey test images
 Fréchet   distance of samples to test images (`frechet.py`), over features of a classifier of the real
           images (`classifier.py`)
+read      share of samples of which the classifier is sure, whatever the label
 error     share of a conditional model's samples that the classifier assigns to another label
 
 Samples are pixel means.  Those of models of binarised MNIST are compared with MNIST's own grey levels.
@@ -33,7 +35,7 @@ from drawnet.errors import UserError, one_line, schema
 from drawnet.errors.schema import Ge, ImportanceSamples
 from drawnet.evaluation import classifier as reference
 from drawnet.evaluation import frechet, parzen
-from drawnet.evaluation.likelihood import evaluate
+from drawnet.evaluation.likelihood import Evaluation, evaluation_of, measure, stderr
 from drawnet.models.base import ImplicitModel, LikelihoodModel, request_labels
 from drawnet.models.sequential import StepModel
 from drawnet.training import budget, checkpoint
@@ -46,6 +48,8 @@ VALID = 1000
 """Validation images by which Parzen's σ is chosen."""
 BATCH = 100
 """Samples drawn at a time."""
+SURE = 0.9
+"""Least probability of a class at which a sample counts as read."""
 
 Opened = Callable[[Run[Any], Manifest | None], Dataset]
 """Loads a run's data set; the manifest is what its model was trained on."""
@@ -148,10 +152,9 @@ def rows(
     models = [checkpoint.load_model(path, device=device) for path in paths]
     supplied = reference.load(classifier)[0] if classifier else None
     references: dict[str, Real] = {}
-    found = [
-        _row(path, model, opened, plan, supplied, references, progress)
-        for path, model in zip(paths, models, strict=True)
-    ]
+    found, bounds = [], Bounds()
+    for path, model in zip(paths, models, strict=True):
+        found.append(_row(path, model, opened, plan, supplied, references, bounds, progress))
     if plan.training_images:
         found += [_of_training(real) for real in references.values()]
     return found
@@ -164,10 +167,11 @@ def _row(
     plan: Plan,
     supplied: reference.ReferenceClassifier | None,
     references: dict[str, Real],
+    bounds: "Bounds",
     progress: bool,
 ) -> Row:
     data = opened(model.run, model.data)
-    found = _bounds(model, data, plan, progress)
+    found = bounds.measure(path, model, data, plan, progress)
     try:
         original = _reference(model.run)
         name = json.dumps(asdict(original.data))
@@ -176,7 +180,7 @@ def _row(
             references[name] = Real(grey, plan, supplied)
         found |= _of_samples(model, references[name], plan)
     except UserError as why:
-        found |= dict.fromkeys(("parzen", "frechet", "error", "speed"), _none(str(why)))
+        found |= dict.fromkeys(("parzen", "frechet", "read", "error", "speed"), _none(str(why)))
     count = sum(p.numel() for p in model.network.parameters())
     found["parameters"] = Figure(count, f"{count:,}")
     if (seconds := model.header.seconds) is None:
@@ -196,27 +200,56 @@ def _reference(run: Run[Any]) -> Run[Any]:
     return replace(run, data=Data(grey)) if grey else run
 
 
-def _bounds(
-    model: checkpoint.SavedModel, data: Dataset, plan: Plan, progress: bool
-) -> dict[str, Figure]:
-    """Measure the bound and the K-sample bound."""
-    network, k = model.network, plan.importance_samples
-    if not isinstance(network, LikelihoodModel):
-        return dict.fromkeys(("bound", "importance"), _none("it has no density"))
-    some = subsample_indices(len(data.splits["test"]), plan.images)
-    view = View(data, "test", model.run.data.binarise, some)
-    e = evaluate(network, view, importance_samples=k, seed=plan.seed, progress=progress)
-    if e.elbo_nats is None:
-        why = _none("its cost on intensities is not a likelihood")
-        return {"bound": why, "importance": why}
-    sign = "" if e.exact else "≤ "
-    found = Figure(e.elbo_nats, f"{sign}{e.elbo_nats:.2f} ± {e.elbo_stderr:.2f}", e.elbo_stderr)
+class Bounds:
+    """The runs' bounds; the first that is one is kept, image by image, for the others' differences."""
+
+    def __init__(self) -> None:
+        self.first: tuple[Path, tuple[Any, ...], Tensor] | None = None
+
+    def measure(
+        self,
+        path: Path,
+        model: checkpoint.SavedModel,
+        data: Dataset,
+        plan: Plan,
+        progress: bool,
+    ) -> dict[str, Figure]:
+        """Measure a run's bound, its difference to the first one, and its K-sample bound."""
+        network, k, names = model.network, plan.importance_samples, ("bound", "less", "importance")
+        if not isinstance(network, LikelihoodModel):
+            return dict.fromkeys(names, _none("it has no density"))
+        some = subsample_indices(len(data.splits["test"]), plan.images)
+        view = View(data, "test", model.run.data.binarise, some)
+        measured = measure(
+            network, view, importance_samples=k or 0, seed=plan.seed, progress=progress
+        )
+        e = evaluation_of(measured, network, view, k)
+        if e.elbo_nats is None:
+            return dict.fromkeys(names, _none("its cost on intensities is not a likelihood"))
+        sign = "" if e.exact else "≤ "
+        found = Figure(e.elbo_nats, f"{sign}{e.elbo_nats:.2f} ± {e.elbo_stderr:.2f}", e.elbo_stderr)
+        images = data.checksum, model.run.data.binarise, network.shape
+        less = self.less(path, images, measured["nats"])
+        return {"bound": found, "less": less, "importance": _k_bound(e)}
+
+    def less(self, path: Path, images: tuple[Any, ...], nats: Tensor) -> Figure:
+        """Return the mean difference to the first bound, with its standard error over the images."""
+        if self.first is None:
+            self.first = path, images, nats
+            return _none("the others are compared with it")
+        first, those, theirs = self.first
+        if images != those:
+            return _none(f"its images are not those of {one_line(first)}")
+        mean, error = (nats - theirs).mean().item(), stderr(nats - theirs)
+        return Figure(mean, f"{mean:+.2f} ± {error:.2f}", error)
+
+
+def _k_bound(e: Evaluation) -> Figure:
     if e.exact:
-        return {"bound": found, "importance": _none("its likelihood is exact")}
-    iw = _none("not requested")
-    if e.iw_nats is not None:
-        iw = Figure(e.iw_nats, f"≤ {e.iw_nats:.2f} ± {e.iw_stderr:.2f}", e.iw_stderr)
-    return {"bound": found, "importance": iw}
+        return _none("its likelihood is exact")
+    if e.iw_nats is None:
+        return _none("not requested")
+    return Figure(e.iw_nats, f"≤ {e.iw_nats:.2f} ± {e.iw_stderr:.2f}", e.iw_stderr)
 
 
 def _of_samples(model: checkpoint.SavedModel, real: Real, plan: Plan) -> dict[str, Figure]:
@@ -263,9 +296,16 @@ def of_images(samples: Tensor, real: Real) -> dict[str, Figure]:
     try:
         d = frechet.distance(frechet.moments(real.classifier.features(samples)), real.moments)
         found["frechet"] = Figure(d, f"{d:.2f}", why=f"training images: {real.floor:.4f}")
+        found["read"] = _share(real.classifier.confidence(samples) >= SURE)
     except UserError as why:
-        found["frechet"] = _none(str(why))
+        found |= dict.fromkeys(("frechet", "read"), _none(str(why)))
     return found
+
+
+def _share(which: Tensor) -> Figure:
+    share = which.double().mean().item()
+    error = math.sqrt(share * (1 - share) / len(which))
+    return Figure(share, f"{100 * share:.1f} ± {100 * error:.1f} %", error)
 
 
 def _error(network: StepModel | ImplicitModel, samples: Tensor, real: Real) -> Figure:
@@ -275,23 +315,25 @@ def _error(network: StepModel | ImplicitModel, samples: Tensor, real: Real) -> F
     if real.classifier.config.classes != network.classes:
         return _none(f"the classifier knows {real.classifier.config.classes} classes")
     asked = request_labels(network, range(network.classes), range(len(samples))).argmax(1)
-    share = (real.classifier.classify(samples) != asked).double().mean().item()
-    error = math.sqrt(share * (1 - share) / len(samples))
-    return Figure(share, f"{100 * share:.1f} ± {100 * error:.1f} %", error)
+    return _share(real.classifier.classify(samples) != asked)
 
 
 # ---- the table ----------------------------------------------------------------------------------
 
 
-COLUMNS = "bound", "importance", "parzen", "frechet", "error", "speed", "parameters", "minutes"
+COLUMNS = (
+    "bound", "less", "importance", "parzen", "frechet", "read", "error", "speed", "parameters",
+    "minutes",
+)  # fmt: skip
 
 
 def columns(plan: Plan) -> dict[str, str]:
     """Return column -> heading."""
-    heads = {"bound": "-log p(x), nats"}
+    heads = {"bound": "-log p(x), nats", "less": "less the first"}
     if plan.importance_samples:
         heads["importance"] = f"K = {plan.importance_samples}, nats"
-    heads |= {"parzen": "Parzen, nats", "frechet": "Fréchet", "error": "error of samples"}
+    heads |= {"parzen": "Parzen, nats", "frechet": "Fréchet"}
+    heads |= {"read": f"read at {SURE}", "error": "error of samples"}
     return heads | {"speed": "samples/s", "parameters": "parameters", "minutes": "minutes"}
 
 

@@ -165,7 +165,18 @@ def evaluate(
     rows = min(rows, REFINED_ROWS) if refine else rows  # for the progress to be seen
     asked = {"importance_samples": k, "refine": refine or 0, "seed": seed, "rows": rows}
     found = measure(model, view, progress=progress, **asked)
-    nats = found["nats"]
+    return evaluation_of(found, model, view, importance_samples, refine)
+
+
+def evaluation_of(
+    found: dict[str, Tensor],
+    model: LikelihoodModel,
+    view: View,
+    importance_samples: int | None = None,
+    refine: int | None = None,
+) -> Evaluation:
+    """Summarise what `measure` found, with these settings, over all images of a view."""
+    likelihood, nats = is_likelihood(model), found["nats"]
     rate = found.get("rate", nats.new_zeros(0, len(nats)))
     cost = found.get("cross_entropy")
     mean = (found.get("distortion", nats) + rate.sum(0)).mean().item()
