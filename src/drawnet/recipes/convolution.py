@@ -2,6 +2,7 @@
 
 from drawnet.data.config import Data
 from drawnet.models.conv_draw import ConvDrawConfig
+from drawnet.models.ladder_draw import LadderDrawConfig
 from drawnet.models.patch_draw import PatchDrawConfig
 from drawnet.models.stem_draw import StemDrawConfig
 from drawnet.training.config import Run
@@ -19,6 +20,23 @@ def mnist_conv() -> Run[ConvDrawConfig]:
         Data("binarized_mnist"),
         examples=2_000_000,
         warmup=2_560,
+    )
+
+
+def mnist_ladder() -> Run[LadderDrawConfig]:
+    """Convolutional DRAW with latents at three scales on static binarised MNIST.
+
+    `drawnet train mnist_ladder`.  It has not been trained to its end (docs/convolution.md).
+    """
+    return Run(
+        "mnist_ladder",
+        LadderDrawConfig(),
+        Data("binarized_mnist"),
+        examples=1_000_000,
+        batch=64,
+        lr=2e-3,
+        decay="wsd",
+        evaluate_every=50_000,
     )
 
 
