@@ -33,7 +33,7 @@ def omniglot_best() -> Run[DrawConfig]:
         "omniglot_best",
         DrawConfig(read=5, prior="learned", features=64),
         Data("omniglot", options={"affine": "true"}),
-        examples=750_000,
+        examples=560_000,
         batch=64,
         lr=2e-3,
         warmup=38_400,
