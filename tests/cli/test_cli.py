@@ -6,6 +6,7 @@ import re
 import runpy
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -292,6 +293,26 @@ def test_options_of_a_data_set_reach_it_and_stay_with_the_run(capsys, tmp_path):
     status, text, _ = drawnet(capsys, "evaluate", tmp_path / "run", "--json")
     assert status == 0 and json.loads(text)["images"] == 3
     assert checkpoint.load_model(tmp_path / "run").network.shape == (1, 9, 9)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], {"affine": "true"}),
+        (["--data.options", "split", "random"], {"split": "random"}),
+        (["--data.name", "digits"], {}),
+    ],
+)
+def test_a_recipes_own_data_options_are_its_default(words, expected, monkeypatch, tmp_path):
+    """They were lost on the way through the command line; they belong to the recipe's data alone."""
+    plain = recipes.get("omniglot")
+    own = replace(plain, data=replace(plain.data, options={"affine": "true"}))
+    monkeypatch.setattr(recipes, "get", lambda name: own)
+    loaded = []
+    monkeypatch.setattr(Data, "load", lambda self, where: loaded.append(self) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["train", "omniglot", *words, "--out", str(tmp_path / "run")])
+    assert loaded[0].options == expected
 
 
 def test_whole_numbers_among_the_options_are_numbers(monkeypatch):

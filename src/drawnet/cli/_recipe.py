@@ -33,13 +33,15 @@ class Named:
 class Defaults(NamedTuple):
     """A run, and what it was taken from.
 
-    data  images that a recipe has looked at, and the settings with which they were loaded
-    held  the checkpoint that --resume goes on with
+    data     images that a recipe has looked at, and the settings with which they were loaded
+    held     the checkpoint that --resume goes on with
+    options  those of the recipe's data, which `run` is without
     """
 
     run: Run[Any]
     data: tuple[Data, Dataset] | None = None
     held: state.Header | None = None
+    options: dict[str, str] = {}  # noqa: RUF012
 
     def load(self, run: Run[Any], data_dir: Path | None) -> tuple[Run[Any], Dataset]:
         """Load the data of a run whose options have been parsed; return it with their place."""
@@ -50,7 +52,8 @@ class Defaults(NamedTuple):
             before = self.held.run.data
             name = None if settings.name == before.name else settings.name
             settings = manifest.locate(settings, self.held.data, name)
-            settings = replace(settings, options=settings.options or before.options)
+        if self.held or settings.name == self.run.data.name:
+            settings = replace(settings, options=settings.options or self.options)
         return replace(run, data=settings), settings.load(data_dir)
 
 
@@ -65,7 +68,8 @@ def defaults(name: str, arguments: Sequence[str]) -> Defaults:
     if named is None:
         return Defaults(run)
     if named.resume and (held := state.held(expand(named.out or Path("runs") / name))):
-        return Defaults(_plain(replace(held.run, recipe=name, precision="auto")), held=held)
+        run = replace(held.run, recipe=name, precision="auto")
+        return Defaults(_plain(run), held=held, options=run.data.options)
     looked = None
     if choose_run and named.data.name != run.data.name:
         run, data, lines = choose_run(named.data, named.data_dir)
@@ -76,7 +80,7 @@ def defaults(name: str, arguments: Sequence[str]) -> Defaults:
         path = checkpoint.located(expand(named.init))
         given = checkpoint.Header.read(checkpoint.load_header(path), path)
         run = replace(run, model=given.run.model)
-    return Defaults(_plain(run), looked)
+    return Defaults(_plain(run), looked, options=run.data.options)
 
 
 def _plain(run: Run[Any]) -> Run[Any]:
