@@ -181,9 +181,9 @@ def transformed(
     rows = (((1000 + a) * y + b * x + 500) // 1000 + down) + SIDE // 2
     columns = ((c * y + (1000 + d) * x + 500) // 1000 + right) + SIDE // 2
     inside = (rows >= 0) & (rows < SIDE) & (columns >= 0) & (columns < SIDE)
-    ink = np.unpackbits(packed[numbers % len(packed)], axis=-1, count=SIDE)
+    strokes = np.unpackbits(packed[numbers % len(packed)], axis=-1, count=SIDE)
     images = np.arange(len(numbers))[:, None, None]
-    moved = ink[images, rows.clip(0, SIDE - 1), columns.clip(0, SIDE - 1)] * inside
+    moved = strokes[images, rows.clip(0, SIDE - 1), columns.clip(0, SIDE - 1)] * inside
     return _averaged(moved, size)[:, None].astype(np.uint8)
 
 
