@@ -157,9 +157,9 @@ def reduce(packed: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return reduced.reshape(*packed.shape[:-2], size, size)
 
 
-def _averaged(ink: NDArray[np.uint8], size: int) -> NDArray[np.bool_]:
+def _averaged(strokes: NDArray[np.uint8], size: int) -> NDArray[np.bool_]:
     weights = overlap(size)
-    return 5 * (weights @ ink.astype(np.float32) @ weights.T) >= 2 * SIDE * SIDE
+    return 5 * (weights @ strokes.astype(np.float32) @ weights.T) >= 2 * SIDE * SIDE
 
 
 def transformed(
