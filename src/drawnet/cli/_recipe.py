@@ -33,15 +33,18 @@ class Named:
 class Defaults(NamedTuple):
     """A run, and what it was taken from.
 
-    data     images that a recipe has looked at, and the settings with which they were loaded
-    held     the checkpoint that --resume goes on with
-    options  those of the recipe's data, which `run` is without
+    data  images that a recipe has looked at, and the settings with which they were loaded
+    held  the checkpoint that --resume goes on with
     """
 
     run: Run[Any]
     data: tuple[Data, Dataset] | None = None
     held: state.Header | None = None
-    options: dict[str, str] = {}  # noqa: RUF012
+
+    @property
+    def plain(self) -> Run[Any]:
+        """The run without options of its data: tyro would make a flag of each in the default."""
+        return replace(self.run, data=replace(self.run.data, options={}))
 
     def load(self, run: Run[Any], data_dir: Path | None) -> tuple[Run[Any], Dataset]:
         """Load the data of a run whose options have been parsed; return it with their place."""
@@ -53,7 +56,7 @@ class Defaults(NamedTuple):
             name = None if settings.name == before.name else settings.name
             settings = manifest.locate(settings, self.held.data, name)
         if self.held or settings.name == self.run.data.name:
-            settings = replace(settings, options=settings.options or self.options)
+            settings = replace(settings, options=settings.options or self.run.data.options)
         return replace(run, data=settings), settings.load(data_dir)
 
 
@@ -68,8 +71,7 @@ def defaults(name: str, arguments: Sequence[str]) -> Defaults:
     if named is None:
         return Defaults(run)
     if named.resume and (held := state.held(expand(named.out or Path("runs") / name))):
-        run = replace(held.run, recipe=name, precision="auto")
-        return Defaults(_plain(run), held=held, options=run.data.options)
+        return Defaults(replace(held.run, recipe=name, precision="auto"), held=held)
     looked = None
     if choose_run and named.data.name != run.data.name:
         run, data, lines = choose_run(named.data, named.data_dir)
@@ -80,12 +82,7 @@ def defaults(name: str, arguments: Sequence[str]) -> Defaults:
         path = checkpoint.located(expand(named.init))
         given = checkpoint.Header.read(checkpoint.load_header(path), path)
         run = replace(run, model=given.run.model)
-    return Defaults(_plain(run), looked, options=run.data.options)
-
-
-def _plain(run: Run[Any]) -> Run[Any]:
-    """Leave out options of the data: tyro would make a flag of each that is in the default."""
-    return replace(run, data=replace(run.data, options={}))
+    return Defaults(run, looked)
 
 
 def _named(default: Named, arguments: Sequence[str]) -> Named | None:

@@ -72,7 +72,7 @@ def main(arguments: Sequence[str]) -> None:
     if model and not isinstance(default.run.model, config := models.use(model)):
         default = default._replace(run=replace(default.run, model=config()))
     kind: Any = Train[type(default.run.model)]  # type: ignore[misc]
-    command: Train[Any] = parse(kind, f"train {name}", rest, default=Train(default.run))
+    command: Train[Any] = parse(kind, f"train {name}", rest, default=Train(default.plain))
     from drawnet.training import distributed
     from drawnet.training.loop import train
 

@@ -299,10 +299,8 @@ def used_channels(model: StepModel, x: Tensor, y: Tensor) -> list[int]:
     The others, in the order of their KL, have together at most a share `SILENT` of the rate: for the
     decoder they are as good as constant.  With z at the mean of q, which is near enough.
     """
-    state, rate = (
-        model.observe(x, model.start(y)),
-        torch.zeros(model.latents[0], dtype=torch.float64),
-    )
+    state = model.observe(x, model.start(y))
+    rate = torch.zeros(model.latents[0], dtype=torch.float64)
     for _ in range(model.steps):
         q, state = model.infer(x, state)
         p = model.prior(state)

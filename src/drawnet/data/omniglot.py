@@ -26,7 +26,10 @@ SIDE = 105
 _CHARACTERS = {"background": 964, "evaluation": 659}
 _VALID = 2  # of the 20 drawings of each background character, the last two
 _BURDA = {"data": 24_345, "testdata": 8_070}
-_HELD = 18  # of images in random order, every 18th is for validation
+RANDOM = (
+    "handwritten characters, 0/1, reduced from 105x105 and split at random (as many as in Burda's "
+    "28x28 version, which has other images: likelihoods are not comparable)"
+)
 STRETCH, SHEAR, SHIFT = 0.1, 0.15, 4
 """Most by which affine maps stretch and shear a drawing, as parts of it, and shift it, in pixels."""
 _BURDA_ADDRESS = "https://github.com/yburda/iwae/raw/master/datasets/OMNIGLOT/chardata.mat"
@@ -96,24 +99,26 @@ Drawings = tuple[NDArray[np.uint8], NDArray[np.int64]]
 def _lake(data_dir: Path, size: int, split: str, affine: bool) -> Dataset:
     packed = find_file(data_dir, "omniglot", "omniglot.npz")
     parts = _read_packed(packed) if packed else _read_zips(data_dir)
-    splits, changed = (_at_random if split == "random" else _by_alphabets)(parts)
+    drawn = _at_random(parts) if split == "random" else _by_alphabets(parts)
     images = {
-        name: Images(reduce(drawings, size)[:, None], labels)
-        for name, (drawings, labels) in splits.items()
-        if not (affine and name == "train")
+        name: _moving(*pair, size) if affine and name == "train" else _still(*pair, size)
+        for name, pair in drawn.items()
     }
-    if affine:
-        drawings, labels = splits["train"]
-        recipe = f"omniglot, affine, {size=}, {STRETCH=}, {SHEAR=}, {SHIFT=}"
-        make = partial(transformed, drawings, size)
-        source = GeneratedImages((len(drawings), 1, size, size), make, drawings, recipe)
-        images["train"] = Images(source, labels, source)
-    return INFO.dataset(2, images, **changed)
+    return INFO.dataset(2, images, **({"description": RANDOM} if split == "random" else {}))
 
 
-def _by_alphabets(
-    parts: dict[str, NDArray[np.uint8]],
-) -> tuple[dict[str, Drawings], dict[str, str]]:
+def _still(drawings: NDArray[np.uint8], labels: NDArray[np.int64], size: int) -> Images:
+    return Images(reduce(drawings, size)[:, None], labels)
+
+
+def _moving(drawings: NDArray[np.uint8], labels: NDArray[np.int64], size: int) -> Images:
+    recipe = f"omniglot, affine, {size=}, {STRETCH=}, {SHEAR=}, {SHIFT=}"
+    make = partial(transformed, drawings, size)
+    source = GeneratedImages((len(drawings), 1, size, size), make, drawings, recipe)
+    return Images(source, labels, source)
+
+
+def _by_alphabets(parts: dict[str, NDArray[np.uint8]]) -> dict[str, Drawings]:
     background, evaluation = (parts[part] for part in _CHARACTERS)
     known, new = np.split(np.arange(len(background) + len(evaluation)), [len(background)])
     pairs = {
@@ -124,22 +129,24 @@ def _by_alphabets(
     return {
         name: (drawings.reshape(-1, *drawings.shape[2:]), labels.repeat(drawings.shape[1]))
         for name, (drawings, labels) in pairs.items()
-    }, {}
+    }
 
 
-def _at_random(parts: dict[str, NDArray[np.uint8]]) -> tuple[dict[str, Drawings], dict[str, str]]:
+def _at_random(parts: dict[str, NDArray[np.uint8]]) -> dict[str, Drawings]:
     drawings = np.concatenate([parts[part] for part in _CHARACTERS])
     labels = np.arange(len(drawings)).repeat(drawings.shape[1])
     drawings = drawings.reshape(-1, *drawings.shape[2:])
     order = torch.randperm(len(drawings), generator=generator("omniglot", "split")).numpy()
     learn, test, _ = np.split(order, np.cumsum([*_BURDA.values()]))
-    held = np.arange(len(learn)) % _HELD == _HELD - 1
+    held = _held_out(len(learn))
     numbers = {"train": learn[~held], "valid": learn[held], "test": test}
-    splits = {name: (drawings[k], labels[k]) for name, k in numbers.items()}
-    return splits, {
-        "description": "handwritten characters, 0/1, reduced from 105x105 and split at random (as many "
-        "as in Burda's 28x28 version, which has other images: likelihoods are not comparable)"
-    }
+    return {name: (drawings[k], labels[k]) for name, k in numbers.items()}
+
+
+def _held_out(count: int) -> NDArray[np.bool_]:
+    """Say which of so many training images in random order are for validation: every 18th."""
+    held: NDArray[np.bool_] = np.arange(count) % 18 == 17
+    return held
 
 
 def reduce(packed: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -241,7 +248,7 @@ def _burda(data_dir: Path, size: int) -> Dataset:
     path = find(data_dir, "omniglot", "chardata.mat", address=_BURDA_ADDRESS)
     arrays = read_mat(path, *_BURDA)
     learn, test = (_grey(arrays, key, path) for key in _BURDA)
-    held = np.arange(len(learn)) % 18 == 17
+    held = _held_out(len(learn))
     splits = {"train": Images(learn[~held]), "valid": Images(learn[held]), "test": Images(test)}
     return INFO.dataset(
         256,

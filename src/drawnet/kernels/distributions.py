@@ -111,9 +111,8 @@ def error_image(x: Tensor, logits: Tensor) -> Tensor:
     return apply(ErrorImage, x, logits)
 
 
-def in_rows(*gaussian: Tensor) -> bool:
+def in_rows(mu: Tensor, log_sigma: Tensor) -> bool:
     """Whether mu and log sigma have rows in one piece, equally far apart."""
-    mu, log_sigma = gaussian
     alike = mu.shape == log_sigma.shape and mu.stride() == log_sigma.stride()
     return alike and len(mu) > 0 and mu[0].is_contiguous()
 

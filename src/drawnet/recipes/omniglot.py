@@ -1,7 +1,10 @@
 """Handwritten characters of fifty alphabets."""
 
+from dataclasses import replace
+
 from drawnet.data.config import Data
 from drawnet.models.draw import DrawConfig
+from drawnet.recipes.mnist import mnist_best
 from drawnet.training.config import Run
 
 
@@ -30,15 +33,10 @@ def omniglot_best() -> Run[DrawConfig]:
     `drawnet train omniglot_best`, 22 minutes on two cores in bfloat16: 90.82 ± 0.29 nats on the 13,180
     test images, which are of other alphabets; `omniglot` has 102.77.
     """
-    return Run(
-        "omniglot_best",
-        DrawConfig(read=5, prior="learned", features=64),
-        Data("omniglot"),
+    return replace(
+        mnist_best(),
+        recipe="omniglot_best",
+        data=Data("omniglot"),
         examples=560_000,
-        batch=64,
-        lr=2e-3,
-        warmup=38_400,
-        decay="wsd",
-        kl_warmup=38_400,
         evaluate_every=50_000,
     )
