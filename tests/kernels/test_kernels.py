@@ -101,11 +101,11 @@ def test_a_step_of_unequal_batches_is_refused():
                 layer((wrong[0],), *wrong[1:])
 
 
-def lstm_cell(gates, bias, c, dtype=torch.float32):
+def lstm_cell(gates, bias, c, dtype=torch.float32, shift=None):
     """The fused step with the identity for its weights: the cell alone."""
     identity = torch.eye(gates.shape[1])
     weights = PackedWeights(identity, bias, dtype, 0, groups=4)
-    return LSTMStep.apply(identity, bias, weights, c, gates.float())
+    return LSTMStep.apply(identity, bias, weights, shift, c, gates.float())
 
 
 @needs_kernels
@@ -131,6 +131,14 @@ def test_lstm(batch, units):
         return lstm_cell(gates, bias, c)
 
     compare(fused, lambda gates, c: recurrent.cell(gates + bias, c), (gates, c), 1e-6)
+
+    def shifted(gates, c, shift):
+        return lstm_cell(gates, bias, c, shift=shift)
+
+    def formula(gates, c, shift):
+        return recurrent.cell(gates + bias + shift, c)
+
+    compare(shifted, formula, (gates, c, torch.randn(batch, 4 * units)), 1e-6)
 
 
 @needs_kernels

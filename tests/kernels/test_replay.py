@@ -78,7 +78,7 @@ def test_replays_train_as_the_operations_do(kind, precision, monkeypatch):
 def test_what_is_observed_once_an_image_is_replayed_with_its_gradient(monkeypatch):
     model = build(features=3)
     ours = [step(model, k) for k in range(3)]
-    assert len(recordings(model)) == 1 and model.convolutions.layers[0].weight.grad.any()
+    assert len(recordings(model)) == 1 and model.features.convolutions.layers[0].weight.grad.any()
     one_by_one(monkeypatch)
     other = build(features=3)
     for k in range(3):

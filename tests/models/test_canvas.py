@@ -205,8 +205,8 @@ def test_bound_weights_and_samples_are_of_one_learned_prior(name):
 def test_every_parameter_gets_a_gradient(name, likelihood, recompute):
     model = lively(name, (3, 16, 20), torch.float32, 0.1, likelihood=likelihood)
     for encoder in (m for m in model.modules() if isinstance(m, ConvEncoder)):
-        for layer in encoder.layers:
-            nn.init.constant_(layer.bias, 0.5)  # a ReLU that is never on learns nothing
+        for depth, layer in enumerate(encoder.layers):  # a ReLU that is never on learns nothing
+            nn.init.constant_(layer.bias, 0.5 * 2**depth)
     result = bound(model, images(model, 12), noise(model, 12), recompute=recompute)
     result.total.mean().backward()
     for part, p in model.named_parameters():

@@ -301,7 +301,8 @@ def _layer_inputs(layer: Any) -> tuple[Any, ...]:
     parts = tuple(torch.randn(BATCH, n, *grid, requires_grad=True) for n in sizes)
     if not recurrent:
         return parts
-    return parts, *(torch.randn(BATCH, units, *grid, requires_grad=True) for _ in range(2))
+    widths = [units, units, 4 * units][: 2 + isinstance(layer, LSTM)]
+    return parts, *(torch.randn(BATCH, n, *grid, requires_grad=True) for n in widths)
 
 
 def _windows() -> Tensor:

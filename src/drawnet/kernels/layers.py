@@ -68,11 +68,13 @@ class LinearKernel(PackedKernel):
 class LSTMKernel(PackedKernel):
     groups = 4
 
-    def __call__(self, inputs: tuple[Tensor, ...], h: Tensor, c: Tensor) -> Any:
-        if not usable(c, h, *inputs):
-            return self.formula(inputs, h, c)
+    def __call__(
+        self, inputs: tuple[Tensor, ...], h: Tensor, c: Tensor, shift: Tensor | None = None
+    ) -> Any:
+        if not usable(c, h, *inputs, *([] if shift is None else [shift])):
+            return self.formula(inputs, h, c, shift)
         w = self.weights
-        return apply(LSTMStep, w.weight, w.constant_bias, w, c, *inputs, h)
+        return apply(LSTMStep, w.weight, w.constant_bias, w, shift, c, *inputs, h)
 
 
 class ConvLSTMKernel(LayerKernel):

@@ -115,10 +115,11 @@ typedef pair element_bf16;
       dc_prev[k] = d * f;                                                                         \
     }                                                                                             \
   }                                                                                               \
-  /* W: packed in 4 groups.  gates (B, 4U): activations, kept for the backward pass. */           \
+  /* W: packed in 4 groups.  shift (B, 4U) or NULL: what is added to the pre-activations.         \
+     gates (B, 4U): activations, kept for the backward pass. */                                   \
   EXPORT void lstm_forward_##T(long from, long to, long U, long K, const Part *parts,             \
-                               long count,                                                        \
-                               const T *W, const float *bias, const float *c, T *x, T *gates,     \
+                               long count, const T *W, const float *bias, const float *shift,     \
+                               const float *c, T *x, T *gates,                                    \
                                float *c_next, float *h_next) {                                    \
     long panels = (U + PANEL - 1) / PANEL;                                                        \
     BLOCKS                                                                                        \
@@ -132,7 +133,10 @@ typedef pair element_bf16;
                     4 * PANEL, 0);                                                                \
         for (long r = 0; r < rows; r++) {                                                         \
           long at = (first + r) * U + u;                                                          \
+          const float *S = shift + (first + r) * 4 * U + u;                                       \
           T *G = gates + (first + r) * 4 * U + u;                                                 \
+          for (long gate = 0; shift && gate < 4; gate++)                                          \
+            for (long k = 0; k < n; k++) sums[(r * 4 + gate) * PANEL + k] += S[gate * U + k];     \
           cell_##T(n, U, sums + r * 4 * PANEL, bias + u, c + at, c_next + at, h_next + at, G,     \
                    G + U, G + 2 * U, G + 3 * U);                                                  \
         }                                                                                         \
@@ -140,18 +144,20 @@ typedef pair element_bf16;
     END                                                                                           \
   }                                                                                               \
   /* dh, dc: gradients of h', c'.  Out: dgates (B, N) of the pre-activations, N = 4U padded with  \
-     zeros; dc_prev (B, U); the parts of dgates W.  W: packed columns. */                         \
+     zeros; dshift (B, 4U), the same, if not NULL; dc_prev (B, U); the parts of dgates W.         \
+     W: packed columns. */                                                                        \
   EXPORT void lstm_backward_##T(long from, long to, long U, long N, const T *gates,               \
                                 const float *c,                                                   \
                                 const float *c_next, const float *dh, const float *dc,            \
-                                const T *W, T *dgates, float *dc_prev, const Part *parts,         \
-                                long count) {                                                     \
+                                const T *W, T *dgates, float *dshift, float *dc_prev,             \
+                                const Part *parts, long count) {                                  \
     BLOCKS                                                                                        \
       for (long b = first; b < first + rows; b++) {                                               \
         T *D = dgates + b * N;                                                                    \
         cell_back_##T(U, gates + b * 4 * U, c + b * U, c_next + b * U, dh + b * U, dc + b * U, D, \
                       D + U, D + 2 * U, D + 3 * U, dc_prev + b * U);                              \
         for (long k = 4 * U; k < N; k++) D[k] = to_##T(0.0f);                                     \
+        for (long k = 0; dshift && k < 4 * U; k++) dshift[b * 4 * U + k] = from_##T(D[k]);        \
       }                                                                                           \
       scatter_##T(first, rows, N, dgates, W, parts, count);                                       \
     END                                                                                           \

@@ -30,22 +30,30 @@ def _gradients(ctx: Any, like: Tensor, widths: Sequence[int], first: int) -> lis
 
 
 class LSTMStep(torch.autograd.Function):
-    """(weight, bias, weights, c, *inputs, h) -> (h', c'): one step of an `LSTM`.
+    """(weight, bias, weights, shift, c, *inputs, h) -> (h', c'): one step of an `LSTM`.
 
     Product, bias and cell in one node; the gates are kept as activations, nothing else is.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, weight: Tensor, bias: Tensor, weights: PackedWeights, c: Tensor, *parts: Tensor
+        ctx: Any,
+        weight: Tensor,
+        bias: Tensor,
+        weights: PackedWeights,
+        shift: Tensor | None,
+        c: Tensor,
+        *parts: Tensor,
     ) -> tuple[Tensor, Tensor]:
         keep, parts = not isinstance(ctx, NoSaveContext), tuple(_rows(p) for p in parts)
         x, c, widths = weights.place(parts, keep), c.contiguous(), [p.shape[1] for p in parts]
         check(c, x.shape[0], bias.shape[0] // 4)
+        if shift is not None:
+            check(shift := shift.contiguous(), x.shape[0], bias.shape[0])
         gates = x.new_empty(x.shape[0], bias.shape[0])
         h_next, c_next = torch.empty_like(c), torch.empty_like(c)
-        arguments = (*c.shape, x.shape[1], *_parts(parts, widths), weights.forward)
-        call(f"lstm_forward_{suffix(x.dtype)}", *arguments, bias, c, x, gates, c_next, h_next)
+        arguments = (*c.shape, x.shape[1], *_parts(parts, widths), weights.forward, bias, shift)
+        call(f"lstm_forward_{suffix(x.dtype)}", *arguments, c, x, gates, c_next, h_next)
         if keep:
             ctx.save_for_backward(x, gates, c, c_next, weights.backward)
             ctx.grads, ctx.widths = weights.grads, widths
@@ -56,12 +64,13 @@ class LSTMStep(torch.autograd.Function):
     def backward(ctx: Any, dh: Tensor, dc: Tensor) -> tuple[Tensor | None, ...]:
         x, gates, c, c_next, operand = ctx.saved_tensors
         dgates, dc_prev = ctx.grads.gradient(x, aligned(gates.shape[1])), torch.empty_like(c)
-        dparts = _gradients(ctx, c, ctx.widths, 4)
+        dparts = _gradients(ctx, c, ctx.widths, 5)
+        dshift = c.new_empty(gates.shape) if ctx.needs_input_grad[3] else None
         arguments = (*c.shape, dgates.shape[1], gates, c, c_next, dh.contiguous(), dc.contiguous())
-        made = (operand, dgates, dc_prev, *_parts(dparts, ctx.widths))
+        made = (operand, dgates, dshift, dc_prev, *_parts(dparts, ctx.widths))
         call(f"lstm_backward_{suffix(x.dtype)}", *arguments, *made)
         ctx.grads.add(x)
-        return None, None, None, dc_prev, *dparts
+        return None, None, None, dshift, dc_prev, *dparts
 
 
 class Cell(torch.autograd.Function):
