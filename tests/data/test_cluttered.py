@@ -56,6 +56,33 @@ def test_every_image_holds_its_digit_whole():
         assert (image[top : top + 28, left : left + 28] == sources[n % 30]).all()
 
 
+def test_an_affine_map_interpolates_the_digit_by_its_formula():
+    sources, numbers = digits(20, 0).astype(np.uint8), np.array([3, 24, 1_000_003])
+    made = images(sources, numbers, size=28, clutter=0, affine=True)
+    drawn = integers_each(numbers, [301, 401, 401, 301, 1, 1], "cluttered affine")[:, :4]
+    for image, n, entries in zip(made, numbers, drawn - [150, 200, 200, 150], strict=True):
+        matrix, whole = np.eye(2) + entries.reshape(2, 2) / 1000, np.zeros((30, 30))
+        whole[:28, :28] = sources[n % 20]  # zeros beyond; index -1 is a zero as well
+        for y in range(28):
+            for x in range(28):
+                at = (matrix @ (y - 14, x - 14) + 14).clip(-1, 28)
+                (top, left), (down, right) = np.floor(at).astype(int), at % 1
+                corners = whole[np.ix_([top, top + 1], [left, left + 1])]
+                light = [1 - down, down] @ corners @ [1 - right, right]
+                assert abs(image[y, x] - light) <= 0.5 + 1e-6
+
+
+def test_affine_maps_are_for_training_and_new_in_every_epoch(write):
+    folder = write()
+    plain, moved = (load("cluttered", folder, clutter=0, affine=a) for a in (False, True))
+    for split in ("valid", "test"):
+        assert (plain.splits[split].pixels == moved.splits[split].pixels).all()
+    first, again, later = (moved.splits["train"].pixels[np.arange(20) + k] for k in (0, 0, 40))
+    assert (first == again).all() and (first != later).any((1, 2, 3)).all()
+    assert (first != plain.splits["train"].pixels[:20]).any((1, 2, 3)).all()
+    assert moved.checksum != plain.checksum
+
+
 def test_so_many_pieces_of_that_size_out_of_others():
     """The digit's light is 1, all others' 20: nothing is clipped, and light can be counted."""
     sources = np.full((2, 28, 28), 1)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from drawnet.data import load, omniglot
+from drawnet.data import _affine, load, omniglot
 from drawnet.errors import UserError
 
 COUNTS = {"train": 17_352, "valid": 1_928, "test": 13_180}
@@ -58,7 +58,7 @@ def test_an_affine_map_moves_every_pixel_by_its_formula(size, monkeypatch):
     drawings = np.packbits(ink, axis=-1)
     entries = np.array([90, -140, 30, -75, 4, -3])  # thousandths, then pixels
     drawn = entries + np.array([100, 150, 150, 100, 4, 4])
-    monkeypatch.setattr(omniglot, "integers_each", lambda *_: drawn[None])
+    monkeypatch.setattr(_affine, "integers_each", lambda *_: drawn[None])
     found = omniglot.transformed(drawings, size, np.array([3]))
     matrix, shift = np.eye(2) + entries[:4].reshape(2, 2) / 1000, entries[4:]
     moved = np.zeros((105, 105), bool)

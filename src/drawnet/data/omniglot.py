@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from drawnet.data import Dataset, File, GeneratedImages, Images, Info
+from drawnet.data import Dataset, File, GeneratedImages, Images, Info, _affine
 from drawnet.data.io.files import array, counted, find, find_file, read_mat, read_npz, reading
 from drawnet.errors import UserError
-from drawnet.nn.noise import generator, integers_each
+from drawnet.nn.noise import generator
 
 SIDE = 105
 _CHARACTERS = {"background": 964, "evaluation": 659}
@@ -174,24 +174,11 @@ def transformed(
 ) -> NDArray[np.uint8]:
     """Generate images (B, 1, size, size) at indices (B,) from drawings packed (n, 105, 14).
 
-    Image k n + j is drawing j under a random affine map: a pixel at p from the centre takes the ink at
-    (I + A) p + t of the drawing, A within STRETCH on its diagonal and SHEAR off it, t within SHIFT.
-    In whole thousandths and whole pixels, so that it is the same on every machine.
+    Image k n + j is drawing j under a random affine map.
     """
-    stretch, shear = (round(1000 * part) for part in (STRETCH, SHEAR))
-    limits = 2 * np.array([stretch, shear, shear, stretch, SHIFT, SHIFT]) + 1
-    a, b, c, d, down, right = (
-        column[:, None, None]
-        for column in (integers_each(numbers, limits, "omniglot affine") - limits // 2).T
-    )
-    y, x = np.mgrid[:SIDE, :SIDE] - SIDE // 2
-    rows = (((1000 + a) * y + b * x + 500) // 1000 + down) + SIDE // 2
-    columns = ((c * y + (1000 + d) * x + 500) // 1000 + right) + SIDE // 2
-    inside = (rows >= 0) & (rows < SIDE) & (columns >= 0) & (columns < SIDE)
+    places = _affine.sources(numbers, SIDE, STRETCH, SHEAR, SHIFT, "omniglot affine")
     strokes = np.unpackbits(packed[numbers % len(packed)], axis=-1, count=SIDE)
-    images = np.arange(len(numbers))[:, None, None]
-    moved = strokes[images, rows.clip(0, SIDE - 1), columns.clip(0, SIDE - 1)] * inside
-    return _averaged(moved, size)[:, None].astype(np.uint8)
+    return _averaged(_affine.nearest(strokes, *places), size)[:, None].astype(np.uint8)
 
 
 def overlap(size: int) -> NDArray[np.float32]:
