@@ -9,7 +9,7 @@ from torch import nn
 
 from drawnet.kernels import library, packing, serves
 from drawnet.kernels.layers import PackedSequence
-from drawnet.nn.recurrent import LSTM, Linear
+from drawnet.nn.recurrent import LSTM, Linear, Operands
 
 pytestmark = pytest.mark.skipif(isinstance(library(), str), reason="no kernels on this machine")
 
@@ -268,6 +268,37 @@ def test_a_block_is_no_longer_than_the_steps_in_a_row():
 
 def net_blocks(session):
     return [kernel.weights.grads.block for kernel in session.kernels]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_product_with_an_input_that_stays_is_taken_once(dtype):
+    if not serves(dtype):
+        pytest.skip(f"no kernels of {dtype} on this processor")
+    torch.manual_seed(0)
+    layer = LSTM((3, 70, 2), 6)
+    still, first, last = torch.randn(4, 70), torch.randn(5, 4, 3), torch.randn(5, 4, 2)
+    leaves = [t.requires_grad_() for t in (still, first, last)] + [*layer.parameters()]
+    seeds = torch.randn(5, 4, 6)
+
+    def run(context):
+        h = c = torch.zeros(4, 6)
+        total = 0.0
+        with context:
+            for a, b, seed in zip(first, last, seeds, strict=True):
+                h, c = layer((a, still.flatten(1), b), h, c)
+                total = total + (h * seed).sum()
+            apart = getattr(vars(layer).get("forward"), "apart", None)
+        return [h, c, *torch.autograd.grad(total, leaves)], apart
+
+    expected, _ = run(Operands(layer, dtype))
+    found, apart = run(PackedSequence(layer, dtype, 0, [layer], constant=[still]))
+    assert apart[0] == [False, True, False, False]
+    assert apart[1].plain.shape == (24, 3 + 2 + 6)
+    scale = 1e-5 if dtype == torch.float32 else 2e-2
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=scale, atol=scale * theirs.abs().max().item())
+    _, apart = run(PackedSequence(layer, dtype, 0, [layer], constant=[torch.randn(4, 70)]))
+    assert apart is None, "another tensor of that size"
 
 
 def test_a_second_derivative_is_refused():

@@ -11,6 +11,7 @@ import golden_runs
 from drawnet import kernels, models
 from drawnet.kernels import compiled, replay
 from drawnet.kernels.install import Accelerator
+from drawnet.kernels.layers import LSTMKernel
 from drawnet.kernels.replay import Recording, Recordings, Tape, Unfit
 from drawnet.models.base import LossOptions
 from drawnet.models.sequential import StepModel
@@ -75,14 +76,22 @@ def test_replays_train_as_the_operations_do(kind, precision, monkeypatch):
     assert not recordings(other)
 
 
-def test_what_is_observed_once_an_image_is_replayed_with_its_gradient(monkeypatch):
-    model = build(features=3)
+@pytest.mark.parametrize("changes", [{"features": 3, "units": 64}, {"read": 0, "write": 0}])
+def test_what_stays_the_same_at_every_step_is_replayed_with_its_gradient(changes, monkeypatch):
+    model = build(**changes)
+    taken = []
+    once = LSTMKernel.taken_once
+    monkeypatch.setattr(LSTMKernel, "taken_once", lambda *a: taken.append(a) or once(*a))
     ours = [step(model, k) for k in range(3)]
-    assert len(recordings(model)) == 1 and model.features.convolutions.layers[0].weight.grad.any()
+    assert len(recordings(model)) == 1 and taken
+    assert model.convolutions is None or model.convolutions.layers[0].weight.grad.any()
     one_by_one(monkeypatch)
-    other = build(features=3)
+    other = build(**changes)
     for k in range(3):
         assert all(torch.equal(a, b) for a, b in zip(ours[k], step(other, k), strict=True))
+    kernels.uninstall(other)
+    for a, b in zip(ours[2], step(other, 2), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3 * b.abs().max().item())
 
 
 @pytest.mark.parametrize("kind", STEP_MODELS)

@@ -114,7 +114,6 @@ def test_fused_and_plain_products_agree(switch):
         ({"shared_window": True, "read": 0}, "two windows"),
         ({"intensity": False, "read": 0, "write": 0}, "no window to change"),
         ({"window": "sigma", "read": 0, "write": 0}, "no window to change"),
-        ({"features": 4, "cell": "gru"}, "are for --model.cell lstm"),
     ],
 )
 def test_switches_that_cannot_be(settings, message):

@@ -124,11 +124,13 @@ class Accelerator:
 
     # ---- what runs ------------------------------------------------------------------------------
 
-    def unrolled(self, steps: int = 0) -> AbstractContextManager[Any]:
-        """`Model.unrolled`, in which layers run their kernels."""
+    def unrolled(
+        self, steps: int = 0, constant: Sequence[Tensor] = ()
+    ) -> AbstractContextManager[Any]:
+        """`Model.unrolled`, in which layers run their kernels; constant: see `PackedSequence`."""
         layers, dtype = list(self.layers.values()), self.model.precision or torch.float32
         if usable(*(p for layer in layers for p in layer.parameters())) and serves(dtype):
-            return PackedSequence(self.model, dtype, steps, layers, self.lock)
+            return PackedSequence(self.model, dtype, steps, layers, self.lock, constant)
         return self.formula("unrolled")(steps)
 
     def unroll(self, x: Tensor, eps: Tensor, state: Any) -> tuple[Tensor, Any]:
@@ -147,8 +149,10 @@ class Accelerator:
 
     def _recordings(self, kind: type) -> Recordings:
         def unroll(x: Tensor, eps: Tensor, *parts: Tensor) -> tuple[Tensor, ...]:
-            with self.unrolled():
-                rate, state = self.formula("unroll")(x, eps, kind(*parts))
+            state = kind(*parts)
+            observed = [getattr(state, name) for name in self.model.observed]
+            with self.unrolled(constant=[x, *observed]):
+                rate, state = self.formula("unroll")(x, eps, state)
             return rate, *state
 
         return Recordings(unroll, self.model)
@@ -228,19 +232,28 @@ def _learned_prior(model: Any) -> bool:
 
 
 def _compare_layer(layer: nn.Module) -> str:
-    """Two steps of a layer with its kernel and without, in every number type that has kernels."""
+    """Two steps of a layer with its kernel and without, in every number type that has kernels.
 
-    def stepped(context: AbstractContextManager[Any]) -> Callable[..., list[Any]]:
+    And two more, in which the first input is known to be the same at both.
+    """
+
+    def stepped(*contexts: AbstractContextManager[Any]) -> Callable[..., list[Any]]:
         def run(*inputs: Any) -> list[Any]:
-            with context:
-                return [layer(*inputs), layer(*inputs)]
+            found = []
+            for context in contexts:
+                with context:
+                    found += [layer(*inputs), layer(*inputs)]
+            return found
 
         return run
 
     for dtype in (kind for kind in TOLERANCE if serves(kind)):
-        formula = stepped(Operands(layer, dtype))
-        kernel = stepped(PackedSequence(layer, dtype, 0, [layer]))
         inputs, weights = _layer_inputs(layer), tuple(layer.parameters())
+        first = [next(_tensors(inputs))]
+        formula = stepped(*2 * [Operands(layer, dtype)])
+        kernel = stepped(
+            *(PackedSequence(layer, dtype, 0, [layer], constant=c) for c in ([], first))
+        )
         if (found := _compare(formula, kernel, inputs, TOLERANCE[dtype], weights)) != KERNEL:
             return found
     return KERNEL
@@ -301,8 +314,7 @@ def _layer_inputs(layer: Any) -> tuple[Any, ...]:
     parts = tuple(torch.randn(BATCH, n, *grid, requires_grad=True) for n in sizes)
     if not recurrent:
         return parts
-    widths = [units, units, 4 * units][: 2 + isinstance(layer, LSTM)]
-    return parts, *(torch.randn(BATCH, n, *grid, requires_grad=True) for n in widths)
+    return parts, *(torch.randn(BATCH, units, *grid, requires_grad=True) for _ in range(2))
 
 
 def _windows() -> Tensor:

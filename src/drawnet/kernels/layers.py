@@ -13,6 +13,9 @@ from drawnet.kernels.recurrent import Cell, LinearStep, LSTMStep
 from drawnet.nn.convolution import ConvLSTM
 from drawnet.nn.recurrent import LSTM, Linear, Operands
 
+WIDE = 64
+"""Columns from which on an input that does not change is worth a product of its own."""
+
 
 class LayerKernel:
     """Stands in for one layer's `forward`; inputs that it does not serve go to the formula."""
@@ -66,15 +69,46 @@ class LinearKernel(PackedKernel):
 
 
 class LSTMKernel(PackedKernel):
+    """… whose product with inputs that are the same at every step is taken once."""
+
     groups = 4
 
-    def __call__(
-        self, inputs: tuple[Tensor, ...], h: Tensor, c: Tensor, shift: Tensor | None = None
-    ) -> Any:
-        if not usable(c, h, *inputs, *([] if shift is None else [shift])):
-            return self.formula(inputs, h, c, shift)
-        w = self.weights
-        return apply(LSTMStep, w.weight, w.constant_bias, w, shift, c, *inputs, h)
+    def __init__(self, layer: LSTM, dtype: torch.dtype, steps: int) -> None:
+        super().__init__(layer, dtype, steps)
+        self.constant: frozenset[tuple[int, int]] = frozenset()
+        """Addresses and widths of inputs that do not change while the sequence lasts."""
+        self.apart: tuple[list[bool], PackedWeights, Tensor] | None = None
+        """Which inputs were taken once; the other weights; what those add to the gates."""
+
+    def leave(self) -> None:
+        super().leave()
+        self.apart = None
+
+    def __call__(self, inputs: tuple[Tensor, ...], h: Tensor, c: Tensor) -> Any:
+        if not usable(c, h, *inputs):
+            return self.formula(inputs, h, c)
+        w, shift, parts = self.weights, None, (*inputs, h)
+        once = [(p.data_ptr(), p.shape[1]) in self.constant for p in inputs] + [False]
+        if any(once):
+            if self.apart is None or self.apart[0] != once:
+                self.apart = once, *self.taken_once(parts, once)
+            _, w, shift = self.apart
+            parts = tuple(p for p, fixed in zip(parts, once, strict=True) if not fixed)
+        return apply(LSTMStep, w.weight, w.constant_bias, w, shift, c, *parts)
+
+    def taken_once(
+        self, parts: Sequence[Tensor], once: Sequence[bool]
+    ) -> tuple[PackedWeights, Tensor]:
+        """Return the weights of the inputs that change, and the product with those that do not."""
+        columns = self.layer.weight.split([p.shape[1] for p in parts], 1)
+        pairs = list(zip(parts, columns, once, strict=True))
+        rest, whole = (
+            torch.cat([w for _, w, k in pairs if k is kind], 1) for kind in (False, True)
+        )
+        bias, dtype, steps = self.layer.bias, self.weights.dtype, self.weights.grads.most
+        w = PackedWeights(whole, torch.zeros_like(bias), dtype, 1)
+        shift = apply(LinearStep, w.weight, w.constant_bias, w, *(p for p, _, k in pairs if k))
+        return PackedWeights(rest, bias, dtype, steps, self.groups), shift
 
 
 class ConvLSTMKernel(LayerKernel):
@@ -103,14 +137,21 @@ class PackedSequence(Operands):
         steps: int,
         layers: Sequence[nn.Module],
         lock: AbstractContextManager[Any] | None = None,
+        constant: Sequence[Tensor] = (),
     ) -> None:
         """steps: how many are unrolled at a time, 0 for all; a new block begins with them.
 
         lock: the model's; another thread's sequence waits for this one to end.
+        constant: tensors (B, …) that stay as they are; flattened, they may be inputs at every step.
         """
         super().__init__(model, dtype)
         self.lock = lock or nullcontext()
         self.kernels = [KERNELS[type(layer)](layer, dtype, steps) for layer in layers]
+        wide = [t for t in constant if t[0].numel() >= WIDE]
+        places = frozenset((t.data_ptr(), t[0].numel()) for t in wide)
+        for kernel in self.kernels:
+            if isinstance(kernel, LSTMKernel):
+                kernel.constant = places
 
     def __enter__(self) -> None:
         self.lock.__enter__()

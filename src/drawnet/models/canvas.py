@@ -36,7 +36,7 @@ class State(NamedTuple):
     y: Tensor
     """Labels (B, classes), one-hot."""
     features: Tensor
-    """What x as a whole adds to the encoder's gates, (B, 4 units); (B, 0) where nothing."""
+    """What the encoder has of x as a whole, (B, 0) where nothing."""
 
 
 class CanvasModel(StepModel):

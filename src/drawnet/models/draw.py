@@ -8,9 +8,8 @@ Numbers in brackets are the paper's equations; its letters are kept:
     w      patch that the decoder writes             y      labels (B, classes), one-hot, if any
     B T Z N   images, steps, latents, window side
 
-An option beyond the paper gives the encoder a vector of convolutions of x in addition to its glimpses.
-The vector, and its part of the encoder's product, are computed once an image; what is generated, and
-how, is untouched by it.
+An option beyond the paper gives the encoder a vector of convolutions of x, which are computed once an
+image, in addition to its glimpses; what is generated, and how, is untouched by it.
 """
 
 import math
@@ -62,6 +61,8 @@ class DrawConfig:
 class Draw(CanvasModel):
     """DRAW with each of its two attention windows on or off."""
 
+    observed = ("features",)
+
     def __init__(self, config: DrawConfig, shape: tuple[int, int, int]) -> None:
         super().__init__(config, shape)
         if config.read or config.write:
@@ -71,7 +72,8 @@ class Draw(CanvasModel):
         glimpse = 2 * channels * (config.read**2 or height * width)
         self.patch = (self.canvas_shape[0], n, n) if n else self.canvas_shape
 
-        self.encoder = LSTM(drop_empty(glimpse, units, config.classes), units)
+        whole = units * bool(config.features)
+        self.encoder = LSTM(drop_empty(glimpse, units, whole, config.classes), units)
         self.q = Linear(units, 2 * config.latents)
         self.decoder = LSTM(drop_empty(config.latents, config.classes), units)
         # One map of h_dec for the patch, the window to write it with, and the window to read next.
@@ -84,7 +86,11 @@ class Draw(CanvasModel):
         self.p = Linear(units + config.classes, 2 * config.latents) if learned else None
         if self.p is not None:
             nn.init.zeros_(self.p.weight)  # exactly N(0, I)
-        self.features = Features(config, shape) if config.features else None
+        self.convolutions, self.summary = None, None
+        if config.features:
+            self.convolutions = ConvEncoder(channels, config.features, 3, 3)
+            grid = halved(height, width, 3)
+            self.summary = Linear(config.features * math.prod(grid), units)
 
     @torch.no_grad()
     def initialise(self) -> None:
@@ -113,17 +119,19 @@ class Draw(CanvasModel):
 
     def observe(self, x: Tensor, state: State) -> State:
         """Summarise x by convolutions, where the encoder has them."""
-        return state if self.features is None else state._replace(features=self.features(x))
+        if self.convolutions is None or self.summary is None:
+            return state
+        return state._replace(features=self.summary(self.convolutions(x).flatten(1)).tanh())
 
     # ---- a step, in the paper's order -----------------------------------------------------------
 
     def encoder_inputs(self, x: Tensor, state: State) -> tuple[Tensor, ...]:
-        """What the encoder sees: the glimpse r_t, h_dec_{t-1} and y."""
+        """What the encoder sees: the glimpse r_t, h_dec_{t-1}, the features of x, if any, and y."""
         x_hat = self.error_image(x, self.likelihood(state))  # (3)
         r: tuple[Tensor, ...] = (x.flatten(1), x_hat.flatten(1))  # (17)
         if self.config.read:
             r = (self.read((x, x_hat), state.next_read).flatten(1),)  # (4)
-        return drop_empty(*r, state.h_dec, state.y)
+        return drop_empty(*r, state.h_dec, state.features, state.y)
 
     def read(self, images: tuple[Tensor, ...], window: Tensor) -> Tensor:
         """Read images (B, C, H, W) through windows (B, 5): (B, len(images) · C, N, N).   (27)"""
@@ -131,9 +139,7 @@ class Draw(CanvasModel):
 
     def infer(self, x: Tensor, state: State) -> tuple[Gaussian, State]:
         """q(z_t | x, z_1..t-1), relative to p where p is learned."""
-        whole = () if self.features is None else (state.features,)
-        inputs = self.encoder_inputs(x, state)
-        h_enc, s_enc = self.encoder(inputs, state.h_enc, state.s_enc, *whole)  # (5)
+        h_enc, s_enc = self.encoder(self.encoder_inputs(x, state), state.h_enc, state.s_enc)  # (5)
         d = Gaussian(*self.q(h_enc).chunk(2, 1))  # (1), (2)
         q = self.relative_posterior(d, self.prior(state))
         return q, state._replace(h_enc=h_enc, s_enc=s_enc, read=state.next_read)
@@ -160,25 +166,6 @@ class Draw(CanvasModel):
     def write(self, canvas: Tensor, patch: Tensor, window: Tensor) -> Tensor:
         """Add a patch (B, C, N, N) to the canvas (B, C, H, W) through windows (B, 5).   (29)"""
         return attention.write(canvas, patch, window)
-
-
-class Features(nn.Module):
-    """What the encoder has of x as a whole: three convolutions, a vector, its part of the gates."""
-
-    def __init__(self, config: DrawConfig, shape: tuple[int, int, int]) -> None:
-        super().__init__()
-        channels, height, width = shape
-        self.convolutions = ConvEncoder(channels, config.features, 3, 3)
-        grid = halved(height, width, 3)
-        self.summary = Linear(config.features * math.prod(grid), config.units)
-        self.gates = nn.Linear(config.units, 4 * config.units, bias=False)
-        nn.init.normal_(self.gates.weight, std=(4 * config.units) ** -0.5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x (B, C, H, W) -> W v (B, 4 units), v = tanh(V conv(x) + b)."""
-        v = self.summary(self.convolutions(x).flatten(1)).tanh()
-        gates: Tensor = self.gates(v)
-        return gates
 
 
 Config, Model = DrawConfig, Draw

@@ -59,8 +59,6 @@ class DrawVariantConfig(DrawConfig):
         windows = self.shared_window or not self.intensity or self.window != "paper"
         if windows and not (self.read or self.write):
             raise UserError("without --model.read or --model.write there is no window to change")
-        if self.features and self.cell != "lstm":
-            raise UserError("--model.features are for --model.cell lstm")
         if self.shared_window and not (self.read and self.write):
             raise UserError("--model.shared-window needs two windows: --model.read, --model.write")
 
@@ -78,7 +76,7 @@ class DrawVariant(Draw):
         if not (k.error_image and k.feedback and k.cell == "lstm"):
             channels, height, width = self.shape
             glimpse = (1 + k.error_image) * channels * (k.read**2 or height * width)
-            inputs = drop_empty(glimpse, units * k.feedback, k.classes)
+            inputs = drop_empty(glimpse, units * k.feedback, units * bool(k.features), k.classes)
             self.add_module("encoder", cell(inputs, units))
         if k.cell != "lstm":
             self.add_module("decoder", cell(drop_empty(k.latents, k.classes), units))
@@ -139,7 +137,7 @@ class DrawVariant(Draw):
             if k.window == "unbounded":
                 r[0] = r[0] * beyond(state.next_read)
         heard = [state.h_dec] if k.feedback else []
-        return drop_empty(*r, *heard, state.y)
+        return drop_empty(*r, *heard, state.features, state.y)
 
     def decoder_heads(self, h_dec: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         w, window, next_read = super().decoder_heads(h_dec)

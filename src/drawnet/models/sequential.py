@@ -13,7 +13,7 @@ and encoding.
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -34,6 +34,9 @@ class StepModel(LatentModel):
 
     Its state is a NamedTuple of tensors (B, …), one of which is y.
     """
+
+    observed: ClassVar[tuple[str, ...]] = ()
+    """Fields of the state that `observe` fills in; no step changes them."""
 
     # ---- what a model declares: steps, latents, likelihood(state), and these --------------------
 

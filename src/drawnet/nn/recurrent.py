@@ -68,9 +68,7 @@ class Linear(Affine):
 class LSTM(Affine):
     """A long short-term memory cell (Hochreiter & Schmidhuber 1997, with forget gates).
 
-    i, f, g, o = W [x, h] + b + a;   c' = σ(f) c + σ(i) tanh(g);   h' = σ(o) tanh(c').
-
-    a, if there is any, is of inputs that are the same at every step: W's part for them is taken once.
+    i, f, g, o = W [x, h] + b;   c' = σ(f) c + σ(i) tanh(g);   h' = σ(o) tanh(c').
     """
 
     def __init__(self, inputs: Sequence[int], units: int) -> None:
@@ -83,12 +81,9 @@ class LSTM(Affine):
         units = len(self.weight) // 4
         return self.weight[:, :-units], self.weight[:, -units:]
 
-    def forward(
-        self, inputs: tuple[Tensor, ...], h: Tensor, c: Tensor, shift: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """inputs (B, in) …, h and c (B, K), shift: a (B, 4K) -> (h', c')."""
-        gates = self.affine(*inputs, h)
-        return cell(gates if shift is None else gates + shift, c)
+    def forward(self, inputs: tuple[Tensor, ...], h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """inputs (B, in) …, h and c (B, K) -> (h', c')."""
+        return cell(self.affine(*inputs, h), c)
 
 
 def cell(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
