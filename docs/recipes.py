@@ -78,8 +78,11 @@ def options(name: str, command: str) -> str:
 
 
 def minutes(record: dict[str, Any]) -> str:
-    """Processor minutes, to the minute."""
-    return f"{max(1, round(record['cpu_minutes']))}" if "cpu_minutes" in record else ""
+    """Processor minutes, to the minute, with those of the run before it whose weights it began from."""
+    if "cpu_minutes" not in record:
+        return ""
+    before = record.get("before", {}).get("cpu_minutes", 0)
+    return f"{max(1, round(before + record['cpu_minutes']))}"
 
 
 def measured(record: dict[str, Any]) -> str:
@@ -130,6 +133,8 @@ def section(name: str, about: str, run: Run[Any], record: dict[str, Any]) -> str
     if record["evaluations"]:
         what = record["evaluations"][0]["dataset"]
         facts += [f"Measured: {measured(record)} of {what}, after {record['examples']:,} examples"]
+    if before := record.get("before"):
+        facts += [f"Before it: `{before['command']}`, {before['examples']:,} examples"]
     facts += [
         f"K-sample estimate, K = {e['importance_samples']:,}: {estimate(e)} nats per image "
         f"({e['images']:,} {e['split']} images evenly spread over the split; their one-sample bound "

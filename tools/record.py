@@ -24,6 +24,8 @@ class Record:
     """The commit that trained it, in place of the one recorded in the weights."""
     processor: str | None = None
     """The processor that trained it, likewise."""
+    before: Path | None = None
+    """The record of the run whose weights this one began from (`--init`)."""
     weights: Path | None = None
     """Also write the weights there (.safetensors), rounded to bfloat16 (half the size), and next to
     them (.json) the record, with their results on embedded digits."""
@@ -37,9 +39,10 @@ def main(arguments: Sequence[str]) -> None:
     suffix(command.out, [".json"])
     suffix(command.weights, [".safetensors"])
     card = command.weights and command.weights.with_suffix(".json")
-    outputs(command.out, command.weights, card, models=[command.run], files=command.evaluation)
+    files = [*command.evaluation, *([command.before] if command.before else [])]
+    outputs(command.out, command.weights, card, models=[command.run], files=files)
     known = {"commit": command.commit, "processor": command.processor}
-    record = records.build_record(command.run, command.evaluation, **known)
+    record = records.build_record(command.run, command.evaluation, command.before, **known)
     contents = {command.out: record.text().encode()}
     if command.weights and card:
         tensors, header = records.rounded(command.run)

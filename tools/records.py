@@ -87,6 +87,15 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Before:
+    """A run whose weights another began from."""
+
+    command: str
+    examples: NonNegativeInt
+    cpu_minutes: NonNegative
+
+
+@dataclass(frozen=True)
 class Record:
     """What is known of a run; None: not known."""
 
@@ -104,6 +113,8 @@ class Record:
     """Examples, processor minutes and selection metric of every validation."""
     run: Run[Any]
     check: Check | None = None
+    before: Before | None = None
+    """Examples and minutes of the record are without those before it."""
 
     def text(self) -> str:
         """Return the file's content."""
@@ -114,6 +125,8 @@ class Record:
             for name in LATER:
                 if e.get(name, 0) is None:
                     del e[name]
+        if self.before is None:
+            del values["before"]
         return json.dumps(values, indent=1) + "\n"
 
 
@@ -125,10 +138,16 @@ class Comparison:
     rows: list[Row]
 
 
-def build_record(run_folder: Path, evaluations: Sequence[Path], **overrides: str | None) -> Record:
+def build_record(
+    run_folder: Path,
+    evaluations: Sequence[Path],
+    before: Path | None = None,
+    **overrides: str | None,
+) -> Record:
     """Return the record of the best weights in a run's folder, or of those in a single file.
 
     evaluations: JSON files of `drawnet evaluate --out` or, of this run alone, `compare --out`.
+    before: the record of the run that this one began from.
     overrides: commit or processor, in place of what the weights record.
     """
     model = checkpoint.load_model(run_folder)
@@ -150,7 +169,17 @@ def build_record(run_folder: Path, evaluations: Sequence[Path], **overrides: str
         evaluations=[_evaluation(path) for path in evaluations],
         curve=_curve(run_folder / "metrics.jsonl", model.network.selection_metric),
         run=run,
+        before=_before(before, run) if before else None,
     )
+
+
+def _before(path: Path, run: Run[Any]) -> Before:
+    first = schema.read(path, Record)
+    if not run.init:
+        raise UserError(f"--before {path}: the run began from random weights")
+    if first.examples is None or first.cpu_minutes is None:
+        raise UserError(f"{path} does not say how long its run was")
+    return Before(first.command, first.examples, first.cpu_minutes)
 
 
 CHECKED = 100
@@ -172,6 +201,8 @@ def check(network: Model) -> Check | None:
 def rounded(run_folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return tensors and header of the best weights in a run's folder, rounded to bfloat16."""
     tensors, header = checkpoint.load_tensors(checkpoint.located(run_folder))
+    if origin := header.get("origin"):  # its folder is one machine's
+        header |= {"origin": origin | {"path": Path(origin["path"]).name}}
     return {k: t.bfloat16() if t.is_floating_point() else t for k, t in tensors.items()}, header
 
 
@@ -253,6 +284,8 @@ def table(records: dict[str, Record]) -> str:
         minutes = f"{r.cpu_minutes:,.0f}" if r.cpu_minutes is not None else "–"
         evaluated = r.evaluations[0].dataset if r.evaluations else r.data.name
         examples, commit = f"{r.examples:,}" if r.examples else "–", r.made.commit or "–"
+        if b := r.before:
+            examples, minutes = f"{b.examples:,} + {examples}", f"{b.cpu_minutes:,.0f} + {minutes}"
         cells = [f"`{name}`", evaluated, r.paper or "–", whole, tight, examples, minutes, commit]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
@@ -354,6 +387,8 @@ def _section(name: str, record: Record, pictures: Sequence[str]) -> str:
         f"seed {record.run.seed}",
     ]
     lines = [f"\n## {name}\n", f"    {record.command}\n"]
+    if b := record.before:
+        lines += [f"It began from the weights of `{b.command}`, {b.examples:,} examples.\n"]
     lines += [f"{'; '.join(facts)}.  Licence of the data: {record.data.licence or '–'}."]
     lines += [f"\n![{name}]({picture})" for picture in pictures]
     if curve := record.curve:

@@ -63,6 +63,27 @@ def test_a_record_holds_what_a_reader_asks(runs, record):
     assert min(row[2] for row in r["curve"]) == pytest.approx(model.header.valid["nats"], abs=1e-3)
 
 
+def test_a_record_names_the_run_that_its_run_began_from(runs, record, tmp_path, capsys):
+    second, out = tmp_path / "second", tmp_path / "second.json"
+    words = "train digits_quick --examples 64 --batch 32 --model.steps 3 --validation-images 50"
+    main([*words.split(), "--init", str(runs / "run"), "--out", str(second)])
+    weights = tmp_path / "small.safetensors"
+    main(["record", str(second), str(runs / "whole.json"), "--before", str(record), "--out", str(out),
+          "--weights", str(weights)])  # fmt: skip
+    first, r = (json.loads(path.read_text()) for path in (record, out))
+    assert r["before"] == {name: first[name] for name in ("command", "examples", "cpu_minutes")}
+    assert "before" not in first
+    found = records.read([record, out])
+    assert f"| {first['examples']:,} + 64 |" in records.table(found)
+    records.write(found, tmp_path / "page.md")
+    assert f"from the weights of `{first['command']}`" in (tmp_path / "page.md").read_text()
+    origin = checkpoint.load_header(weights)["origin"]
+    assert origin["path"] == "model.safetensors" and origin["examples"] == first["examples"]
+    with pytest.raises(SystemExit):
+        main(["record", str(runs / "run"), "--before", str(record), "--out", str(out)])
+    assert "began from random weights" in capsys.readouterr().err
+
+
 def test_the_command_of_a_record_is_the_run(runs):
     run = checkpoint.load_model(runs / "run").run
     program, name, *words = shlex.split(records.command(run))
