@@ -18,6 +18,7 @@ from drawnet.drawing import figures, sample  # noqa: E402
 from drawnet.models import latent, sequential  # noqa: E402
 from drawnet.models.draw import DrawConfig  # noqa: E402
 from drawnet.nn import attention  # noqa: E402
+from drawnet.nn.distributions import Gaussian  # noqa: E402
 from drawnet.nn.noise import normal_each, uniform_each  # noqa: E402
 from served import packed, save  # noqa: E402
 
@@ -27,6 +28,9 @@ CONFIGS = {
     "labelled": DrawConfig(steps=6, units=13, latents=5, read=2, write=5, classes=10),
     "learned": DrawConfig(
         steps=6, units=12, latents=4, read=3, write=4, prior="learned", classes=3
+    ),
+    "convolutions": DrawConfig(
+        steps=6, units=12, latents=4, read=5, write=4, prior="learned", features=3
     ),
     "unattentive": DrawConfig(steps=6, units=12, latents=4, read=0, write=0),
 }
@@ -137,6 +141,19 @@ def test_every_step_is_that_of_the_formulas(page, shown, name):
         close(mine["c"], theirs.c[0], 1e-8)
         close(mine["h_dec"], theirs.h_dec[0], 1e-8)
     close([found["weight"]], sequential.log_weights(network, x, eps, y), 1e-8)
+
+
+def test_a_posterior_in_its_prior_s_units_has_the_same_rate(page):
+    torch.manual_seed(3)
+    q, p = (Gaussian(*torch.randn(2, 1, 7).double()) for _ in range(2))
+    found = call(
+        page,
+        """const [a, b] = [q, p].map(([mu, log_sigma]) => new draw.Gaussian(mu, log_sigma));
+        return [a.kl(b), a.relative(b).kl(), a.relative(null).kl(), a.kl()];""",
+        q=torch.cat(q), p=torch.cat(p),
+    )  # fmt: skip
+    rate = q.kl(p).item()
+    assert found[:2] == pytest.approx([rate, rate]) and found[2] == found[3]
 
 
 @pytest.mark.parametrize("length", [16, 6400, 37])

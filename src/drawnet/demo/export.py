@@ -27,13 +27,12 @@ INSTEAD = {"net": "local"}
 
 
 def exportable(e: Exhibit, path: Path) -> None:
-    """Raise UserError unless it is attentive DRAW of binary pixels as published: draw.js has no more."""
+    """Raise UserError unless it is attentive DRAW of binary pixels: draw.js has no more."""
     c = e.network.config
-    if type(e.network) is not Draw or not (e.binary and c.read and c.write) or c.features:
+    if type(e.network) is not Draw or not (e.binary and c.read and c.write):
         raise UserError(
-            f"{path} cannot be exported: a page computes DRAW with two windows, binary pixels and no "
-            "convolutions alone; "
-            f"`drawnet demo {path}` serves this one"
+            f"{path} cannot be exported: a page computes DRAW with two windows and binary pixels "
+            f"alone; `drawnet demo {path}` serves this one"
         )
 
 

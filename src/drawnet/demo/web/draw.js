@@ -1,5 +1,5 @@
-// DRAW in JavaScript: nn/attention.py, nn/recurrent.py, nn/distributions.py, models/draw.py and
-// models/sequential.py, line by line and under their names, for one image at a time.
+// DRAW in JavaScript: nn/attention.py, nn/recurrent.py, nn/convolution.py, nn/distributions.py,
+// models/draw.py and models/sequential.py, line by line and under their names, for one image at a time.
 //
 // Numbers in brackets are equations of Gregor et al. 2015 (arXiv 1502.04623).
 //
@@ -103,6 +103,36 @@ export function lstm(layer, inputs, h, c) {
   return [next.map((v, k) => sigmoid(gates[3 * n + k]) * Math.tanh(v)), next];
 }
 
+// ---- nn/convolution.py ------------------------------------------------------------------------------
+
+/** W * x + b by kernels of K × K at every second place: maps (in, H, W) -> [maps (out, H/2, W/2), their shape]. */
+export function conv({ weight, bias }, x, [inputs, height, width]) {
+  const side = Math.sqrt(weight.length / bias.length / inputs), edge = side >> 1;
+  const shape = [bias.length, Math.ceil(height / 2), Math.ceil(width / 2)], [outputs, rows, columns] = shape;
+  const out = new Float64Array(outputs * rows * columns);
+  for (let o = 0, at = 0; o < outputs; o++) for (let i = 0; i < rows; i++) for (let j = 0; j < columns; j++, at++) {
+    out[at] = bias[o];
+    for (let c = 0; c < inputs; c++) for (let a = 0; a < side; a++) {
+      const row = 2 * i + a - edge;
+      if (row < 0 || row >= height) continue;
+      for (let b = 0; b < side; b++) {
+        const column = 2 * j + b - edge;
+        if (column >= 0 && column < width) out[at] += weight[((o * inputs + c) * side + a) * side + b] * x[(c * height + row) * width + column];
+      }
+    }
+  }
+  return [out, shape];
+}
+
+/** Convolutions of stride 2, each with a ReLU. */
+export function conv_encoder(layers, x, shape) {
+  for (const layer of layers) {
+    [x, shape] = conv(layer, x, shape);
+    x = x.map((v) => Math.max(v, 0));
+  }
+  return x;
+}
+
 // ---- nn/distributions.py ----------------------------------------------------------------------------
 
 const LOG_2PI = Math.log(2 * Math.PI);
@@ -117,6 +147,11 @@ export class Gaussian {
 
   /** The eps of which `sample` makes z. */
   standardise(z) { return this.mu.map((mu, k) => (z[k] - mu) * Math.exp(-this.log_sigma[k])); }
+
+  /** Itself where p is N(0, I): KL(q ‖ p) is that of q.relative(p) and N(0, I). */
+  relative(p) {
+    return p === null ? this : new Gaussian(p.standardise(this.mu), this.log_sigma.map((v, k) => v - p.log_sigma[k]));
+  }
 
   log_prob(z) {
     return -sum(Array.from(this.standardise(z), (eps, k) => 0.5 * eps ** 2 + this.log_sigma[k] + 0.5 * LOG_2PI));
@@ -156,21 +191,28 @@ export class Draw {
     const layer = (name) => `${name}.weight` in weights ? { weight: weights[`${name}.weight`], bias: weights[`${name}.bias`] } : null;
     Object.assign(this, { config, shape, steps: config.steps, latents: config.latents, classes: config.classes });
     for (const name of ["c", "h_enc", "s_enc", "h_dec", "s_dec"]) this[name] = Float64Array.from(weights[name]);
-    for (const name of ["encoder", "q", "decoder", "heads", "p"]) this[name] = layer(name);
+    for (const name of ["encoder", "q", "decoder", "heads", "p", "summary"]) this[name] = layer(name);
+    this.convolutions = this.summary && range(3).map((k) => layer(`convolutions.layers.${k}`));
     this.parts = [n ? shape[0] * n * n : size, n ? 5 : 0, config.read ? 5 : 0];
   }
 
   /** Learned c_0, h_enc_0, h_dec_0, and the first window, from h_dec_0. */
   start(y = []) {
     const { c, h_enc, s_enc, h_dec, s_dec } = this;
-    return { c, h_enc, s_enc, h_dec, s_dec, read: null, write: null, next_read: this.decoder_heads(h_dec)[2], y };
+    return { c, h_enc, s_enc, h_dec, s_dec, read: null, write: null, next_read: this.decoder_heads(h_dec)[2], y, features: [] };
   }
 
-  /** What the encoder sees: the glimpse r_t, h_dec_{t-1} and y. */
+  /** Summarise x by convolutions, where the encoder has them. */
+  observe(x, state) {
+    if (!this.summary) return state;
+    return { ...state, features: affine(this.summary, conv_encoder(this.convolutions, x, this.shape)).map(Math.tanh) };
+  }
+
+  /** What the encoder sees: the glimpse r_t, h_dec_{t-1}, the features of x, if any, and y. */
   encoder_inputs(x, state) {
     const p = mean(state.c), x_hat = p.map((v, k) => x[k] - v); // (3)
     const r = this.config.read ? [read([x, x_hat], state.next_read, this.config.read, this.shape)] : [x, x_hat]; // (4), (17)
-    return [...r, state.h_dec, state.y];
+    return [...r, state.h_dec, state.features, state.y];
   }
 
   /** q(z_t | x, z_1..t-1), and the state after the encoder's step. */
@@ -217,7 +259,7 @@ export function* generate(model, eps, y = [], state = model.start(y)) {
 
 /** Read x and draw it again: after every step { state, rate, noise }, with the noise that draws the same. */
 export function* redraw(model, x, eps, y = []) {
-  let state = model.start(y);
+  let state = model.observe(x, model.start(y));
   for (const one of eps) {
     const [q, seen] = model.infer(x, state), z = q.sample(one), p = model.prior(state);
     state = model.advance(z, seen);
@@ -227,7 +269,7 @@ export function* redraw(model, x, eps, y = []) {
 
 /** log p(x, z) - log q(z | x) for z ~ q, step by step; the last is the sum. */
 export function* log_weights(model, x, eps, y = []) {
-  let state = model.start(y), total = 0;
+  let state = model.observe(x, model.start(y)), total = 0;
   for (const noise of eps) {
     const [q, seen] = model.infer(x, state), z = q.sample(noise), p = model.prior(state);
     total += (p === null ? standard_log_prob(z) : p.log_prob(z)) - q.log_prob(z);

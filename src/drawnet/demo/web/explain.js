@@ -27,7 +27,8 @@ const PARTS = [
   },
   {
     title: "The glimpse", equations: [["r_t = γ F_Y [x, x̂_t] F_X^T", "4, 27"]],
-    words: ({ n_read }) => `All that the encoder learns of the picture in this step: ${n_read} × ${n_read} numbers of the picture, and as many of what is missing.`,
+    words: ({ n_read, whole }) => `${whole ? "What the encoder learns in this step, besides a vector of the whole picture that convolutions made before the first" : "All that the encoder learns of the picture in this step"}: `
+      + `${n_read} × ${n_read} numbers of the picture, and as many of what is missing.`,
     say: ({ r }) => `Glimpse: ${Array.from(r, number).join(", ")}.`,
     paint: (s) => [signed([1, s.n_read, s.n_read], s.r.slice(0, s.n_read ** 2), "of x"), signed([1, s.n_read, s.n_read], s.r.slice(-(s.n_read ** 2)), "of x̂")],
   },
@@ -51,12 +52,12 @@ const PARTS = [
   },
 ];
 
-/** All that the parts show of one step: { x, before, state, q, z, rate } of a model. */
+/** All that the parts show of one step: { x, before, state, q, rate } of a model, q in the prior's units. */
 export function anatomy(model, { x, before, state, q, rate }) {
   const { shape } = model, { read: n_read, write: n_write } = model.config, size = shape.slice(1), p = mean(before.c);
   const x_hat = p.map((v, k) => x[k] - v), reading = window_(state.read, n_read, ...size), writing = window_(state.write, n_write, ...size);
   return {
-    shape, n_read, n_write, x, x_hat, q, rate, reading, writing, before: p, after: mean(state.c),
+    shape, n_read, n_write, whole: state.features.length, x, x_hat, q, rate, reading, writing, before: p, after: mean(state.c),
     r: read([x, x_hat], state.read, n_read, shape), w: model.decoder_heads(state.h_dec)[0],
     added: state.c.map((v, k) => v - before.c[k]),
     read_banks: filterbanks(reading, n_read, ...size), write_banks: filterbanks(writing, n_write, ...size),

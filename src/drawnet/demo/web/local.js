@@ -206,12 +206,12 @@ export function spherical(a, b, shares) {
 async function* explain(model, r, breathe) {
   const x = picture(model, r.x), reading = await readAs(model, [x], r.labels, r.seed, breathe);
   const eps = noise(r.seed, "redraw", 0, model.steps, model.latents);
-  let before = model.start(one_hot(reading.labels[0], model.classes));
+  let before = model.observe(x, model.start(one_hot(reading.labels[0], model.classes)));
   yield { steps: model.steps, n: 1, ...reading };
   yield { step: 0, canvas: levels([mean(before.c)]) };
   for (const [t, one] of eps.entries()) {
-    const [q, read] = model.infer(x, before), state = model.advance(q.sample(one), read), rate = q.kl(model.prior(before));
-    yield { ...moment(model, t + 1, [state]), rate: [rate], detail: { x, before, state, q, rate } };
+    const [q, read] = model.infer(x, before), state = model.advance(q.sample(one), read), p = model.prior(before), rate = q.kl(p);
+    yield { ...moment(model, t + 1, [state]), rate: [rate], detail: { x, before, state, q: q.relative(p), rate } };
     before = state;
     await breathe();
   }
@@ -228,7 +228,7 @@ export class Along {
 
   /** Read the picture (bytes) as it is now, and draw a step. */
   step(values) {
-    const [q, read] = this.model.infer(Float32Array.from(values, (v) => Number(v >= 128)), this.state);
+    const x = Float32Array.from(values, (v) => Number(v >= 128)), [q, read] = this.model.infer(x, this.model.observe(x, this.state));
     this.state = this.model.advance(q.sample(this.eps[this.t]), read);
     this.t += 1;
     this.lines.push(moment(this.model, this.t, [this.state]));
