@@ -88,8 +88,9 @@ class LSTMKernel(PackedKernel):
         if not usable(c, h, *inputs):
             return self.formula(inputs, h, c)
         w, shift, parts = self.weights, None, (*inputs, h)
-        once = [(p.data_ptr(), p.shape[1]) in self.constant for p in inputs] + [False]
+        once = self.constant and [(p.data_ptr(), p.shape[1]) in self.constant for p in inputs]
         if any(once):
+            once = [*once, False]
             if self.apart is None or self.apart[0] != once:
                 self.apart = once, *self.taken_once(parts, once)
             _, w, shift = self.apart
