@@ -251,6 +251,15 @@ def test_a_run_begins_from_given_weights(given, tiny_run, tiny_data, tmp_path, m
     assert tensors(tmp_path / "run")[1]["origin"] == origin
 
 
+@pytest.mark.parametrize("kl_warmup", [0, 16])
+def test_trained_weights_under_a_rising_weight_of_the_rate_are_spoken_of(
+    kl_warmup, given, tiny_run, tiny_data, tmp_path, capsys
+):
+    run = replace(tiny_run, init=str(given), kl_warmup=kl_warmup)
+    loop.train(run, tiny_data, tmp_path / "run")
+    assert ("--kl-warmup 0" in capsys.readouterr().err) == bool(kl_warmup)
+
+
 def test_a_run_that_began_from_weights_resumes_without_them(
     given, tiny_run, tiny_data, tmp_path, monkeypatch
 ):

@@ -204,6 +204,11 @@ def train(
             if run.init:
                 session.begin_from(checkpoint.located(expand(run.init)))
                 say(f"the weights are those of {session.origin}")
+                if run.kl_warmup:
+                    say(
+                        "the weight of the rate rises from 0, which is for new weights: these forget "
+                        "in it what their latents are for (--kl-warmup 0 leaves it at 1)"
+                    )
             if adopt and kernels != "off" and device.type == "cpu":
                 times = accelerator.fastest()[1]
                 say(f"--precision auto: {run.precision} (a step of an LSTM: {times})")
