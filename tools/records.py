@@ -345,7 +345,8 @@ HEAD = """\
 Written by `tools/results.py` from the run records; do not edit.  Minutes are processor time over
 all threads.  Bounds are one-sample estimates over the images stated.  Of several runs, as of several
 moments of a run, validation alone chooses; test images are looked at once, when it has chosen.
-(`cluttered_8_bundled` is a shorter run that it did not choose, whose weights are those at hand.)
+(`cluttered_8_bundled` is a shorter run that it did not choose, whose weights are those at hand;
+`mnist_best_start` is the run whose weights `mnist_best` began from.)
 Samples next to the nearest training images, and the stages of their drawing, are those of seed 0,
 without selection:
 
