@@ -30,8 +30,8 @@ def mnist_best() -> Run[DrawConfig]:
 
     `drawnet train mnist_best`, 71 minutes on two cores in bfloat16: 81.32 ± 0.22 nats on the 10,000 test
     images, one seed, half a nat below `mnist` in three tenths of its examples.  From those weights on
-    `--init runs/mnist_best --kl-warmup 0 --examples 3200000 --seed 1`, another 112 minutes: 80.59 ± 0.21,
-    below the 80.97 of the paper's DRAW.  It has a read window of 5×5, a prior predicted from the
+    `--init runs/mnist_best --kl-warmup 0 --examples 3200000 --seed 1`, another 112 minutes: 80.59 ±
+    0.21, below the 80.97 of the paper's DRAW.  It has a read window of 5×5, a prior predicted from the
     decoder's state, and three convolutions over x for the encoder.
     """
     return Run(
